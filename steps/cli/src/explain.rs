@@ -19,10 +19,10 @@ pub fn install(program: &'static str, explain: bool) {
     let narrator = Narrator {
         program,
         parent: process::id(),
+        dims: io::stderr().is_terminal(),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(if explain { Level::INFO } else { Level::WARN })
-        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .event_format(narrator)
         .finish();
@@ -35,6 +35,8 @@ struct Narrator {
     program: &'static str,
     /// Who runs the story; whoever else speaks was cloned from it.
     parent: u32,
+    /// Whether the reasons are printed in a paler colour.
+    dims: bool,
 }
 
 impl<S, N> FormatEvent<S, N> for Narrator
@@ -63,7 +65,7 @@ where
         } else {
             "        child   "
         };
-        let (dim, plain) = if out.has_ansi_escapes() {
+        let (dim, plain) = if self.dims {
             ("\x1b[2m", "\x1b[0m")
         } else {
             ("", "")
