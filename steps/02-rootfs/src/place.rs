@@ -7,12 +7,10 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, statat,
-};
+use anyhow::{Context, Result};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
 
 /// What a mount needs to stand on.
@@ -35,66 +33,57 @@ pub(crate) fn open_top(path: &Path) -> Result<OwnedFd> {
 /// Opens `path` in the root; what is missing is made. Links are followed, but
 /// an absolute one starts at the root, and `..` stops there.
 pub(crate) fn open(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    make(top, path, kind)
-        .and_then(|()| existing(top, path, ResolveFlags::empty()))
+    find(top, path, kind, ResolveFlags::IN_ROOT)
         .with_context(|| format!("find a place for {} in the container", path.display()))
 }
 
 /// As [`open`], but refuses links: where an image has a link for `/proc` or
 /// `/dev`, what is made there would come to be somewhere else.
 pub(crate) fn open_plain(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    make(top, path, kind)
-        .and_then(|()| existing(top, path, ResolveFlags::NO_SYMLINKS))
-        .with_context(|| {
-            let path = path.display();
-            format!("find a place for {path}, which may not be a symbolic link in the container")
-        })
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    find(top, path, kind, resolve).with_context(|| {
+        let path = path.display();
+        format!("find a place for {path}, which may not be a symbolic link in the container")
+    })
 }
 
-fn existing(top: &OwnedFd, path: &Path, more: ResolveFlags) -> Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+/// What is there already, or a new one in the parent, for which the same goes.
+fn find(top: &OwnedFd, path: &Path, kind: Kind, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    match existing(top, path, resolve) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::NOENT);
+    };
+    let dir = find(top, parent, Kind::Directory, resolve)?;
+    match make(&dir, name, kind) {
+        // Somebody else was faster, or it is a link to nowhere.
+        Ok(()) | Err(Errno::EXIST) => existing(top, path, resolve),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn existing(top: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(top, path, PATH_ONLY, Mode::empty(), resolve) {
             // Somebody renamed a directory on the way: openat2(2) asks us to
             // try again.
             Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return Ok(other?),
+            other => return other,
         }
     }
 }
 
-/// Makes what is missing, one component at a time, each in the descriptor of
-/// its parent.
-fn make(top: &OwnedFd, path: &Path, kind: Kind) -> Result<()> {
-    let names: Vec<&OsStr> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(Ok(name)),
-            Component::RootDir | Component::CurDir => None,
-            Component::ParentDir | Component::Prefix(_) => Some(Err(())),
-        })
-        .collect::<Result<_, ()>>()
-        .or_else(|()| bail!("{} has .. in it", path.display()))?;
-    let mut parent = PathBuf::from("/");
-    for (index, name) in names.iter().enumerate() {
-        let dir = existing(top, &parent, ResolveFlags::empty())?;
-        parent.push(name);
-        if statat(&dir, *name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            continue;
-        }
-        let is_last = index + 1 == names.len();
-        let made = if is_last && kind == Kind::File {
+fn make(dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
+    match kind {
+        Kind::Directory => mkdirat(dir, name, Mode::from_raw_mode(0o755)),
+        Kind::File => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            openat(&dir, *name, flags, Mode::from_raw_mode(0o644)).map(drop)
-        } else {
-            mkdirat(&dir, *name, Mode::from_raw_mode(0o755))
-        };
-        match made {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("make {}", parent.display())),
+            openat(dir, name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
     }
-    Ok(())
 }
 
 /// What a file of the host is.
