@@ -1,1 +1,4 @@
 //! A leaf.
+
+pub mod host;
+mod libraries;
