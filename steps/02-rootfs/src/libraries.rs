@@ -190,10 +190,10 @@ impl Object {
                     .needed
                     .push(text(strings.get_raw(entry.d_val() as usize)?)),
                 abi::DT_RUNPATH => {
-                    object.runpath = search_path(strings.get_raw(entry.d_val() as usize)?, origin)
+                    object.runpath = search_path(strings.get_raw(entry.d_val() as usize)?, origin);
                 }
                 abi::DT_RPATH => {
-                    object.rpath = search_path(strings.get_raw(entry.d_val() as usize)?, origin)
+                    object.rpath = search_path(strings.get_raw(entry.d_val() as usize)?, origin);
                 }
                 _ => {}
             }
