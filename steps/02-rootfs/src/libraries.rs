@@ -19,6 +19,9 @@ use anyhow::{Context, Result, bail};
 use elf::string_table::StringTable;
 use elf::{ElfBytes, abi, endian::AnyEndian, file::Class};
 
+/// By these, glibc up to 2.33 looks up users and hosts; no DT_NEEDED names them.
+const OPENED_BY_LIBC: [&str; 2] = ["libnss_files.so.2", "libnss_dns.so.2"];
+
 /// Where this host keeps its libraries.
 pub(crate) struct Libraries {
     configured: Vec<PathBuf>,
@@ -30,7 +33,7 @@ pub(crate) struct Libraries {
 pub(crate) struct Needed {
     /// The interpreter and the libraries, by the paths under which they are opened.
     pub files: Vec<PathBuf>,
-    /// Links `(at, to)` for what only `/etc/ld.so.cache` would have found: a copy has no such cache.
+    /// Links `(at, to)` to what is found through `/etc/ld.so.cache`, which the copy has not.
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -47,7 +50,7 @@ struct Object {
 }
 
 impl Libraries {
-    /// Reads `/etc/ld.so.conf` and what it includes; a host without it (musl, NixOS) has the defaults only.
+    /// Reads `/etc/ld.so.conf` and what it includes; musl and NixOS have the defaults only.
     pub fn of_host() -> Self {
         let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
         let default = ["/lib", "/usr/lib"]
@@ -60,10 +63,12 @@ impl Libraries {
         }
     }
 
-    /// The interpreter and the libraries of `program`, at any depth; nothing for a static one or a shell script.
+    /// The interpreter and the libraries of `program`, at any depth; nothing for a static one and
+    /// for a shell script.
     ///
     /// # Errors
-    /// `program` cannot be read, is neither ELF nor a script for /bin/sh, or a library of its is nowhere.
+    /// `program` cannot be read, is neither ELF nor a script for /bin/sh, or needs a library that is
+    /// nowhere.
     pub fn needed_by(&self, program: &Path) -> Result<Needed> {
         let mut needed = Needed::default();
         if is_shell_script(program)? {
@@ -92,8 +97,7 @@ impl Libraries {
                 .filter(|name| seen.insert((*name).clone()))
             {
                 let Some((path, mut library)) = self.find(name, &object, home) else {
-                    // Up to glibc 2.33, users and hosts are looked up by libraries that it opens when it needs them.
-                    if name.as_bytes().starts_with(b"libnss_") {
+                    if OPENED_BY_LIBC.iter().any(|opened| name == opened) {
                         continue;
                     }
                     bail!(
@@ -103,9 +107,7 @@ impl Libraries {
                     );
                 };
                 if name == "libc.so.6" {
-                    library
-                        .needed
-                        .extend(["libnss_files.so.2".into(), "libnss_dns.so.2".into()]);
+                    library.needed.extend(OPENED_BY_LIBC.map(OsString::from));
                 }
                 if path
                     .parent()
@@ -121,7 +123,7 @@ impl Libraries {
         Ok(needed)
     }
 
-    /// Looks for `name` in the order of ld.so(8); a library for another machine is passed over, as it is there.
+    /// Looks for `name` in the order of ld.so(8); a library for another machine is passed over.
     fn find(&self, name: &OsStr, wanted_by: &Object, home: &Path) -> Option<(PathBuf, Object)> {
         let own = if wanted_by.runpath.is_empty() {
             &wanted_by.rpath
@@ -290,7 +292,7 @@ fn setting(line: &[u8]) -> Option<Setting> {
         .then(|| Setting::Directory(PathBuf::from(text(line))))
 }
 
-/// The files that a pattern with at most one `*`, in its last part, stands for, in the order of their names.
+/// The files that a pattern with at most one `*`, in its last part, stands for, sorted by name.
 fn matching(pattern: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
         return Vec::new();
