@@ -1,11 +1,12 @@
 //! The offline default: a root file system made once, from this host's own programs.
 //!
 //! ```text
-//! DATA/rootfs/           bin sbin lib as the host has them, with busybox or some sixty programs and the
-//!                        libraries they need; users of its own in etc; empty dev proc sys tmp to mount on
-//! DATA/rootfs.recipe     a link whose target is the RECIPE that made it: one readlink(2) reads it
-//! DATA/rootfs.lock       locked while a rootfs is in the making
-//! DATA/rootfs.new        the one in the making; what a killed process left is removed by the next
+//! DATA/rootfs/         bin sbin lib as the host has them, filled with busybox or a hundred programs
+//!                      of the host, and their libraries; own users in etc; dev proc sys tmp, empty
+//! DATA/rootfs.recipe   a link that points to the RECIPE it was made by: one readlink(2) reads it
+//! DATA/rootfs.lock     locked while a rootfs is in the making
+//! DATA/rootfs.new      the one in the making; what a killed process left is removed by the next
+//! DATA/rootfs.old      the one before, on its way out
 //! ```
 //!
 //! Everything belongs to the caller: in a user namespace, that is root.
@@ -44,7 +45,7 @@ const PROGRAMS: [&str; 100] = [
     "xargs", "yes",
 ];
 
-/// Own directories and their modes; /bin, /lib and their kind are brought over as the host has them.
+/// Own directories and their modes; /bin, /lib and their kind are made as the host has them.
 #[rustfmt::skip]
 const DIRECTORIES: [(&str, u32); 14] = [
     ("dev", 0o755), ("etc", 0o755), ("home", 0o755), ("home/user", 0o755), ("mnt", 0o755),
@@ -74,8 +75,8 @@ const TERMINALS: [&str; 7] = [
 
 /// Makes the default rootfs at `dir`, unless it is there; two system calls where it is.
 ///
-/// Callers that meet here wait for the first; what a killed one left is never used. A container that
-/// still runs on a rootfs of an earlier recipe loses its files.
+/// Callers that meet here wait for the first; what a killed one left is never used. A container
+/// that still runs on a rootfs of an earlier recipe loses its files.
 ///
 /// # Errors
 /// `dir` cannot be written, or this host has no shell that could be copied.
@@ -104,8 +105,8 @@ pub fn ensure(dir: &Path) -> Result<()> {
     replace(dir, &new)
 }
 
-/// If this host has `command` but the default rootfs at `dir` lacks it: a sentence that says so, and
-/// what to do.
+/// If this host has `command` but the default rootfs at `dir` lacks it: a sentence that says so,
+/// and what to do.
 #[must_use]
 pub fn why_missing(dir: &Path, command: &OsStr) -> Option<String> {
     let inside = |path: &Path| dir.join(path.strip_prefix("/").unwrap_or(path));
