@@ -360,7 +360,7 @@ impl<'a> Making<'a> {
             } else if inside.symlink_metadata().is_err() {
                 let source =
                     File::open(&here).with_context(|| format!("open {}", here.display()))?;
-                // No more than read, write, execute: set-user-ID would raise to the caller here.
+                // A copy with set-user-ID would make the caller of everyone who runs it.
                 copy(source, &inside, metadata.permissions().mode() & 0o755)?;
             }
         }

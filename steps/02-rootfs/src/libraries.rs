@@ -191,7 +191,7 @@ impl Object {
     }
 }
 
-/// The bytes of the file from the one on which will be at `address` in memory.
+/// The part of the file that begins with what will be at `address` in memory.
 fn loaded_at<'a>(bytes: &'a [u8], segments: &[ProgramHeader], address: u64) -> Option<&'a [u8]> {
     let mut loaded = segments
         .iter()
