@@ -1,11 +1,12 @@
 //! The offline default: a root file system made once, from this host's own programs.
 //!
 //! ```text
-//! DATA/rootfs/           bin sbin lib as the host has them, with busybox or some sixty programs and the
-//!                        libraries they need; users of its own in etc; empty dev proc sys tmp to mount on
-//! DATA/rootfs.recipe     a link whose target is the RECIPE that made it: one readlink(2) reads it
-//! DATA/rootfs.lock       locked while a rootfs is in the making
-//! DATA/rootfs.new        the one in the making; what a killed process left is removed by the next
+//! DATA/rootfs/         bin sbin lib as the host has them, filled with busybox or a hundred programs
+//!                      of the host, and their libraries; own users in etc; dev proc sys tmp, empty
+//! DATA/rootfs.recipe   a link that points to the RECIPE it was made by: one readlink(2) reads it
+//! DATA/rootfs.lock     locked while a rootfs is in the making
+//! DATA/rootfs.new      the one in the making; what a killed process left is removed by the next
+//! DATA/rootfs.old      the one before, on its way out
 //! ```
 //!
 //! Everything belongs to the caller: in a user namespace, that is root.
@@ -44,52 +45,38 @@ const PROGRAMS: [&str; 100] = [
     "xargs", "yes",
 ];
 
-/// Own directories with their modes; the host's /bin, /lib and their kind are brought over as they are there.
+/// Own directories and their modes; /bin, /lib and their kind are made as the host has them.
+#[rustfmt::skip]
 const DIRECTORIES: [(&str, u32); 14] = [
-    ("dev", 0o755),
-    ("etc", 0o755),
-    ("home", 0o755),
-    ("home/user", 0o755),
-    ("mnt", 0o755),
-    ("opt", 0o755),
-    ("proc", 0o555),
-    ("root", 0o700),
-    ("run", 0o755),
-    ("srv", 0o755),
-    ("sys", 0o555),
-    ("tmp", 0o1777),
-    ("var", 0o755),
-    ("var/tmp", 0o1777),
+    ("dev", 0o755), ("etc", 0o755), ("home", 0o755), ("home/user", 0o755), ("mnt", 0o755),
+    ("opt", 0o755), ("proc", 0o555), ("root", 0o700), ("run", 0o755), ("srv", 0o755),
+    ("sys", 0o555), ("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777),
 ];
 
 /// Own files; the empty ones are there to be bound over.
+#[rustfmt::skip]
 const FILES: [(&str, &str); 7] = [
-    (
-        "etc/passwd",
-        "root:x:0:0:root:/root:/bin/sh\n\
-         user:x:1000:1000:user:/home/user:/bin/sh\n\
-         nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-    ),
-    (
-        "etc/group",
-        "root:x:0:\ntty:x:5:\nuser:x:1000:\nnogroup:x:65534:\n",
-    ),
-    (
-        "etc/nsswitch.conf",
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    ),
-    (
-        "etc/os-release",
-        "NAME=\"minidocker host rootfs\"\nID=minidocker\nPRETTY_NAME=\"minidocker, with programs of its host\"\n",
-    ),
-    ("etc/hostname", ""),
-    ("etc/hosts", ""),
-    ("etc/resolv.conf", ""),
+    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n\
+                    user:x:1000:1000:user:/home/user:/bin/sh\n\
+                    nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"),
+    ("etc/group", "root:x:0:\ntty:x:5:\nuser:x:1000:\nnogroup:x:65534:\n"),
+    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    ("etc/os-release", "NAME=\"minidocker host rootfs\"\nID=minidocker\n\
+                        PRETTY_NAME=\"minidocker, with programs of its host\"\n"),
+    ("etc/hostname", ""), ("etc/hosts", ""), ("etc/resolv.conf", ""),
+];
+
+/// Descriptions of terminals, without which an interactive shell moves the cursor wrongly.
+#[rustfmt::skip]
+const TERMINALS: [&str; 7] = [
+    "l/linux", "s/screen", "s/screen-256color", "t/tmux-256color", "v/vt100", "x/xterm",
+    "x/xterm-256color",
 ];
 
 /// Makes the default rootfs at `dir`, unless it is there; two system calls where it is.
 ///
-/// Callers that meet here wait for the first; one that was killed leaves nothing that a later one would use.
+/// Callers that meet here wait for the first; what a killed one left is never used. A container
+/// that still runs on a rootfs of an earlier recipe loses its files.
 ///
 /// # Errors
 /// `dir` cannot be written, or this host has no shell that could be copied.
@@ -118,47 +105,39 @@ pub fn ensure(dir: &Path) -> Result<()> {
     replace(dir, &new)
 }
 
-/// If this host has `command` but the default rootfs at `dir` lacks it: a sentence that says so, and what to do.
+/// If this host has `command` but the default rootfs at `dir` lacks it: a sentence that says so,
+/// and what to do.
 #[must_use]
 pub fn why_missing(dir: &Path, command: &OsStr) -> Option<String> {
-    let path = Path::new(command);
-    let names_a_file = command.as_bytes().contains(&b'/');
-    let places = if names_a_file {
-        vec![path.to_path_buf()]
+    let inside = |path: &Path| dir.join(path.strip_prefix("/").unwrap_or(path));
+    let is_inside = |path: &Path| inside(path).symlink_metadata().is_ok();
+    let places = if command.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(command)]
     } else {
-        search_path().iter().map(|at| at.join(path)).collect()
+        search_path().iter().map(|at| at.join(command)).collect()
     };
     let found = places.iter().find(|place| is_program(place))?;
-    let inside = |place: &Path| dir.join(place.strip_prefix("/").unwrap_or(place));
-    if places
-        .iter()
-        .any(|place| inside(place).symlink_metadata().is_ok())
-    {
+    if places.iter().any(|place| is_inside(place)) {
         return None;
     }
-    let there = |name: &&str| {
+    let is_there = |name: &&str| {
         STANDARD
             .iter()
-            .any(|at| inside(&Path::new(at).join(name)).symlink_metadata().is_ok())
+            .any(|at| is_inside(&Path::new(at).join(name)))
     };
-    let few: Vec<_> = ["sh", "bash", "ls", "ps", "mount", "id", "ip", "ping"]
-        .into_iter()
-        .filter(there)
-        .collect();
-    let anew = PROGRAMS
-        .iter()
-        .any(|name| path.file_name() == Some(OsStr::new(name)));
-    let anew = if anew {
-        format!(", or remove {} to have it made anew", dir.display())
-    } else {
-        String::new()
-    };
-    Some(format!(
+    let few = ["sh", "bash", "ls", "ps", "mount", "id", "ip", "ping"];
+    let few: Vec<_> = few.into_iter().filter(is_there).collect();
+    let mut sentence = format!(
         "{} is a program of this host, and the default rootfs holds only a few of those: \
-         use one of them ({} …), or give a whole system with --rootfs DIR{anew}",
+         use one of them ({} …), or give a whole system with --rootfs DIR",
         found.display(),
         few.join(", "),
-    ))
+    );
+    // Installed since: the next rootfs would have it.
+    if PROGRAMS.iter().any(|name| found.ends_with(name)) {
+        sentence += &format!(", or remove {} to have it made anew", dir.display());
+    }
+    Some(sentence)
 }
 
 /// The path of every container's start: no more than a readlink(2) and an lstat(2).
@@ -167,11 +146,13 @@ fn is_made(dir: &Path) -> bool {
         && dir.join("bin/sh").symlink_metadata().is_ok()
 }
 
-/// Puts the finished tree `new` in the place of `dir`; a kill at any moment is healed by the next `ensure`.
+/// Puts the finished tree `new` in the place of `dir`; after a kill in between, the next call of
+/// `ensure` begins again.
 fn replace(dir: &Path, new: &Path) -> Result<()> {
     let (old, recipe) = (beside(dir, ".old"), beside(dir, ".recipe"));
-    // A rename can reach the disk before the data of the files: after a power cut, sh would be there and empty.
-    rustix::fs::syncfs(File::open(new)?).context("write the default rootfs to the disk")?;
+    // A rename can reach the disk before the files' data: after a power cut, sh would be empty.
+    let sync = File::open(new).and_then(|new| Ok(rustix::fs::syncfs(new)?));
+    sync.context("write the default rootfs to the disk")?;
     remove(&old)?;
     match fs::rename(dir, &old) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -185,16 +166,10 @@ fn replace(dir: &Path, new: &Path) -> Result<()> {
 
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    .with_context(|| {
-        format!(
-            "remove {}, which an earlier run left (remove it by hand)",
-            path.display()
-        )
-    })
+    .with_context(|| format!("remove {}, left by an earlier run", path.display()))
 }
 
 /// `/var/lib/minidocker/rootfs` and `.lock`: the file of that name beside it.
@@ -208,37 +183,37 @@ fn beside(dir: &Path, suffix: &str) -> PathBuf {
 /// The standard places, then the caller's own: on NixOS and Guix, programs are nowhere else.
 fn search_path() -> Vec<PathBuf> {
     let own = env::var_os("PATH").unwrap_or_default();
-    STANDARD
-        .iter()
-        .map(PathBuf::from)
-        .chain(env::split_paths(&own).filter(|path| path.is_absolute()))
-        .collect()
+    let own = env::split_paths(&own).filter(|path| path.is_absolute());
+    STANDARD.iter().map(PathBuf::from).chain(own).collect()
 }
 
-/// A file that can be run, and read: one that root alone may read cannot be copied.
+/// A file that can be run, and read: what root alone may read cannot be copied.
 fn is_program(path: &Path) -> bool {
-    let metadata = File::open(path).and_then(|file| file.metadata());
-    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    let metadata = fs::metadata(path);
+    metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        && File::open(path).is_ok()
 }
 
 /// A rootfs in the making.
 struct Making<'a> {
     root: &'a Path,
     search_path: Vec<PathBuf>,
-    /// STANDARD without symbolic links: what is written below `root` never goes through one.
+    /// STANDARD and /bin without links: what is written below `root` never goes through one.
     standard: Vec<PathBuf>,
+    bin: PathBuf,
     libraries: Libraries,
 }
 
 impl<'a> Making<'a> {
     fn begin(root: &'a Path) -> Self {
-        let standard = STANDARD
-            .iter()
-            .filter_map(|path| fs::canonicalize(path).ok());
         Self {
             root,
             search_path: search_path(),
-            standard: standard.collect(),
+            standard: STANDARD
+                .iter()
+                .filter_map(|place| fs::canonicalize(place).ok())
+                .collect(),
+            bin: fs::canonicalize("/bin").unwrap_or_else(|_| PathBuf::from("/bin")),
             libraries: Libraries::of_host(),
         }
     }
@@ -253,10 +228,18 @@ impl<'a> Making<'a> {
         }
         if !self.has("sh") {
             bail!(
-                "no sh in {STANDARD:?} or $PATH that could be copied; give a root file system with --rootfs DIR"
+                "this host has no sh that could be copied; give a whole system with --rootfs DIR"
             );
         }
-        self.terminals()
+        // Scripts begin with this path, and `is_made` looks for it.
+        self.link(&self.bin.join("sh"), &self.place_of("sh"))?;
+        let databases = ["/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"];
+        let terminals = databases
+            .iter()
+            .flat_map(|at| TERMINALS.map(|name| Path::new(at).join(name)));
+        terminals
+            .filter(|path| path.is_file())
+            .try_for_each(|path| self.bring(&path, 0))
     }
 
     fn skeleton(&self) -> Result<()> {
@@ -264,29 +247,26 @@ impl<'a> Making<'a> {
         for (path, mode) in DIRECTORIES {
             make_directory(&self.root.join(path), mode)?;
         }
-        // Without root, user 1000 cannot be given anything: in that namespace there may be no such user.
+        // An ordinary caller cannot give files away, and his containers may have no user 1000.
         let _ = lchown(self.root.join("home/user"), Some(1000), Some(1000));
         for (path, text) in FILES {
             copy(text.as_bytes(), &self.root.join(path), 0o644)?;
         }
-        symlink("/proc/self/mounts", self.root.join("etc/mtab"))?;
-        for path in STANDARD
+        symlink("/proc/self/mounts", self.root.join("etc/mtab")).context("link /etc/mtab")?;
+        let roads = STANDARD
             .into_iter()
             .chain(["/lib", "/lib64", "/usr/lib"])
-            .filter(|path| Path::new(path).exists())
-        {
-            self.bring(Path::new(path), 0)?;
-        }
-        make_directory(&self.root.join("bin"), 0o755)
+            .map(Path::new);
+        roads
+            .filter(|road| road.exists())
+            .try_for_each(|road| self.bring(road, 0))?;
+        make_directory(&self.inside(&self.bin), 0o755)
     }
 
-    /// Brings the program `name` and what it cannot start without. Returns its path in the rootfs, or None where the
-    /// host has it not, or not in a form that a copy could be started.
+    /// Brings the program `name` and what it cannot start without. Returns its path in the rootfs,
+    /// or None where the host has it not, or not in a form of which a copy would start.
     fn program(&self, name: &str) -> Result<Option<PathBuf>> {
-        let mut places = self
-            .search_path
-            .iter()
-            .map(|directory| directory.join(name));
+        let mut places = self.search_path.iter().map(|place| place.join(name));
         let Some(path) = places.find(|path| is_program(path)) else {
             return Ok(None);
         };
@@ -297,15 +277,18 @@ impl<'a> Making<'a> {
                 return Ok(None);
             }
         };
-        for file in needed.files.iter().chain([&path]) {
-            self.bring(file, 0)?;
-        }
-        for (at, to) in &needed.links {
-            self.link(at, to)?;
-        }
+        needed
+            .files
+            .iter()
+            .chain([&path])
+            .try_for_each(|file| self.bring(file, 0))?;
+        needed
+            .links
+            .iter()
+            .try_for_each(|(at, to)| self.link(at, to))?;
         if STANDARD
             .iter()
-            .any(|directory| path.parent() == Some(Path::new(directory)))
+            .any(|place| path.parent() == Some(Path::new(place)))
         {
             return Ok(Some(path));
         }
@@ -314,21 +297,32 @@ impl<'a> Making<'a> {
         Ok(Some(real))
     }
 
-    /// Asks busybox for the names to which it answers, and links each to it.
+    /// Asks busybox for the names to which it answers, and makes each a link to it.
     fn applets(&self, busybox: &Path) -> Result<()> {
         tracing::info!(
             call = "clone3({flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD}, 88)",
             "a child, to ask busybox what it can do"
         );
-        tracing::info!(call = %format_args!("execve({busybox:?}, [\"busybox\", \"--list\"], envp)"), "each name becomes a link, once and for all");
-        let list = Command::new(busybox)
+        tracing::info!(
+            call = %format_args!("execve({busybox:?}, [{busybox:?}, \"--list\"], envp)"),
+            "each name becomes a link in the new rootfs"
+        );
+        let mut command = Command::new(busybox);
+        let list = match command
             .arg("--list")
             .stdin(Stdio::null())
             .stderr(Stdio::null())
-            .output();
-        let list = list
-            .with_context(|| format!("run {} --list", busybox.display()))?
-            .stdout;
+            .output()
+        {
+            Ok(output) => output.stdout,
+            Err(error) => {
+                tracing::warn!(
+                    "{} is left out: it cannot be run: {error}",
+                    busybox.display()
+                );
+                return Ok(());
+            }
+        };
         let names = list
             .split(|byte| *byte == b'\n')
             .filter(|name| !name.is_empty() && !name.contains(&b'/'));
@@ -337,37 +331,13 @@ impl<'a> Making<'a> {
             .try_for_each(|name| self.link(&self.place_of(name), busybox))
     }
 
-    /// Descriptions of usual terminals, without which a shell's line editing shows the wrong things.
-    fn terminals(&self) -> Result<()> {
-        for at in ["/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"] {
-            for name in [
-                "l/linux",
-                "s/screen",
-                "s/screen-256color",
-                "t/tmux-256color",
-                "v/vt100",
-                "x/xterm",
-                "x/xterm-256color",
-            ] {
-                let path = Path::new(at).join(name);
-                if path.is_file() {
-                    self.bring(&path, 0)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings what the host has at `path`, with the road that leads there: each symbolic link on it is made again and
-    /// followed. So a copy finds its libraries where the original does, whether /lib is a link into /usr or a program
-    /// is one into a store.
+    /// Brings what the host has at `path`, with the road that leads there: each symbolic link on it
+    /// is made again and followed. So a copy finds its libraries where the original does, whether
+    /// /lib is a link into /usr or a program is one into a store.
     fn bring(&self, path: &Path, links: u8) -> Result<()> {
-        // The kernel's own bound, path_resolution(7).
+        // The kernel's own bound: path_resolution(7).
         if links > 40 {
-            bail!(
-                "{} goes round in a circle of symbolic links",
-                path.display()
-            );
+            bail!("{} goes round in a circle of links", path.display());
         }
         let mut here = PathBuf::from("/");
         let mut steps = path.components();
@@ -377,40 +347,32 @@ impl<'a> Making<'a> {
                 Component::ParentDir => drop(here.pop()),
                 _ => continue,
             }
-            let metadata = here
-                .symlink_metadata()
-                .with_context(|| format!("look at {}", here.display()))?;
+            let look = || format!("look at {}", here.display());
+            let metadata = here.symlink_metadata().with_context(look)?;
+            let inside = self.inside(&here);
             if metadata.is_symlink() {
-                let target = fs::read_link(&here)?;
+                let target = fs::read_link(&here).with_context(look)?;
                 self.link(&here, &target)?;
                 here.pop();
                 return self.bring(&here.join(target).join(steps.as_path()), links + 1);
-            }
-            if metadata.is_dir() {
-                make_directory(&self.inside(&here), 0o755)?;
-            } else if !self.inside(&here).exists() {
+            } else if metadata.is_dir() {
+                make_directory(&inside, 0o755)?;
+            } else if inside.symlink_metadata().is_err() {
                 let source =
                     File::open(&here).with_context(|| format!("open {}", here.display()))?;
-                // Read, write, execute, and nothing more: set-user-ID would be the caller's here.
-                copy(
-                    source,
-                    &self.inside(&here),
-                    metadata.permissions().mode() & 0o755,
-                )?;
+                // A copy with set-user-ID would make the caller of everyone who runs it.
+                copy(source, &inside, metadata.permissions().mode() & 0o755)?;
             }
         }
         Ok(())
     }
 
-    /// Where a program `name` goes: where the host has one of that name, so that a full path means the same inside.
+    /// Where a program `name` goes: where the host has one of that name, so that a full path means
+    /// the same inside.
     fn place_of(&self, name: impl AsRef<Path>) -> PathBuf {
-        let mut places = self.standard.iter().map(|directory| directory.join(&name));
-        places
-            .find(|place| place.symlink_metadata().is_ok())
-            .unwrap_or_else(|| {
-                let bin = fs::canonicalize("/bin").unwrap_or_else(|_| PathBuf::from("/bin"));
-                bin.join(&name)
-            })
+        let mut places = self.standard.iter().map(|place| place.join(&name));
+        let taken = places.find(|place| place.symlink_metadata().is_ok());
+        taken.unwrap_or_else(|| self.bin.join(&name))
     }
 
     fn has(&self, name: &str) -> bool {

@@ -1,12 +1,12 @@
 //! What a program of the host cannot start without: its ELF interpreter and its shared libraries.
 //!
 //! ```text
-//! /usr/bin/ls   PT_INTERP  /lib64/ld-linux-x86-64.so.2      opened by the kernel, at this very path
-//!               DT_NEEDED  libselinux.so.1, libc.so.6       looked for by the interpreter: ld.so(8)
-//! libselinux    DT_NEEDED  libpcre2-8.so.0                  … and so on, each name once
+//! ls          PT_INTERP  /lib64/ld-linux-x86-64.so.2   opened by the kernel, at this very path
+//!             DT_NEEDED  libselinux.so.1 libc.so.6     looked for by the interpreter: ld.so(8)
+//! libselinux  DT_NEEDED  libpcre2-8.so.0               … and so on, each name once
 //! ```
 //!
-//! The files are read and nothing is run: `ldd` would start the program that it is asked about.
+//! The files are read and nothing is run: `ldd` may start the program that it is asked about.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -16,8 +16,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use elf::endian::AnyEndian;
+use elf::file::Class;
+use elf::segment::ProgramHeader;
 use elf::string_table::StringTable;
-use elf::{ElfBytes, abi, endian::AnyEndian, file::Class};
+use elf::{ElfBytes, ParseError, abi};
+
+/// By these, glibc up to 2.33 looks up users and hosts; no DT_NEEDED names them.
+const OPENED_BY_LIBC: [&str; 2] = ["libnss_files.so.2", "libnss_dns.so.2"];
 
 /// Where this host keeps its libraries.
 pub(crate) struct Libraries {
@@ -30,7 +36,7 @@ pub(crate) struct Libraries {
 pub(crate) struct Needed {
     /// The interpreter and the libraries, by the paths under which they are opened.
     pub files: Vec<PathBuf>,
-    /// Links `(at, to)` for what only `/etc/ld.so.cache` would have found: a copy has no such cache.
+    /// Links `(at, to)` to what is found through `/etc/ld.so.cache`, which the copy has not.
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -47,23 +53,24 @@ struct Object {
 }
 
 impl Libraries {
-    /// Reads `/etc/ld.so.conf` and what it includes; a host without it (musl, NixOS) has the defaults only.
+    /// Reads `/etc/ld.so.conf` and what it includes; musl and NixOS have the defaults only.
     pub fn of_host() -> Self {
         let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
-        let default = ["/lib", "/usr/lib"]
-            .iter()
-            .map(|lib| Path::new(lib).join(&multiarch));
-        let plain = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"];
+        let default = ["/lib", "/usr/lib"].map(|lib| Path::new(lib).join(&multiarch));
+        let plain =
+            ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"].map(PathBuf::from);
         Self {
             configured: configured(Path::new("/etc/ld.so.conf"), 0),
-            default: default.chain(plain.iter().map(PathBuf::from)).collect(),
+            default: default.into_iter().chain(plain).collect(),
         }
     }
 
-    /// The interpreter and the libraries of `program`, at any depth; nothing for a static one or a shell script.
+    /// The interpreter and the libraries of `program`, at any depth; nothing for a static one and
+    /// for a shell script.
     ///
     /// # Errors
-    /// `program` cannot be read, is neither ELF nor a script for /bin/sh, or a library of its is nowhere.
+    /// `program` cannot be read, is neither ELF nor a script for /bin/sh, or needs a library that
+    /// is nowhere.
     pub fn needed_by(&self, program: &Path) -> Result<Needed> {
         let mut needed = Needed::default();
         if is_shell_script(program)? {
@@ -74,15 +81,10 @@ impl Libraries {
         let Some(interpreter) = object.interpreter.clone() else {
             return Ok(needed);
         };
-        let real = interpreter
-            .canonicalize()
-            .with_context(|| format!("find {}", interpreter.display()))?;
+        let real = interpreter.canonicalize();
+        let real = real.with_context(|| format!("find {}", interpreter.display()))?;
         let home = real.parent().unwrap_or(Path::new("/"));
-        let mut seen: BTreeSet<OsString> = interpreter
-            .file_name()
-            .map(OsString::from)
-            .into_iter()
-            .collect();
+        let mut seen = BTreeSet::from([interpreter.file_name().unwrap_or_default().to_owned()]);
         needed.files.push(interpreter);
         let mut waiting = VecDeque::from([object]);
         while let Some(object) = waiting.pop_front() {
@@ -92,57 +94,56 @@ impl Libraries {
                 .filter(|name| seen.insert((*name).clone()))
             {
                 let Some((path, mut library)) = self.find(name, &object, home) else {
-                    // Up to glibc 2.33, users and hosts are looked up by libraries that it opens when it needs them.
-                    if name.as_bytes().starts_with(b"libnss_") {
+                    if OPENED_BY_LIBC.iter().any(|opened| name == opened) {
                         continue;
                     }
                     bail!(
-                        "{} needs {}, which is nowhere here",
+                        "{} needs {}, which is nowhere",
                         program.display(),
                         name.display()
                     );
                 };
                 if name == "libc.so.6" {
-                    library
-                        .needed
-                        .extend(["libnss_files.so.2".into(), "libnss_dns.so.2".into()]);
+                    library.needed.extend(OPENED_BY_LIBC.map(OsString::from));
                 }
-                if path
-                    .parent()
-                    .is_some_and(|at| self.configured.iter().any(|dir| dir == at))
+                if self
+                    .configured
+                    .iter()
+                    .any(|place| path.parent() == Some(place))
                 {
                     needed.links.push((home.join(name), path.clone()));
                 }
                 library.rpath.extend(object.rpath.iter().cloned());
-                waiting.push_back(library);
                 needed.files.push(path);
+                waiting.push_back(library);
             }
         }
         Ok(needed)
     }
 
-    /// Looks for `name` in the order of ld.so(8); a library for another machine is passed over, as it is there.
+    /// Looks for `name` in the order of ld.so(8); a library for another machine is passed over.
     fn find(&self, name: &OsStr, wanted_by: &Object, home: &Path) -> Option<(PathBuf, Object)> {
-        let own = if wanted_by.runpath.is_empty() {
-            &wanted_by.rpath
+        let inherited = if wanted_by.runpath.is_empty() {
+            &wanted_by.rpath[..]
         } else {
-            &wanted_by.runpath
+            &[]
         };
-        let directories = own.iter().chain(&self.configured).chain(&self.default);
+        let own = wanted_by.runpath.iter().chain(inherited);
+        let places = own
+            .chain(&self.configured)
+            .chain(&self.default)
+            .map(PathBuf::as_path);
         // A name with a slash is a path: join() leaves an absolute one as it is.
-        directories
-            .map(PathBuf::as_path)
-            .chain([home])
-            .find_map(|directory| {
-                let path = directory.join(name);
-                let library = Object::read(&path).ok()?;
-                (library.machine == wanted_by.machine).then_some((path, library))
-            })
+        places.chain([home]).find_map(|place| {
+            let path = place.join(name);
+            let library = Object::read(&path).ok()?;
+            (library.machine == wanted_by.machine).then_some((path, library))
+        })
     }
 }
 
 impl Object {
-    /// Reads the dynamic section of the file at `path`: elf(5), "Dynamic tags".
+    /// Reads the program headers and the dynamic section of the file at `path`: elf(5).
     fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
         let elf = ElfBytes::<AnyEndian>::minimal_parse(&bytes)
@@ -154,121 +155,104 @@ impl Object {
         let interpreter = interpreter
             .map(|segment| elf.segment_data(segment))
             .transpose()?;
-        let mut object = Self {
-            machine: (elf.ehdr.class, elf.ehdr.e_machine),
-            interpreter: interpreter.map(|path| PathBuf::from(until_nul(path))),
-            needed: Vec::new(),
-            runpath: Vec::new(),
-            rpath: Vec::new(),
-        };
         let entries: Vec<_> = elf
             .dynamic()?
             .into_iter()
             .flat_map(|table| table.iter())
             .collect();
-        // The table of strings is named by its address in memory: which part of the file is loaded there?
-        let strings = entries
-            .iter()
-            .find(|entry| entry.d_tag == abi::DT_STRTAB)
-            .and_then(|entry| {
-                segments
-                    .iter()
-                    .filter(|segment| segment.p_type == abi::PT_LOAD)
-                    .find_map(|segment| {
-                        let within = entry
-                            .d_ptr()
-                            .checked_sub(segment.p_vaddr)
-                            .filter(|at| *at < segment.p_filesz)?;
-                        bytes.get(usize::try_from(within.checked_add(segment.p_offset)?).ok()?..)
-                    })
-            });
-        let strings = StringTable::new(strings.unwrap_or_default());
+        let table = entries.iter().find(|entry| entry.d_tag == abi::DT_STRTAB);
+        let table = table.and_then(|table| loaded_at(&bytes, &segments, table.d_ptr()));
+        let strings = StringTable::new(table.unwrap_or_default());
+        let values = |tag| entries.iter().filter(move |entry| entry.d_tag == tag);
+        let texts = |tag| values(tag).map(|entry| strings.get_raw(usize::try_from(entry.d_val())?));
         let origin = path.parent().unwrap_or(Path::new("/"));
-        for entry in entries {
-            match entry.d_tag {
-                abi::DT_NEEDED => object
-                    .needed
-                    .push(text(strings.get_raw(entry.d_val() as usize)?)),
-                abi::DT_RUNPATH => {
-                    object.runpath = search_path(strings.get_raw(entry.d_val() as usize)?, origin);
-                }
-                abi::DT_RPATH => {
-                    object.rpath = search_path(strings.get_raw(entry.d_val() as usize)?, origin);
-                }
-                _ => {}
-            }
-        }
-        if !object.runpath.is_empty() {
-            object.rpath.clear();
-        }
-        Ok(object)
+        let search_path = |tag| -> Result<Vec<PathBuf>, ParseError> {
+            let paths: Vec<_> = texts(tag).collect::<Result<_, _>>()?;
+            Ok(paths
+                .iter()
+                .flat_map(|path| directories(path, origin))
+                .collect())
+        };
+        let runpath = search_path(abi::DT_RUNPATH)?;
+        Ok(Self {
+            machine: (elf.ehdr.class, elf.ehdr.e_machine),
+            interpreter: interpreter
+                .map(|path| text(path.strip_suffix(b"\0").unwrap_or(path)).into()),
+            needed: texts(abi::DT_NEEDED)
+                .map(|name| name.map(text))
+                .collect::<Result<_, _>>()?,
+            rpath: if runpath.is_empty() {
+                search_path(abi::DT_RPATH)?
+            } else {
+                Vec::new()
+            },
+            runpath,
+        })
     }
+}
+
+/// The part of the file that begins with what will be at `address` in memory.
+fn loaded_at<'a>(bytes: &'a [u8], segments: &[ProgramHeader], address: u64) -> Option<&'a [u8]> {
+    let mut loaded = segments
+        .iter()
+        .filter(|segment| segment.p_type == abi::PT_LOAD);
+    let offset = loaded.find_map(|segment| {
+        let within = address
+            .checked_sub(segment.p_vaddr)
+            .filter(|at| *at < segment.p_filesz)?;
+        within.checked_add(segment.p_offset)
+    });
+    bytes.get(usize::try_from(offset?).ok()?..)
 }
 
 fn text(bytes: &[u8]) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-fn until_nul(bytes: &[u8]) -> OsString {
-    text(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
-}
-
 /// Splits a RUNPATH; `$ORIGIN` stands for the directory of the file that holds it.
-fn search_path(value: &[u8], origin: &Path) -> Vec<PathBuf> {
+fn directories(value: &[u8], origin: &Path) -> Vec<PathBuf> {
     let expand = |part: &[u8]| {
-        let rest = [&b"$ORIGIN"[..], b"${ORIGIN}"]
-            .iter()
-            .find_map(|token| part.strip_prefix(*token));
-        rest.map_or_else(
-            || PathBuf::from(text(part)),
-            |rest| {
-                PathBuf::from(
-                    [origin.as_os_str(), OsStr::from_bytes(rest)]
-                        .into_iter()
-                        .collect::<OsString>(),
-                )
-            },
-        )
+        let tokens = [&b"$ORIGIN"[..], b"${ORIGIN}"];
+        let Some(rest) = tokens.iter().find_map(|token| part.strip_prefix(*token)) else {
+            return PathBuf::from(text(part));
+        };
+        PathBuf::from(text(&[origin.as_os_str().as_bytes(), rest].concat()))
     };
-    value
-        .split(|byte| *byte == b':')
-        .filter(|part| !part.is_empty())
-        .map(expand)
-        .collect()
+    let parts = value.split(|byte| *byte == b':');
+    parts.filter(|part| !part.is_empty()).map(expand).collect()
 }
 
 /// A script that needs no interpreter but the shell, which every rootfs has.
 fn is_shell_script(program: &Path) -> Result<bool> {
     let mut head = Vec::new();
-    File::open(program)
-        .and_then(|file| file.take(64).read_to_end(&mut head))
-        .with_context(|| format!("read {}", program.display()))?;
-    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok(first
-        .strip_prefix(b"#!")
-        .is_some_and(|shell| shell.trim_ascii().starts_with(b"/bin/sh")))
+    let file = File::open(program).and_then(|file| file.take(64).read_to_end(&mut head));
+    file.with_context(|| format!("read {}", program.display()))?;
+    let interpreter = head.strip_prefix(b"#!").map(<[u8]>::trim_ascii_start);
+    Ok(interpreter.is_some_and(|path| path.starts_with(b"/bin/sh")))
 }
 
-/// The directories of an ld.so.conf(5)-like file and, `depth` deep in it, of the files that it includes.
+/// The directories that a file like ld.so.conf names, and those of the files that it includes:
+/// ldconfig(8).
 fn configured(file: &Path, depth: u8) -> Vec<PathBuf> {
-    let text = fs::read(file).unwrap_or_default();
-    let here = file.parent().unwrap_or(Path::new("/etc"));
-    let mut directories = Vec::new();
-    for line in text.split(|byte| *byte == b'\n') {
+    // A file may include itself.
+    if depth > 8 {
+        return Vec::new();
+    }
+    let mut places = Vec::new();
+    for line in fs::read(file)
+        .unwrap_or_default()
+        .split(|byte| *byte == b'\n')
+    {
         match setting(line) {
-            // A file may include itself.
-            Some(Setting::Include(pattern)) if depth < 8 => {
-                directories.extend(
-                    matching(&here.join(pattern))
-                        .iter()
-                        .flat_map(|file| configured(file, depth + 1)),
-                );
+            Some(Setting::Directory(place)) => places.push(place),
+            Some(Setting::Include(pattern)) => {
+                let files = matching(&file.with_file_name(pattern));
+                places.extend(files.iter().flat_map(|file| configured(file, depth + 1)));
             }
-            Some(Setting::Directory(directory)) => directories.push(directory),
-            _ => {}
+            None => {}
         }
     }
-    directories
+    places
 }
 
 #[derive(Debug, PartialEq)]
@@ -277,39 +261,32 @@ enum Setting {
     Include(PathBuf),
 }
 
-/// One line of ld.so.conf: see ldconfig(8).
+/// One line of ld.so.conf.
 fn setting(line: &[u8]) -> Option<Setting> {
     let line = line.split(|byte| *byte == b'#').next()?.trim_ascii();
-    if let Some(pattern) = line
-        .strip_prefix(b"include")
-        .filter(|rest| rest.starts_with(b" ") || rest.starts_with(b"\t"))
-    {
-        return Some(Setting::Include(PathBuf::from(text(pattern.trim_ascii()))));
+    if let Some(pattern) = line.strip_prefix(b"include") {
+        let blank = pattern.first().is_some_and(u8::is_ascii_whitespace);
+        return blank.then(|| Setting::Include(text(pattern.trim_ascii()).into()));
     }
     line.starts_with(b"/")
-        .then(|| Setting::Directory(PathBuf::from(text(line))))
+        .then(|| Setting::Directory(text(line).into()))
 }
 
-/// The files that a pattern with at most one `*`, in its last part, stands for, in the order of their names.
+/// The files that a pattern with at most one `*`, in its last part, stands for, sorted by name.
 fn matching(pattern: &Path) -> Vec<PathBuf> {
-    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
-        return Vec::new();
-    };
-    let name = name.as_bytes();
-    let Some(star) = name.iter().position(|byte| *byte == b'*') else {
+    let name = pattern.file_name().unwrap_or_default().as_bytes();
+    let mut parts = name.splitn(2, |byte| *byte == b'*');
+    let (Some(start), Some(end)) = (parts.next(), parts.next()) else {
         return vec![pattern.to_path_buf()];
     };
-    let (start, end) = (
-        name.get(..star).unwrap_or_default(),
-        name.get(star + 1..).unwrap_or_default(),
-    );
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let fits = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_bytes();
         name.strip_prefix(start)
             .is_some_and(|rest| rest.ends_with(end))
     };
-    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(fits).collect();
+    let entries = pattern.parent().map(fs::read_dir).into_iter().flatten();
+    let entries = entries.flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = entries.filter(fits).collect();
     files.sort();
     files
 }
@@ -320,7 +297,7 @@ mod tests {
 
     #[test]
     fn origin_is_the_directory_of_the_file_that_names_it() {
-        let path = search_path(
+        let path = directories(
             b"$ORIGIN/../lib:${ORIGIN}:/opt/lib:",
             Path::new("/opt/x/bin"),
         );
