@@ -90,9 +90,10 @@ pub(crate) fn attend(
             }
         }
         if let Some(terminal) = terminal.as_deref_mut()
-            && let Some(signal) = terminal.carry(ready.get(2..).unwrap_or_default(), process.pid) {
-                ended_for = end_if_deaf(process, signal).or(ended_for);
-            }
+            && let Some(signal) = terminal.carry(ready.get(2..).unwrap_or_default(), process.pid)
+        {
+            ended_for = end_if_deaf(process, signal).or(ended_for);
+        }
         if ready.first() == Some(&true) {
             if let Some(terminal) = terminal {
                 terminal.drain();

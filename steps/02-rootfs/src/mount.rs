@@ -1,5 +1,6 @@
 //! One mount: what it is, and how it comes to its place.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -133,23 +134,28 @@ impl Mount {
 
     /// One call of mount(2), with `place` as its second argument.
     pub(crate) fn mount_at(&self, place: &Path) -> Result<()> {
-        let done = self.call(place, &self.data);
-        let refused_group = matches!(&done, Err(error) if error.raw_os_error() == Some(libc::EINVAL))
-            && self.fstype == "devpts";
+        let refused = |done: &io::Result<()>, errno| matches!(done, Err(error) if error.raw_os_error() == Some(errno));
+        let mut done = self.call(place, &self.data);
         // In a user namespace that maps only one's own group there is no group
         // 5, and then terminals belong to the user alone.
-        let done = if refused_group {
-            self.call(place, "newinstance,ptmxmode=0666,mode=0600")
-        } else {
-            done
-        };
+        if self.fstype == "devpts" && refused(&done, libc::EINVAL) {
+            done = self.call(place, "newinstance,ptmxmode=0666,mode=0600");
+        }
+        // In a user namespace the kernel mounts no new one where parts of the
+        // old one are covered, lest it uncover them.
+        let masked = ["proc", "sysfs"].contains(&self.fstype) && refused(&done, libc::EPERM);
         done.with_context(|| {
             let (source, target) = (self.source.display(), self.target.display());
-            format!("mount {source} on {target} in the container")
+            let hint = if masked {
+                "; inside another container, start that one with --security-opt systempaths=unconfined"
+            } else {
+                ""
+            };
+            format!("mount {source} on {target} in the container{hint}")
         })
     }
 
-    fn call(&self, place: &Path, data: &str) -> std::io::Result<()> {
+    fn call(&self, place: &Path, data: &str) -> io::Result<()> {
         tracing::info!(
             call = %format_args!(
                 "mount({:?}, {:?}, {}, {}, {})",
