@@ -176,7 +176,6 @@ impl Parent {
     /// Goes back to where we came from. Only the last one can: to switch a controller off takes the
     /// limits from all cgroups in here.
     fn step_back(&self, refuge: &Directory, name: &str, controllers: &[&str]) -> Result<()> {
-        self.sweep()?;
         if self.directory.subdirectories()?.any(|other| other != name) {
             return Ok(());
         }
@@ -220,12 +219,14 @@ fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()>
     directory.write("cgroup.subtree_control", &change.join(" "), why)
 }
 
-/// What is left behind when the last container goes: nothing. (Controllers that were turned on in
-/// the root of the tree stay on: others may have come to rely on them.)
+/// What is left behind when the last container goes: nothing. The sweep finds what our own cgroup's
+/// removal left when it failed, and what was made but not yet locked. (Controllers that were turned
+/// on in the root of the tree stay on: others may have come to rely on them.)
 impl Drop for Parent {
     fn drop(&mut self) {
         let mut undo = || -> Result<()> {
             self.directory.lock()?;
+            self.sweep()?;
             if let Some((refuge, name, controllers)) = self.aside.take() {
                 self.step_back(&refuge, &name, &controllers)?;
             }
