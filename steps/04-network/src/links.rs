@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::TryStreamExt;
-use futures_util::future::try_join3;
+use futures_util::future::try_join4;
 use ipnetwork::Ipv4Network;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
@@ -72,7 +72,7 @@ impl Links {
 
     /// `lo` up: without it not even 127.0.0.1 answers.
     pub fn loopback_up(&self) -> Result<()> {
-        self.run("set lo up", self.lo())
+        self.run("set lo up", self.up(LOOPBACK))
     }
 
     /// The bridge, up and with its address, whether it was there or not.
@@ -148,8 +148,7 @@ impl Links {
             .name(interface)
             .address(mac(address.ip()).to_vec())
             .setns_by_fd(netns.as_raw_fd())
-            .up()
-            .build();
+            .build(); // not up: its other end is not there yet, and the kernel says ENOTCONN
         let veth = LinkVeth::new(host_end, interface)
             .controller(index(bridge)?)
             .up()
@@ -184,6 +183,10 @@ impl Links {
             "the address that the lease stands for"
         );
         tracing::info!(
+            call = format!("RTM_SETLINK {interface} up"),
+            "a link carries nothing, and takes no route, until it is up"
+        );
+        tracing::info!(
             call = format!("RTM_NEWROUTE default via {gateway}"),
             "everything else goes to the host, which forwards it"
         );
@@ -204,8 +207,12 @@ impl Links {
             .address()
             .add(index, ip, address.prefix())
             .execute();
-        // Three messages on their way at once; the kernel takes them in this order.
-        let all = async { try_join3(self.lo(), addressed, way_out).await.map(|_| ()) };
+        // Four messages on their way at once; the kernel takes them in this order.
+        let all = async {
+            try_join4(self.up(LOOPBACK), addressed, self.up(index), way_out)
+                .await
+                .map(|_| ())
+        };
         self.run(
             &format!("configure {interface} as {address}, gateway {gateway}"),
             all,
@@ -255,9 +262,9 @@ impl Links {
             .collect())
     }
 
-    async fn lo(&self) -> Result<(), Error> {
-        let lo = LinkUnspec::new_with_index(LOOPBACK).up().build();
-        self.handle.link().set(lo).execute().await
+    async fn up(&self, index: u32) -> Result<(), Error> {
+        let link = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(link).execute().await
     }
 
     fn run<T>(&self, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T> {
