@@ -176,18 +176,22 @@ impl Bridge {
     /// Removes everything that is named after these addresses, their leases last; with the last
     /// container, the bridge.
     fn take_down(&self, links: &Links, addresses: &[Ipv4Addr], last: bool) -> Result<()> {
+        let mut linked = false;
         for address in addresses {
-            links.remove(&host_end(*address))?;
+            linked |= links.condemn(&host_end(*address))?;
         }
         if last {
-            links.remove_bridge(&self.name, gateway(self.remembered()?)?)?;
+            linked |= links.condemn_bridge(&self.name, gateway(self.remembered()?)?)?;
         }
         let tables: Vec<String> = addresses
             .iter()
             .map(|address| self.table(*address))
             .collect();
         let own = last.then_some(self.name.as_str());
-        nat::remove(tables.iter().map(String::as_str).chain(own))?;
+        let _socket = nat::remove(tables.iter().map(String::as_str).chain(own))?;
+        if linked {
+            links.remove_condemned()?;
+        }
         for address in addresses {
             let path = self.leases().join(address.to_string());
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;

@@ -23,6 +23,10 @@ use tokio::runtime::{Builder, Runtime};
 /// Every network namespace is born with `lo`, and with nothing before it.
 const LOOPBACK: u32 = 1;
 
+/// The group (ip-link(8)) that a link of ours gets when it is to be removed, and never before:
+/// whatever is in it, whoever put it there, is on its way out. ("mini" in ASCII.)
+const CONDEMNED: u32 = 0x6d69_6e69;
+
 /// A netlink socket, bound for its life to the network namespace in which it was opened.
 ///
 /// rtnetlink is asynchronous. The runtime is a current_thread one: it runs while somebody waits in
@@ -219,27 +223,45 @@ impl Links {
         )
     }
 
-    /// Removes a link; a veth takes its other end along. One that is gone already, with its
-    /// network namespace, is as good.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        tracing::info!(
-            call = format!("RTM_DELLINK {name}"),
-            "nothing of ours stays in the host"
-        );
-        let link = LinkUnspec::new_with_name(name).build();
-        let gone = self
+    /// Marks a link for removal, and stops its traffic. One that is gone already, with its network
+    /// namespace, is as good. Answers whether it was there.
+    pub fn condemn(&self, name: &str) -> Result<bool> {
+        let link = LinkUnspec::new_with_name(name)
+            .down()
+            .link_group(CONDEMNED)
+            .build();
+        let marked = self
             .runtime
-            .block_on(self.handle.link().del_with_message(link).execute());
-        absent_is_none(gone, libc::ENODEV).with_context(|| format!("remove the link {name}"))?;
-        Ok(())
+            .block_on(self.handle.link().set(link).execute());
+        let marked = absent_is_none(marked, libc::ENODEV);
+        Ok(marked
+            .with_context(|| format!("set the link {name} down"))?
+            .is_some())
     }
 
-    /// Removes the bridge, if it is there and ours.
-    pub fn remove_bridge(&self, name: &str, gateway: Ipv4Addr) -> Result<()> {
+    /// Marks the bridge for removal, if it is there and ours.
+    pub fn condemn_bridge(&self, name: &str, gateway: Ipv4Addr) -> Result<bool> {
         match self.own_bridge(name, gateway)? {
-            Some(_) => self.remove(name),
-            None => Ok(()),
+            Some(_) => self.condemn(name),
+            None => Ok(false),
         }
+    }
+
+    /// Removes the marked links, all in one: for each message the kernel waits until no CPU looks
+    /// at the links any more, tens of milliseconds. A veth takes its other end along.
+    pub fn remove_condemned(&self) -> Result<()> {
+        tracing::info!(
+            call = format!("RTM_DELLINK group {CONDEMNED:#x}"),
+            "the container's cable, and with the last container the bridge"
+        );
+        let group = LinkMessageBuilder::<LinkUnspec>::default()
+            .link_group(CONDEMNED)
+            .build();
+        let gone = self
+            .runtime
+            .block_on(self.handle.link().del_with_message(group).execute());
+        absent_is_none(gone, libc::ENODEV).context("remove the links of our group")?;
+        Ok(())
     }
 
     /// The IPv4 networks to which this host knows a way, its own addresses among them.

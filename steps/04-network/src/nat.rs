@@ -16,6 +16,7 @@
 //! changed.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
@@ -110,7 +111,8 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
         POSTROUTING,
         &local.source_in(loopback).leaves_by(bridge).masquerade(),
     );
-    batch.send()
+    batch.send()?;
+    Ok(())
 }
 
 /// Makes the table of one container's published ports.
@@ -132,15 +134,13 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
             batch.rule(table, chain, &rule);
         }
     }
-    batch.send()
+    batch.send()?;
+    Ok(())
 }
 
-/// Removes tables, those that exist.
-pub(crate) fn remove<'a>(tables: impl IntoIterator<Item = &'a str>) -> Result<()> {
-    let mut tables = tables.into_iter().peekable();
-    if tables.peek().is_none() {
-        return Ok(());
-    }
+/// Removes tables, those that exist. The kernel frees them in the background, and makes whoever
+/// closes a socket like the answered one wait for that: keep it while there is other work.
+pub(crate) fn remove<'a>(tables: impl IntoIterator<Item = &'a str>) -> Result<OwnedFd> {
     let mut batch = Batch::new();
     for table in tables {
         batch.no_table(table);

@@ -425,16 +425,17 @@ impl Batch {
         );
     }
 
-    /// Hands the batch to the kernel. The error names the message that was refused, and holds the
+    /// Hands the batch to the kernel, and answers the socket that was used. The error names the message that was refused, and holds the
     /// errno as an [`io::Error`].
-    pub fn send(mut self) -> Result<()> {
+    pub fn send(mut self) -> Result<OwnedFd> {
         // Only failures are answered, and what asks for it; the last message's answer comes last.
         if let Some([low, high]) = self.buffer.get_mut(self.last + 6..self.last + 8) {
             [*low, *high] = (u16::from_ne_bytes([*low, *high]) | NLM_F_ACK).to_ne_bytes();
         }
         let awaited = self.said.len() - 1;
         self.frame(NFNL_MSG_BATCH_END);
-        for (sequence, errno) in ask(&self.buffer, awaited as u32)? {
+        let socket = open()?;
+        for (sequence, errno) in ask(&socket, &self.buffer, awaited as u32)? {
             if errno != 0 {
                 let call = self
                     .said
@@ -443,7 +444,7 @@ impl Batch {
                 return Err(refused(call, errno));
             }
         }
-        Ok(())
+        Ok(socket)
     }
 
     fn message(&mut self, call: String, kind: i32, flags: u16, fill: impl FnOnce(&mut Attributes)) {
@@ -486,7 +487,7 @@ pub(crate) fn has_table(name: &str) -> Result<bool> {
     );
     buffer.extend([libc::AF_INET as u8, 0, 0, 0]);
     buffer.extend(attributes.0);
-    match ask(&buffer, 0)?.first() {
+    match ask(&open()?, &buffer, 0)?.first() {
         Some((_, libc::ENOENT)) => Ok(false),
         Some((_, errno)) if *errno != 0 => {
             Err(refused(&format!("NFT_MSG_GETTABLE ip {name}"), *errno))
@@ -520,18 +521,22 @@ fn refused(call: &str, errno: i32) -> anyhow::Error {
     anyhow!(io::Error::from_raw_os_error(errno)).context(format!("{call}{hint}"))
 }
 
-/// Sends messages and gathers the answers, each a sequence number and an errno, until a failure or
-/// the answer to `awaited`. The kernel works inside sendmsg(2): the answers are there when it
-/// returns, and a socket of its own each time keeps late ones apart.
-fn ask(messages: &[u8], awaited: u32) -> Result<Vec<(u32, i32)>> {
-    let kernel = NetlinkAddr::new(0, 0);
-    let socket: OwnedFd = socket(
+fn open() -> Result<OwnedFd> {
+    let protocol = SockProtocol::NetlinkNetFilter;
+    socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
+        protocol,
     )
-    .context("socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER): has this kernel nf_tables?")?;
+    .context("socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER): has this kernel nf_tables?")
+}
+
+/// Sends messages and gathers the answers, each a sequence number and an errno, until a failure or
+/// the answer to `awaited`. The kernel works inside sendmsg(2): the answers are there when it
+/// returns. Each exchange has a fresh socket, so that no answer to an earlier one is in it.
+fn ask(socket: &OwnedFd, messages: &[u8], awaited: u32) -> Result<Vec<(u32, i32)>> {
+    let kernel = NetlinkAddr::new(0, 0);
     let fd = socket.as_raw_fd();
     sendmsg(
         fd,
