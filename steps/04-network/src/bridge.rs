@@ -13,7 +13,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -176,21 +176,24 @@ impl Bridge {
     /// Removes everything that is named after these addresses, their leases last; with the last
     /// container, the bridge.
     fn take_down(&self, links: &Links, addresses: &[Ipv4Addr], last: bool) -> Result<()> {
-        let mut linked = false;
+        let mut links_gone = Vec::new();
         for address in addresses {
-            linked |= links.condemn(&host_end(*address))?;
+            let name = host_end(*address);
+            if links.condemn(&name)? {
+                links_gone.push(name);
+            }
         }
-        if last {
-            linked |= links.condemn_bridge(&self.name, gateway(self.remembered()?)?)?;
+        if last && links.condemn_bridge(&self.name, gateway(self.remembered()?)?)? {
+            links_gone.push(self.name.clone());
         }
         let tables: Vec<String> = addresses
             .iter()
             .map(|address| self.table(*address))
             .collect();
         let own = last.then_some(self.name.as_str());
-        let _socket = nat::remove(tables.iter().map(String::as_str).chain(own))?;
-        if linked {
-            links.remove_condemned()?;
+        let socket = nat::remove(tables.iter().map(String::as_str).chain(own))?;
+        if !links_gone.is_empty() {
+            links.remove_condemned(&links_gone, socket.as_fd())?;
         }
         for address in addresses {
             let path = self.leases().join(address.to_string());

@@ -17,6 +17,7 @@
 //! - `links`: bridge, veth pair, addresses and routes, by rtnetlink;
 //! - `nat` and `nft`: the rules, and how nf_tables reads them from a netlink socket;
 //! - [`files`]: resolv.conf, hosts and hostname;
+//! - `undertaker`: who waits while the kernel frees links;
 //! - `user`: the way outside for those who are not root.
 //!
 //! No `ip`, `iptables` or `nft` is run. [`Network`] puts it together for a container with one
@@ -37,6 +38,7 @@ mod links;
 mod nat;
 mod nft;
 mod publish;
+mod undertaker;
 mod user;
 
 use bridge::{Bridge, Endpoint, Lease};

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::TryStreamExt;
@@ -12,6 +13,8 @@ use futures_util::future::try_join4;
 use ipnetwork::Ipv4Network;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
 use rtnetlink::{
@@ -19,6 +22,8 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 use tokio::runtime::{Builder, Runtime};
+
+use crate::undertaker;
 
 /// Every network namespace is born with `lo`, and with nothing before it.
 const LOOPBACK: u32 = 1;
@@ -247,9 +252,10 @@ impl Links {
         }
     }
 
-    /// Removes the marked links, all in one: for each message the kernel waits until no CPU looks
-    /// at the links any more, tens of milliseconds. A veth takes its other end along.
-    pub fn remove_condemned(&self) -> Result<()> {
+    /// Removes the marked links, all in one message; a veth takes its other end along. Returns when
+    /// these names are gone. `keep` stays open until
+    /// the kernel has freed them.
+    pub fn remove_condemned(&self, names: &[String], keep: BorrowedFd<'_>) -> Result<()> {
         tracing::info!(
             call = format!("RTM_DELLINK group {CONDEMNED:#x}"),
             "the container's cable, and with the last container the bridge"
@@ -257,10 +263,19 @@ impl Links {
         let group = LinkMessageBuilder::<LinkUnspec>::default()
             .link_group(CONDEMNED)
             .build();
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::DelLink(group.clone()));
+        message.header.flags = NLM_F_REQUEST;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        if undertaker::send_behind(&bytes, keep).is_ok() && vanish(names) {
+            return Ok(());
+        }
         let gone = self
             .runtime
             .block_on(self.handle.link().del_with_message(group).execute());
-        absent_is_none(gone, libc::ENODEV).context("remove the links of our group")?;
+        absent_is_none(gone, libc::ENODEV)
+            .with_context(|| format!("remove the links {}", names.join(", ")))?;
         Ok(())
     }
 
@@ -315,6 +330,21 @@ pub(crate) struct Cable<'a> {
 fn mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x6d, a, b, c, d]
+}
+
+/// Whether the links are gone, within a second.
+fn vanish(names: &[String]) -> bool {
+    let start = Instant::now();
+    while names
+        .iter()
+        .any(|name| if_nametoindex(name.as_str()).is_ok())
+    {
+        if start.elapsed() > Duration::from_secs(1) {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(50));
+    }
+    true
 }
 
 fn index(link: &str) -> Result<u32> {

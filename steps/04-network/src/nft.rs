@@ -260,7 +260,7 @@ impl Rule {
             data.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);
             data.nest(NFTA_IMMEDIATE_DATA, |data| {
                 data.nest(NFTA_DATA_VERDICT, |verdict| {
-                    verdict.number(NFTA_VERDICT_CODE, NF_DROP)
+                    verdict.number(NFTA_VERDICT_CODE, NF_DROP);
                 });
             });
         })
@@ -304,10 +304,10 @@ impl Rule {
             data.number(NFTA_BITWISE_DREG, REGISTER_1);
             data.number(NFTA_BITWISE_LEN, 4);
             data.nest(NFTA_BITWISE_MASK, |value| {
-                value.bytes(NFTA_DATA_VALUE, mask)
+                value.bytes(NFTA_DATA_VALUE, mask);
             });
             data.nest(NFTA_BITWISE_XOR, |value| {
-                value.bytes(NFTA_DATA_VALUE, &[0; 4])
+                value.bytes(NFTA_DATA_VALUE, &[0; 4]);
             });
         })
     }
@@ -324,7 +324,7 @@ impl Rule {
         self.expression("immediate", |data| {
             data.number(NFTA_IMMEDIATE_DREG, register);
             data.nest(NFTA_IMMEDIATE_DATA, |data| {
-                data.bytes(NFTA_DATA_VALUE, value)
+                data.bytes(NFTA_DATA_VALUE, value);
             });
         })
     }
