@@ -27,8 +27,9 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ipnetwork::Ipv4Network;
 use nix::unistd::Pid;
 
@@ -55,6 +56,18 @@ pub enum Mode {
     Bridge,
     /// Loopback only.
     None,
+}
+
+impl FromStr for Mode {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "bridge" => Ok(Mode::Bridge),
+            "none" => Ok(Mode::None),
+            _ => bail!("it can be bridge or none"),
+        }
+    }
 }
 
 /// What is wanted.
