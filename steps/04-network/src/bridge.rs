@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ipnetwork::Ipv4Network;
 
-use crate::links::{Cable, Links};
+use crate::links::{self, Cable};
 use crate::nat;
 use crate::publish::Publish;
 
@@ -40,7 +40,6 @@ pub struct Lease {
     address: Ipv4Addr,
     id: String,
     ports: Vec<Publish>,
-    links: Links,
     /// Sockets that occupy the published ports.
     _reserved: Vec<OwnedFd>,
     /// The lease on disk; its lock says that we live.
@@ -101,7 +100,7 @@ impl Bridge {
             return Ok(());
         }
         let _lock = lock(&self.run_dir)?;
-        self.bury(&Links::here()?).map(|_| ())
+        self.bury().map(|_| ())
     }
 
     /// Takes an address for a container, and its ports of the host; sweeps first.
@@ -112,10 +111,9 @@ impl Bridge {
         let _lock = lock(&self.run_dir)?;
         let leases = self.leases();
         fs::create_dir_all(&leases).with_context(|| format!("create {}", leases.display()))?;
-        let links = Links::here()?;
-        let living = self.bury(&links)?;
+        let living = self.bury()?;
         let subnet = if living.is_empty() {
-            self.settle(&links)?
+            self.settle()?
         } else {
             self.remembered()?
         };
@@ -135,7 +133,6 @@ impl Bridge {
             address,
             id: id.to_owned(),
             ports: ports.to_vec(),
-            links,
             _reserved,
             _file,
         })
@@ -157,7 +154,7 @@ impl Bridge {
 
     /// Buries the dead: their rules, links and leases, and without living ones the bridge. Answers
     /// who lives.
-    fn bury(&self, links: &Links) -> Result<Vec<Record>> {
+    fn bury(&self) -> Result<Vec<Record>> {
         let mut living = Vec::new();
         let mut dead = Vec::new();
         for record in self.records()? {
@@ -168,22 +165,22 @@ impl Bridge {
             }
         }
         if !dead.is_empty() {
-            self.take_down(links, &dead, living.is_empty())?;
+            self.take_down(&dead, living.is_empty())?;
         }
         Ok(living)
     }
 
     /// Removes everything that is named after these addresses, their leases last; with the last
     /// container, the bridge.
-    fn take_down(&self, links: &Links, addresses: &[Ipv4Addr], last: bool) -> Result<()> {
+    fn take_down(&self, addresses: &[Ipv4Addr], last: bool) -> Result<()> {
         let mut links_gone = Vec::new();
         for address in addresses {
             let name = host_end(*address);
-            if links.condemn(&name)? {
+            if links::condemn(&name)? {
                 links_gone.push(name);
             }
         }
-        if last && links.condemn_bridge(&self.name, gateway(self.remembered()?)?)? {
+        if last && links::condemn_bridge(&self.name, gateway(self.remembered()?)?)? {
             links_gone.push(self.name.clone());
         }
         let tables: Vec<String> = addresses
@@ -193,7 +190,7 @@ impl Bridge {
         let own = last.then_some(self.name.as_str());
         let socket = nat::remove(tables.iter().map(String::as_str).chain(own))?;
         if !links_gone.is_empty() {
-            links.remove_condemned(&links_gone, socket.as_fd())?;
+            links::remove_condemned(&links_gone, socket.as_fd())?;
         }
         for address in addresses {
             let path = self.leases().join(address.to_string());
@@ -223,8 +220,14 @@ impl Bridge {
 
     /// Chooses the subnet, while there is no container: the one of last time, or the first to which
     /// the host knows no other way.
-    fn settle(&self, links: &Links) -> Result<Ipv4Network> {
-        let routed = links.routed()?;
+    fn settle(&self) -> Result<Ipv4Network> {
+        let gateways: Vec<_> = self
+            .subnets
+            .iter()
+            .filter_map(|subnet| subnet.nth(1))
+            .collect();
+        links::remove_orphan(&self.name, &gateways)?;
+        let routed = links::routed()?;
         let remembered = self
             .remembered()
             .ok()
@@ -320,9 +323,7 @@ impl Lease {
             let _lock = lock(run_dir)?;
             // Rules first: no packet finds the bridge without its guard.
             nat::serve_bridge(name, lease.subnet)?;
-            lease
-                .links
-                .ensure_bridge(name, Ipv4Network::new(gateway, lease.subnet.prefix())?)?;
+            links::ensure_bridge(name, Ipv4Network::new(gateway, lease.subnet.prefix())?)?;
             sysctl(
                 "net/ipv4/ip_forward",
                 "the host becomes a router between its links; stays on afterwards",
@@ -335,9 +336,9 @@ impl Lease {
                 let table = lease.bridge.table(lease.address);
                 nat::publish(&table, &lease.id, lease.address, &lease.ports)?;
             }
-            lease.links.plug(&cable, netns)?;
+            links::plug(&cable, netns)?;
         }
-        Links::inside(netns, |links| links.configure(&cable, gateway))?;
+        links::inside(netns, || links::configure(&cable, gateway))?;
         Ok(Endpoint { lease })
     }
 }
@@ -347,9 +348,10 @@ impl Drop for Lease {
         let give_back = || {
             let _lock = lock(&self.bridge.run_dir)?;
             let last = self.bridge.records()?.len() <= 1;
-            self.bridge.take_down(&self.links, &[self.address], last)
+            self.bridge.take_down(&[self.address], last)
         };
-        if let Err(error) = give_back() {
+        // Once more where something failed: each step is content with what is done already.
+        if let Err(error) = give_back().or_else(|_| give_back()) {
             tracing::warn!("the network of {} is not taken down: {error:#}", self.id);
         }
     }

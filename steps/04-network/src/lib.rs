@@ -15,7 +15,8 @@
 //!
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
 //! - `links`: bridge, veth pair, addresses and routes, by rtnetlink;
-//! - `nat` and `nft`: the rules, and how nf_tables reads them from a netlink socket;
+//! - `nat` and `nft`: the rules, and how nf_tables reads them;
+//! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
 //! - `undertaker`: who waits while the kernel frees links;
 //! - `user`: the way outside for those who are not root.
@@ -37,6 +38,7 @@ pub mod bridge;
 pub mod files;
 mod links;
 mod nat;
+mod netlink;
 mod nft;
 mod publish;
 mod undertaker;
@@ -44,7 +46,6 @@ mod user;
 
 use bridge::{Bridge, Endpoint, Lease};
 use files::{Files, Identity};
-use links::Links;
 pub use publish::{Protocol, Publish};
 use user::Carrier;
 
@@ -207,9 +208,5 @@ impl Network {
 /// Sets `lo` up in the caller's network namespace. For a container that has no bridge to be
 /// plugged into from outside, before it executes its program.
 pub fn loopback_up() -> Result<()> {
-    tracing::info!(
-        call = "RTM_SETLINK lo up",
-        "without it not even 127.0.0.1 answers"
-    );
-    Links::here()?.loopback_up()
+    links::loopback_up()
 }

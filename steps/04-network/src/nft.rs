@@ -19,27 +19,24 @@
 //! linux/netfilter/nf_tables.h lists the names and numbers; `nft --debug=netlink` shows the same
 //! expressions for a rule in words.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use ipnetwork::Ipv4Network;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendmsg, socket,
-};
+use nix::sys::socket::SockProtocol;
 
+use crate::netlink::{self, Answer, HEADER};
 use crate::publish::Protocol;
 
 // linux/netlink.h
-const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 0x01;
 const NLM_F_ACK: u16 = 0x04;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
-const HEADER: usize = 16;
 
 // linux/netfilter/nfnetlink.h and nf_tables.h; libc has the rest, but not the attributes
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -434,17 +431,22 @@ impl Batch {
         }
         let awaited = self.said.len() - 1;
         self.frame(NFNL_MSG_BATCH_END);
-        let socket = open()?;
-        for (sequence, errno) in ask(&socket, &self.buffer, awaited as u32)? {
-            if errno != 0 {
-                let call = self
-                    .said
-                    .get(sequence as usize)
-                    .map_or("a netlink batch", String::as_str);
-                return Err(refused(call, errno));
+        let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
+        let mut failed = None;
+        netlink::ask(socket.as_fd(), &self.buffer, |answer| match answer {
+            Answer::Outcome { sequence, errno } => {
+                failed = (errno != 0).then_some((sequence as usize, errno));
+                failed.is_none() && sequence as usize != awaited
             }
-        }
-        Ok(socket)
+            _ => true,
+        })?;
+        let Some((sequence, errno)) = failed else {
+            return Ok(socket);
+        };
+        Err(refused(
+            self.said.get(sequence).map_or("a batch", String::as_str),
+            errno,
+        ))
     }
 
     fn message(&mut self, call: String, kind: i32, flags: u16, fill: impl FnOnce(&mut Attributes)) {
@@ -487,12 +489,19 @@ pub(crate) fn has_table(name: &str) -> Result<bool> {
     );
     buffer.extend([libc::AF_INET as u8, 0, 0, 0]);
     buffer.extend(attributes.0);
-    match ask(&open()?, &buffer, 0)?.first() {
-        Some((_, libc::ENOENT)) => Ok(false),
-        Some((_, errno)) if *errno != 0 => {
-            Err(refused(&format!("NFT_MSG_GETTABLE ip {name}"), *errno))
+    let mut outcome = 0;
+    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
+    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
+        Answer::Outcome { errno, .. } => {
+            outcome = errno;
+            false
         }
-        _ => Ok(true),
+        _ => true,
+    })?;
+    match outcome {
+        0 => Ok(true),
+        libc::ENOENT => Ok(false),
+        errno => Err(refused(&format!("NFT_MSG_GETTABLE ip {name}"), errno)),
     }
 }
 
@@ -519,67 +528,6 @@ fn refused(call: &str, errno: i32) -> anyhow::Error {
         _ => "",
     };
     anyhow!(io::Error::from_raw_os_error(errno)).context(format!("{call}{hint}"))
-}
-
-fn open() -> Result<OwnedFd> {
-    let protocol = SockProtocol::NetlinkNetFilter;
-    socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    )
-    .context("socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER): has this kernel nf_tables?")
-}
-
-/// Sends messages and gathers the answers, each a sequence number and an errno, until a failure or
-/// the answer to `awaited`. The kernel works inside sendmsg(2): the answers are there when it
-/// returns. Each exchange has a fresh socket, so that no answer to an earlier one is in it.
-fn ask(socket: &OwnedFd, messages: &[u8], awaited: u32) -> Result<Vec<(u32, i32)>> {
-    let kernel = NetlinkAddr::new(0, 0);
-    let fd = socket.as_raw_fd();
-    sendmsg(
-        fd,
-        &[IoSlice::new(messages)],
-        &[],
-        MsgFlags::empty(),
-        Some(&kernel),
-    )
-    .context("send a transaction to nf_tables")?;
-    let mut answers = Vec::new();
-    let mut buffer = [0u8; 8192];
-    loop {
-        let length = recv(fd, &mut buffer, MsgFlags::empty()).context("read nf_tables' answer")?;
-        for answer in parse_answers(buffer.get(..length).unwrap_or_default()) {
-            answers.push(answer);
-            if answer.0 == awaited || answer.1 != 0 {
-                return Ok(answers);
-            }
-        }
-    }
-}
-
-/// The NLMSG_ERROR messages in a datagram: an errno, negative, behind the header (0: done).
-fn parse_answers(mut datagram: &[u8]) -> Vec<(u32, i32)> {
-    let word = |bytes: &[u8], at: usize| {
-        bytes
-            .get(at..at + 4)
-            .and_then(|four| four.try_into().ok())
-            .map(u32::from_ne_bytes)
-    };
-    let mut answers = Vec::new();
-    while let (Some(length), Some(kind), Some(sequence)) =
-        (word(datagram, 0), word(datagram, 4), word(datagram, 8))
-    {
-        if kind as u16 == NLMSG_ERROR
-            && let Some(errno) = word(datagram, HEADER)
-        {
-            answers.push((sequence, -(errno as i32)));
-        }
-        let step = (length as usize).next_multiple_of(4).max(HEADER);
-        datagram = datagram.get(step..).unwrap_or_default();
-    }
-    answers
 }
 
 #[cfg(test)]
@@ -632,14 +580,5 @@ mod tests {
         let bytes = rule.expressions.0;
         assert!(bytes.windows(4).any(|window| window == [0x1f, 0x90, 0, 0]));
         assert!(bytes.windows(4).any(|window| window == [17, 0, 0, 0]));
-    }
-
-    #[test]
-    fn the_kernels_answer_is_a_sequence_number_and_an_errno() {
-        let mut datagram = Vec::new();
-        header(&mut datagram, NLMSG_ERROR, 0, 3, 0);
-        datagram.extend((-17i32).to_ne_bytes());
-        assert_eq!(parse_answers(&datagram), [(3, 17)]);
-        assert_eq!(parse_answers(&datagram[..9]), []);
     }
 }

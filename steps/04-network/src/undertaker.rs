@@ -9,21 +9,16 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::SockProtocol;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
+
+use crate::netlink;
 
 /// Has a message sent to rtnetlink by a process that this one need not wait for. `keep` is open in
 /// it to the end, so that what the kernel does when that is closed last is waited for there as well.
 pub(crate) fn send_behind(message: &[u8], keep: BorrowedFd<'_>) -> Result<()> {
-    let protocol = SockProtocol::NetlinkRoute;
-    let route = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    )
-    .context("socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)")?;
+    let route = netlink::open(SockProtocol::NetlinkRoute)?;
     tracing::info!(
         call = "clone(SIGCHLD)",
         "a process that ends at once, so that its child is init's to reap"

@@ -56,9 +56,13 @@ impl Drop for Carrier {
 /// # Errors
 /// A port cannot be had, or is asked for and nothing could carry it.
 pub(crate) fn connect(pid: Pid, ports: &[Publish], directory: &Path) -> Result<Option<Carrier>> {
-    for port in ports {
-        drop(port.reserve()?); // the carrier would only say that something failed
-    }
+    // Of a port that it cannot have, the carrier would say less than bind(2) says to us.
+    drop(
+        ports
+            .iter()
+            .map(Publish::reserve)
+            .collect::<Result<Vec<_>>>()?,
+    );
     let mut failures = Vec::new();
     for (program, start) in [("pasta", pasta as Start), ("slirp4netns", slirp4netns)] {
         let Some(path) = find(program) else { continue };
@@ -146,15 +150,15 @@ fn forward(directory: &Path, port: &Publish) -> Result<()> {
     let directory = File::open(directory)?;
     let path = format!("/proc/self/fd/{}/{ORDERS}", directory.as_raw_fd());
     let mut orders = UnixStream::connect(path)?;
-    write!(
-        orders,
+    let order = format!(
         r#"{{"execute":"add_hostfwd","arguments":{{"proto":"{}","host_addr":"{}","host_port":{},"guest_addr":"{ADDRESS}","guest_port":{}}}}}"#,
         port.protocol,
         port.on_host().ip(),
         port.host,
         port.container
-    )?;
-    orders.shutdown(std::net::Shutdown::Write)?;
+    );
+    // In one write: it reads once, and takes what it then has for the whole.
+    orders.write_all(order.as_bytes())?;
     let mut answer = String::new();
     orders.read_to_string(&mut answer)?;
     ensure!(
