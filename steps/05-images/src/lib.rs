@@ -27,6 +27,7 @@ mod container;
 mod digest;
 mod import;
 mod inside;
+mod invocation;
 mod layer;
 mod name;
 mod oci;
