@@ -140,13 +140,18 @@ pub(crate) struct Member {
 /// A tar stream, read member by member.
 pub(crate) struct Tar<R> {
     stream: R,
-    /// What is left of the current member, padding included.
+    /// What is left of the current member's bytes, and what fills its last block.
     left: u64,
+    padding: u64,
 }
 
 impl<R: BufRead> Tar<R> {
     pub(crate) fn new(stream: R) -> Self {
-        Self { stream, left: 0 }
+        Self {
+            stream,
+            left: 0,
+            padding: 0,
+        }
     }
 
     /// The next member. What was not read of the one before is skipped.
@@ -166,9 +171,7 @@ impl<R: BufRead> Tar<R> {
                 return Ok(None);
             };
             let size = header.entry_size()?;
-            self.left = size
-                .checked_next_multiple_of(BLOCK)
-                .context("a member is larger than a number can say")?;
+            self.begin(size)?;
             let kind = header.entry_type();
             let extension =
                 kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink();
@@ -176,7 +179,7 @@ impl<R: BufRead> Tar<R> {
                 return self.member(&header, extended, room).map(Some);
             }
             room = room
-                .checked_sub(self.left)
+                .checked_sub(self.left + self.padding)
                 .context("the headers of a member are larger than 1 MiB")?;
             if extension {
                 let bytes = self.take(size)?;
@@ -220,10 +223,18 @@ impl<R: BufRead> Tar<R> {
         Ok(())
     }
 
+    fn begin(&mut self, size: u64) -> Result<()> {
+        let blocks = size.checked_next_multiple_of(BLOCK);
+        self.padding = blocks.context("a member is larger than a number can say")? - size;
+        self.left = size;
+        Ok(())
+    }
+
     fn skip(&mut self) -> Result<()> {
-        let skipped = io::copy(&mut self.stream.by_ref().take(self.left), &mut io::sink())?;
-        ensure!(skipped == self.left, "the archive ends inside a member");
-        self.left = 0;
+        let rest = self.left + self.padding;
+        let skipped = io::copy(&mut self.stream.by_ref().take(rest), &mut io::sink())?;
+        ensure!(skipped == rest, "the archive ends inside a member");
+        (self.left, self.padding) = (0, 0);
         Ok(())
     }
 
@@ -284,9 +295,7 @@ impl<R: BufRead> Tar<R> {
         };
         if let Some(size) = extended.size {
             member.size = size;
-            self.left = size
-                .checked_next_multiple_of(BLOCK)
-                .context("a member is larger than a number can say")?;
+            self.begin(size)?;
         }
         let stored = member.size;
         member.pieces = if member.kind.is_gnu_sparse() {
@@ -366,8 +375,8 @@ impl<R: BufRead> Tar<R> {
         }
         ensure!(end <= member.size, "pieces beyond the end of the file");
         ensure!(
-            stored <= self.left && self.left - stored < BLOCK,
-            "{stored} bytes in pieces, {} in the archive",
+            stored == self.left,
+            "{stored} bytes in pieces, and {} in the archive",
             self.left
         );
         Ok(())

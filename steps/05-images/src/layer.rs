@@ -468,3 +468,6 @@ fn at(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
     path.extend_from_slice(name);
     path
 }
+
+#[cfg(test)]
+mod tests;
