@@ -43,12 +43,12 @@ pub struct Lease {
     /// Sockets that occupy the published ports.
     _reserved: Vec<OwnedFd>,
     /// The lease on disk; its lock says that we live.
-    _file: File,
+    file: File,
 }
 
 /// A lease whose container is plugged in. Dropping it undoes everything.
 pub struct Endpoint {
-    lease: Lease,
+    _lease: Lease,
 }
 
 impl Bridge {
@@ -126,7 +126,7 @@ impl Bridge {
                     && !living.iter().any(|other| other.address == *address)
             })
             .with_context(|| format!("every address of {subnet} is taken by a container"))?;
-        let _file = self.write_lease(address, id, ports)?;
+        let file = self.write_lease(address, id, ports)?;
         Ok(Lease {
             bridge: self.clone(),
             subnet,
@@ -134,7 +134,7 @@ impl Bridge {
             id: id.to_owned(),
             ports: ports.to_vec(),
             _reserved,
-            _file,
+            file,
         })
     }
 
@@ -148,6 +148,7 @@ impl Bridge {
             Ok(file)
         };
         write().map_err(|error: std::io::Error| {
+            let _ = fs::remove_file(&path); // what cannot be removed either is swept later
             anyhow!(error).context(format!("write the lease {}", path.display()))
         })
     }
@@ -339,28 +340,22 @@ impl Lease {
             links::plug(&cable, netns)?;
         }
         links::inside(netns, || links::configure(&cable, gateway))?;
-        Ok(Endpoint { lease })
+        Ok(Endpoint { _lease: lease })
     }
 }
 
 impl Drop for Lease {
+    /// To leave is to die in good order: the lease is let go, and buried with the others.
     fn drop(&mut self) {
-        let give_back = || {
+        let leave = || {
             let _lock = lock(&self.bridge.run_dir)?;
-            let last = self.bridge.records()?.len() <= 1;
-            self.bridge.take_down(&[self.address], last)
+            self.file.unlock().context("unlock the lease")?;
+            self.bridge.bury()
         };
         // Once more where something failed: each step is content with what is done already.
-        if let Err(error) = give_back().or_else(|_| give_back()) {
+        if let Err(error) = leave().or_else(|_| leave()) {
             tracing::warn!("the network of {} is not taken down: {error:#}", self.id);
         }
-    }
-}
-
-impl Endpoint {
-    /// The lease that this stands on.
-    pub fn lease(&self) -> &Lease {
-        &self.lease
     }
 }
 

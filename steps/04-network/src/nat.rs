@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
-use crate::nft::{Batch, Chain, Rule, has_table};
+use crate::nft::{Batch, Chain, Rule, forward_chains_that_drop, has_table};
 use crate::publish::Publish;
 
 // Hooks and priorities: linux/netfilter.h (NF_INET_*) and linux/netfilter_ipv4.h (NF_IP_PRI_*).
@@ -61,6 +61,12 @@ const OUTPUT: Chain = Chain {
 pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     if has_table(bridge)? {
         return Ok(());
+    }
+    for chain in forward_chains_that_drop()? {
+        tracing::warn!(
+            "the firewall of this host drops forwarded packets (nf_tables chain {chain}): containers may \
+             not reach the outside until it accepts what comes from and goes to {bridge}"
+        );
     }
     let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?;
     let mut batch = Batch::new();
@@ -117,6 +123,9 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
 
 /// Makes the table of one container's published ports.
 pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) -> Result<()> {
+    if has_table(table)? {
+        remove([table])?; // of a container whose lease was lost, or it would have been swept
+    }
     let comment = format!("container {id}");
     let mut batch = Batch::new();
     batch.table(table, &comment);

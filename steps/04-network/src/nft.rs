@@ -19,11 +19,12 @@
 //! linux/netfilter/nf_tables.h lists the names and numbers; `nft --debug=netlink` shows the same
 //! expressions for a rule in words.
 
+use std::ffi::CStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use ipnetwork::Ipv4Network;
 use nix::sys::socket::SockProtocol;
 
@@ -34,6 +35,7 @@ use crate::publish::Protocol;
 const NLM_F_REQUEST: u16 = 0x01;
 const NLM_F_ACK: u16 = 0x04;
 const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -47,6 +49,7 @@ const NFTA_TABLE_USERDATA: u16 = 6;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
@@ -87,7 +90,6 @@ const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 const NFTA_FIB_F_DADDR: u32 = 1 << 1;
-const NF_DROP: u32 = 0;
 const REGISTER_1: u32 = libc::NFT_REG_1 as u32;
 const REGISTER_2: u32 = libc::NFT_REG_2 as u32;
 
@@ -257,7 +259,7 @@ impl Rule {
             data.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);
             data.nest(NFTA_IMMEDIATE_DATA, |data| {
                 data.nest(NFTA_DATA_VERDICT, |verdict| {
-                    verdict.number(NFTA_VERDICT_CODE, NF_DROP);
+                    verdict.number(NFTA_VERDICT_CODE, libc::NF_DROP as u32);
                 });
             });
         })
@@ -439,7 +441,8 @@ impl Batch {
                 failed.is_none() && sequence as usize != awaited
             }
             _ => true,
-        })?;
+        })
+        .with_context(|| self.said.get(awaited).cloned().unwrap_or_default())?;
         let Some((sequence, errno)) = failed else {
             return Ok(socket);
         };
@@ -470,8 +473,7 @@ impl Batch {
         header(&mut self.buffer, kind, 0, self.said.len(), 0);
         self.buffer.extend([libc::AF_UNSPEC as u8, 0]);
         self.buffer.extend(NFNL_SUBSYS_NFTABLES.to_be_bytes());
-        self.said
-            .push("begin a transaction of nf_tables".to_owned());
+        self.said.push("a transaction of nf_tables".to_owned());
     }
 }
 
@@ -497,11 +499,78 @@ pub(crate) fn has_table(name: &str) -> Result<bool> {
             false
         }
         _ => true,
-    })?;
+    })
+    .with_context(|| format!("NFT_MSG_GETTABLE ip {name}"))?;
     match outcome {
         0 => Ok(true),
         libc::ENOENT => Ok(false),
         errno => Err(refused(&format!("NFT_MSG_GETTABLE ip {name}"), errno)),
+    }
+}
+
+/// The chains of other tables that see forwarded packets and drop what none of their rules takes,
+/// each as `table chain`.
+pub(crate) fn forward_chains_that_drop() -> Result<Vec<String>> {
+    let mut buffer = Vec::new();
+    header(
+        &mut buffer,
+        subsystem(libc::NFT_MSG_GETCHAIN),
+        NLM_F_DUMP,
+        0,
+        0,
+    );
+    buffer.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
+    let mut found = Vec::new();
+    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
+    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
+        Answer::Data(chain) => {
+            found.extend(drops_forwarded(chain));
+            true
+        }
+        Answer::End | Answer::Outcome { .. } => false,
+    })
+    .context("NFT_MSG_GETCHAIN")?;
+    Ok(found)
+}
+
+/// The name of such a chain, from its message.
+fn drops_forwarded(chain: &[u8]) -> Option<String> {
+    let &[family, ..] = chain.get(HEADER..)? else {
+        return None;
+    };
+    let attributes = chain.get(HEADER + 4..)?;
+    let hook = find(attributes, NFTA_CHAIN_HOOK)?;
+    let is =
+        |value: Option<&[u8]>, number: i32| value == Some((number as u32).to_be_bytes().as_slice());
+    let text = |kind| {
+        Some(
+            CStr::from_bytes_until_nul(find(attributes, kind)?)
+                .ok()?
+                .to_string_lossy(),
+        )
+    };
+    let drops = [libc::NFPROTO_IPV4, libc::NFPROTO_INET].contains(&i32::from(family))
+        && is(find(hook, NFTA_HOOK_HOOKNUM), libc::NF_INET_FORWARD)
+        && is(find(attributes, NFTA_CHAIN_POLICY), libc::NF_DROP);
+    drops.then_some(format!(
+        "{} {}",
+        text(NFTA_CHAIN_TABLE)?,
+        text(NFTA_CHAIN_NAME)?
+    ))
+}
+
+/// The value of the first attribute of a kind.
+fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let &[l0, l1, k0, k1, ..] = attributes else {
+            return None;
+        };
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = attributes.get(4..length)?;
+        if u16::from_ne_bytes([k0, k1]) & !NLA_F_NESTED == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
 }
 
@@ -527,7 +596,7 @@ fn refused(call: &str, errno: i32) -> anyhow::Error {
         }
         _ => "",
     };
-    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("{call}{hint}"))
+    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("the kernel refused {call}{hint}"))
 }
 
 #[cfg(test)]
@@ -572,6 +641,31 @@ mod tests {
             rest = &rest[length..];
         }
         assert_eq!(kinds, [NFNL_MSG_BATCH_BEGIN, 0x0a00, NFNL_MSG_BATCH_END]);
+    }
+
+    #[test]
+    fn a_foreign_chain_that_drops_forwarded_packets_is_recognised() {
+        let chain = |policy: i32, hook: i32| {
+            let mut attributes = Attributes::default();
+            attributes.text(NFTA_CHAIN_TABLE, "filter");
+            attributes.text(NFTA_CHAIN_NAME, "FORWARD");
+            attributes.nest(NFTA_CHAIN_HOOK, |inner| {
+                inner.number(NFTA_HOOK_HOOKNUM, hook as u32);
+            });
+            attributes.number(NFTA_CHAIN_POLICY, policy as u32);
+            let mut message = vec![0; HEADER];
+            message.extend([libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+            message.extend(attributes.0);
+            drops_forwarded(&message)
+        };
+        let forward = libc::NF_INET_FORWARD;
+        assert_eq!(
+            chain(libc::NF_DROP, forward).as_deref(),
+            Some("filter FORWARD")
+        );
+        assert_eq!(chain(libc::NF_ACCEPT, forward), None);
+        assert_eq!(chain(libc::NF_DROP, libc::NF_INET_LOCAL_IN), None);
+        assert_eq!(drops_forwarded(&[0; 18]), None);
     }
 
     #[test]
