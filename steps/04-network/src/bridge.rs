@@ -225,7 +225,7 @@ impl Bridge {
         let gateways: Vec<_> = self
             .subnets
             .iter()
-            .filter_map(|subnet| subnet.nth(1))
+            .filter_map(|subnet| gateway(*subnet).ok())
             .collect();
         links::remove_orphan(&self.name, &gateways)?;
         let routed = links::routed()?;
@@ -324,7 +324,7 @@ impl Lease {
             let _lock = lock(run_dir)?;
             // Rules first: no packet finds the bridge without its guard.
             nat::serve_bridge(name, lease.subnet)?;
-            links::ensure_bridge(name, Ipv4Network::new(gateway, lease.subnet.prefix())?)?;
+            links::ensure_bridge(name, gateway)?;
             sysctl(
                 "net/ipv4/ip_forward",
                 "the host becomes a router between its links; stays on afterwards",
@@ -339,7 +339,7 @@ impl Lease {
             }
             links::plug(&cable, netns)?;
         }
-        links::inside(netns, || links::configure(&cable, gateway))?;
+        links::inside(netns, || links::configure(&cable, gateway.ip()))?;
         Ok(Endpoint { _lease: lease })
     }
 }
@@ -387,10 +387,12 @@ fn host_end(address: Ipv4Addr) -> String {
     format!("veth{:08x}", u32::from(address))
 }
 
-fn gateway(subnet: Ipv4Network) -> Result<Ipv4Addr> {
-    subnet
+/// The host's address in the subnet, the first, with the subnet's prefix.
+fn gateway(subnet: Ipv4Network) -> Result<Ipv4Network> {
+    let first = subnet
         .nth(1)
-        .with_context(|| format!("{subnet} has no room for a gateway"))
+        .with_context(|| format!("{subnet} has no room for a gateway"))?;
+    Ok(Ipv4Network::new(first, subnet.prefix())?)
 }
 
 /// Whether a subnet would hide, or be hidden by, what the host knows already. Routes shorter than

@@ -21,6 +21,7 @@ use rtnetlink::packet_core::{
     NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{
@@ -75,13 +76,16 @@ pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
 ///
 /// # Errors
 /// It is in use; by another engine with a state directory of its own, then.
-pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Addr]) -> Result<()> {
+pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> {
     let Some(link) = find(name)? else {
         return Ok(());
     };
-    if !gateways.iter().any(|gateway| is_bridge_of(&link, *gateway)) {
+    let Some(gateway) = gateways
+        .iter()
+        .find(|gateway| is_bridge_of(&link, gateway.ip()))
+    else {
         return Ok(()); // not ours, as will be said when it is in our way
-    }
+    };
     let plugged_in = LinkAttribute::Controller(link.header.index);
     let mut all = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
     all.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -93,9 +97,11 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Addr]) -> Result<()> {
         "the bridge {name} has containers of which nothing is known here: they belong to a \
          minidocker with another state directory"
     );
-    condemn(name)?;
     let socket = netlink::open(SockProtocol::NetlinkRoute)?;
-    remove_condemned(&[name.to_owned()], socket.as_fd())
+    if condemn_bridge(name, *gateway)? {
+        remove_condemned(&[name.to_owned()], socket.as_fd())?;
+    }
+    Ok(())
 }
 
 /// Plugs in a cable: one end in the bridge, the other born as `interface` in the namespace.
@@ -197,25 +203,25 @@ pub(crate) fn condemn(name: &str) -> Result<bool> {
     if if_nametoindex(name) == Err(Errno::ENODEV) {
         return Ok(false);
     }
-    let link = LinkUnspec::new_with_name(name)
-        .down()
-        .link_group(CONDEMNED)
-        .build();
-    let call = format!("RTM_NEWLINK {name} down, group {CONDEMNED:#x}");
-    let mark = change(call, "what is in this group is about to be removed", link);
-    carry_out(&[Request {
-        harmless: libc::ENODEV,
-        ..mark
-    }])?;
+    carry_out(&[mark(name)])?;
     Ok(true)
 }
 
-/// Marks the bridge for removal, if it is there and ours.
-pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Addr) -> Result<bool> {
-    match find(name)? {
-        Some(link) if is_bridge_of(&link, gateway) => condemn(name),
-        _ => Ok(false),
-    }
+/// Marks the bridge for removal, if it is there and ours. Its address goes first: as the link's own
+/// removal drags on, so would the route to it, and the next container would find the subnet taken.
+pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Network) -> Result<bool> {
+    let Some(link) = find(name)?.filter(|link| is_bridge_of(link, gateway.ip())) else {
+        return Ok(false);
+    };
+    let no_address = Request {
+        call: format!("RTM_DELADDR {gateway} dev {name}"),
+        why: "the subnet is free again",
+        message: RouteNetlinkMessage::DelAddress(on_link(link.header.index, gateway)),
+        flags: 0,
+        harmless: libc::EADDRNOTAVAIL,
+    };
+    carry_out(&[no_address, mark(name)])?;
+    Ok(true)
 }
 
 /// Removes the marked links, all in one message; a veth takes its other end along. Returns when
@@ -353,17 +359,31 @@ fn loopback() -> Request {
 }
 
 fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network) -> Request {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new()
-        .index(index)
-        .address(address.ip(), address.prefix())
-        .build();
-    let message = RouteNetlinkMessage::NewAddress(message);
+    let message = RouteNetlinkMessage::NewAddress(on_link(index, address));
     Request {
         call,
         why,
         message,
         flags: NLM_F_CREATE | NLM_F_REPLACE,
         harmless: 0,
+    }
+}
+
+fn on_link(index: u32, address: Ipv4Network) -> AddressMessage {
+    let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index);
+    builder.address(address.ip(), address.prefix()).build()
+}
+
+fn mark(name: &str) -> Request {
+    let link = LinkUnspec::new_with_name(name)
+        .down()
+        .link_group(CONDEMNED)
+        .build();
+    let call = format!("RTM_NEWLINK {name} down, group {CONDEMNED:#x}");
+    let change = change(call, "what is in this group is about to be removed", link);
+    Request {
+        harmless: libc::ENODEV,
+        ..change
     }
 }
 
