@@ -143,8 +143,8 @@ impl Bridge {
         let write = || {
             let mut file = File::create_new(&path)?;
             file.lock()?;
-            let ports: String = ports.iter().map(|port| format!("{port}\n")).collect();
-            write!(file, "{id}\n{ports}")?;
+            let ports = ports.iter().map(|port| format!("{port}\n"));
+            file.write_all(format!("{id}\n{}", ports.collect::<String>()).as_bytes())?;
             Ok(file)
         };
         write().map_err(|error: std::io::Error| {
@@ -160,7 +160,7 @@ impl Bridge {
         let mut dead = Vec::new();
         for record in self.records()? {
             match record.file.try_lock() {
-                Ok(()) => dead.push(record.address),
+                Ok(()) => dead.push(record),
                 Err(TryLockError::WouldBlock) => living.push(record),
                 Err(TryLockError::Error(error)) => bail!("lock a lease of {}: {error}", self.name),
             }
@@ -171,30 +171,33 @@ impl Bridge {
         Ok(living)
     }
 
-    /// Removes everything that is named after these addresses, their leases last; with the last
-    /// container, the bridge.
-    fn take_down(&self, addresses: &[Ipv4Addr], last: bool) -> Result<()> {
-        let mut links_gone = Vec::new();
-        for address in addresses {
-            let name = host_end(*address);
-            if links::condemn(&name)? {
-                links_gone.push(name);
+    /// Removes everything that is named after the dead ones' addresses, their leases last; with the
+    /// last container, the bridge.
+    fn take_down(&self, dead: &[Record], last: bool) -> Result<()> {
+        let mut condemned = Vec::new();
+        for record in dead {
+            let host_end = host_end(record.address);
+            if links::condemn(&host_end)? {
+                condemned.push(host_end);
             }
         }
         if last && links::condemn_bridge(&self.name, gateway(self.remembered()?)?)? {
-            links_gone.push(self.name.clone());
+            condemned.push(self.name.clone());
         }
-        let tables: Vec<String> = addresses
+        // A lease that was cut short is one whose owner came no further.
+        let publishing = dead
             .iter()
-            .map(|address| self.table(*address))
+            .filter(|record| record.read().is_ok_and(|(_, ports)| !ports.is_empty()));
+        let mut tables: Vec<_> = publishing
+            .map(|record| self.table(record.address))
             .collect();
-        let own = last.then_some(self.name.as_str());
-        let socket = nat::remove(tables.iter().map(String::as_str).chain(own))?;
-        if !links_gone.is_empty() {
-            links::remove_condemned(&links_gone, socket.as_fd())?;
+        tables.extend(last.then(|| self.name.clone()));
+        let freed = nat::remove(&tables)?;
+        if !condemned.is_empty() {
+            links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
         }
-        for address in addresses {
-            let path = self.leases().join(address.to_string());
+        for record in dead {
+            let path = self.leases().join(record.address.to_string());
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
         Ok(())

@@ -97,9 +97,8 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> 
         "the bridge {name} has containers of which nothing is known here: they belong to a \
          minidocker with another state directory"
     );
-    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
     if condemn_bridge(name, *gateway)? {
-        remove_condemned(&[name.to_owned()], socket.as_fd())?;
+        remove_condemned(&[name.to_owned()], None)?;
     }
     Ok(())
 }
@@ -226,7 +225,7 @@ pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Network) -> Result<bool> {
 
 /// Removes the marked links, all in one message; a veth takes its other end along. Returns when
 /// these names are gone. `keep` stays open until the kernel has freed them.
-pub(crate) fn remove_condemned(names: &[String], keep: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn remove_condemned(names: &[String], keep: Option<BorrowedFd<'_>>) -> Result<()> {
     let group = LinkMessageBuilder::<LinkUnspec>::default()
         .link_group(CONDEMNED)
         .build();

@@ -124,7 +124,7 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
 /// Makes the table of one container's published ports.
 pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) -> Result<()> {
     if has_table(table)? {
-        remove([table])?; // of a container whose lease was lost, or it would have been swept
+        remove(&[table.to_owned()])?; // of a container whose lease was lost, or it would have been swept
     }
     let comment = format!("container {id}");
     let mut batch = Batch::new();
@@ -149,10 +149,13 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
 
 /// Removes tables, those that exist. The kernel frees them in the background, and makes whoever
 /// closes a socket like the answered one wait for that: keep it while there is other work.
-pub(crate) fn remove<'a>(tables: impl IntoIterator<Item = &'a str>) -> Result<OwnedFd> {
+pub(crate) fn remove(tables: &[String]) -> Result<Option<OwnedFd>> {
+    if tables.is_empty() {
+        return Ok(None);
+    }
     let mut batch = Batch::new();
     for table in tables {
         batch.no_table(table);
     }
-    batch.send()
+    batch.send().map(Some)
 }
