@@ -131,20 +131,23 @@ impl Drop for Files {
     }
 }
 
-/// Removes the directories whose lock nobody holds.
+/// Removes the directories whose lock nobody holds. Meanwhile others may go by themselves.
 fn sweep(containers: &Path) -> Result<()> {
-    let remove_dead = || -> std::io::Result<()> {
+    let remove = |path: &Path| match File::open(path)?.try_lock() {
+        Ok(()) => fs::remove_dir_all(path),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    };
+    let all = || -> std::io::Result<()> {
         for entry in fs::read_dir(containers)? {
-            let path = entry?.path();
-            match File::open(&path)?.try_lock() {
-                Ok(()) => fs::remove_dir_all(&path)?,
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(error),
+            match remove(&entry?.path()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other?,
             }
         }
         Ok(())
     };
-    remove_dead().with_context(|| {
+    all().with_context(|| {
         format!(
             "remove what dead containers left in {}",
             containers.display()
