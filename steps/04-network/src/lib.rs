@@ -15,7 +15,7 @@
 //!
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
 //! - `links`: bridge, veth pair, addresses and routes, by rtnetlink;
-//! - `nat` and `nft`: the rules, and how nf_tables reads them;
+//! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
 //! - `undertaker`: who waits while the kernel frees links;
@@ -40,6 +40,7 @@ mod nat;
 mod netlink;
 mod nft;
 mod publish;
+mod rule;
 mod undertaker;
 mod user;
 

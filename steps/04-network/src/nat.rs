@@ -21,8 +21,9 @@ use std::os::fd::OwnedFd;
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
-use crate::nft::{Batch, Chain, Rule, forward_chains_that_drop, has_table};
+use crate::nft::{Batch, Chain, forward_chains_that_drop, has_table};
 use crate::publish::Publish;
+use crate::rule::{IS, IS_NOT, Rule};
 
 // Hooks and priorities: linux/netfilter.h (NF_INET_*) and linux/netfilter_ipv4.h (NF_IP_PRI_*).
 const GUARD: Chain = Chain {
@@ -80,7 +81,7 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     batch.rule(
         bridge,
         GUARD,
-        &guard.enters_by(bridge).destination_in(loopback).drop(),
+        &guard.enters(IS, bridge).destination_in(loopback).drop(),
     );
     // ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
     let closed = Rule::new("others reach a container by its published ports only");
@@ -88,17 +89,17 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
         bridge,
         FORWARD,
         &closed
-            .leaves_by(bridge)
-            .enters_not_by(bridge)
-            .new_connection()
-            .turned_round(false)
+            .leaves(IS, bridge)
+            .enters(IS_NOT, bridge)
+            .opens_connection()
+            .published(IS_NOT)
             .drop(),
     );
     let out = Rule::new("containers leave with the host's address, answers find back");
     batch.rule(
         bridge,
         POSTROUTING,
-        &out.source_in(subnet).leaves_not_by(bridge).masquerade(),
+        &out.source_in(subnet).leaves(IS_NOT, bridge).masquerade(),
     );
     // Otherwise the answer goes straight to the neighbour, who never asked that address.
     let hairpin = Rule::new("a container calls a published port: the answer passes here again");
@@ -107,15 +108,15 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
         POSTROUTING,
         &hairpin
             .source_in(subnet)
-            .leaves_by(bridge)
-            .turned_round(true)
+            .leaves(IS, bridge)
+            .published(IS)
             .masquerade(),
     );
     let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address");
     batch.rule(
         bridge,
         POSTROUTING,
-        &local.source_in(loopback).leaves_by(bridge).masquerade(),
+        &local.source_in(loopback).leaves(IS, bridge).masquerade(),
     );
     batch.send()?;
     Ok(())
@@ -134,7 +135,7 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
         for port in ports {
             let rule = Rule::new(&comment);
             let rule = match port.address {
-                Some(address) => rule.destination(address),
+                Some(address) => rule.destination_in(address.into()),
                 None => rule.destination_is_local(),
             };
             let rule = rule
