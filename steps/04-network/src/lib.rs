@@ -14,7 +14,7 @@
 //! ```
 //!
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
-//! - `links`: bridge, veth pair, addresses and routes, by rtnetlink;
+//! - `links` and `request`: bridge, veth pair, addresses and routes, by rtnetlink;
 //! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
@@ -40,6 +40,7 @@ mod nat;
 mod netlink;
 mod nft;
 mod publish;
+mod request;
 mod rule;
 mod undertaker;
 mod user;

@@ -1,12 +1,7 @@
-//! Links, addresses and routes: rtnetlink(7).
-//!
-//! The crate rtnetlink knows how these messages are laid out. They are sent and answered by
-//! [`netlink::ask`]: its own connection lives in an event loop, and where that connection breaks it
-//! reports success.
+//! Links, addresses and routes.
 
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,10 +10,8 @@ use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::SockProtocol;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
@@ -29,7 +22,7 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 
-use crate::netlink::{self, Answer};
+use crate::request::{Request, carry_out, change, create, fetch};
 use crate::undertaker;
 
 /// Every network namespace is born with `lo`, and with nothing before it.
@@ -316,38 +309,6 @@ fn vanish(names: &[String]) -> bool {
     true
 }
 
-/// A change that the kernel is asked for.
-struct Request {
-    /// What it is, for `--explain` and for errors.
-    call: String,
-    why: &'static str,
-    message: RouteNetlinkMessage,
-    flags: u16,
-    /// An errno that is as good as success; 0 for none.
-    harmless: i32,
-}
-
-fn create(call: String, why: &'static str, link: LinkMessage) -> Request {
-    let message = RouteNetlinkMessage::NewLink(link);
-    Request {
-        call,
-        why,
-        message,
-        flags: NLM_F_CREATE | NLM_F_EXCL,
-        harmless: 0,
-    }
-}
-
-fn change(call: String, why: &'static str, link: LinkMessage) -> Request {
-    Request {
-        call,
-        why,
-        message: RouteNetlinkMessage::NewLink(link),
-        flags: 0,
-        harmless: 0,
-    }
-}
-
 fn loopback() -> Request {
     let lo = LinkUnspec::new_with_index(LOOPBACK).up().build();
     change(
@@ -384,101 +345,4 @@ fn mark(name: &str) -> Request {
         harmless: libc::ENODEV,
         ..change
     }
-}
-
-impl Request {
-    fn explain(&self) {
-        tracing::info!(call = %self.call, "{}", self.why);
-    }
-
-    fn encode(&self, sequence: u32) -> Vec<u8> {
-        let mut message = NetlinkMessage::from(self.message.clone());
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | self.flags;
-        message.header.sequence_number = sequence;
-        encode(message)
-    }
-}
-
-fn encode(mut message: NetlinkMessage<RouteNetlinkMessage>) -> Vec<u8> {
-    message.finalize(); // fills in the length
-    let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
-    message.serialize(&mut bytes);
-    bytes
-}
-
-/// Sends requests in one datagram, which the kernel works through in their order. It does not stop
-/// at one that it refuses: whoever gets the error takes down what the others made.
-fn carry_out(requests: &[Request]) -> Result<()> {
-    let mut bytes = Vec::new();
-    for (sequence, request) in requests.iter().enumerate() {
-        request.explain();
-        bytes.extend(request.encode(sequence as u32));
-    }
-    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
-    let mut refused = None;
-    netlink::ask(socket.as_fd(), &bytes, |answer| {
-        let Answer::Outcome { sequence, errno } = answer else {
-            return true;
-        };
-        let sequence = sequence as usize;
-        if let Some(request) = requests.get(sequence)
-            && errno != 0
-            && errno != request.harmless
-        {
-            refused = Some((request, errno));
-        }
-        refused.is_none() && sequence + 1 != requests.len()
-    })
-    .with_context(|| {
-        requests
-            .iter()
-            .map(|request| request.call.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    })?;
-    refused.map_or(Ok(()), |(request, errno)| {
-        Err(refusal(&request.call, errno))
-    })
-}
-
-/// Asks a question.
-fn fetch(
-    call: &str,
-    question: NetlinkMessage<RouteNetlinkMessage>,
-) -> Result<Vec<RouteNetlinkMessage>> {
-    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
-    let mut found = Vec::new();
-    let mut outcome = 0;
-    netlink::ask(socket.as_fd(), &encode(question), |answer| match answer {
-        Answer::Data(message) => {
-            found.push(NetlinkMessage::deserialize(message));
-            true
-        }
-        Answer::Outcome { errno, .. } => {
-            outcome = errno;
-            false
-        }
-        Answer::End => false,
-    })
-    .with_context(|| call.to_owned())?;
-    if outcome != 0 {
-        return Err(refusal(call, outcome));
-    }
-    let mut answers = Vec::new();
-    for message in found {
-        let message = message.with_context(|| format!("read the answer to {call}"))?;
-        if let NetlinkPayload::InnerMessage(answer) = message.payload {
-            answers.push(answer);
-        }
-    }
-    Ok(answers)
-}
-
-fn refusal(call: &str, errno: i32) -> anyhow::Error {
-    let hint = match errno {
-        libc::EPERM => " (needs CAP_NET_ADMIN over the network namespace)",
-        libc::EOPNOTSUPP => " (has this kernel bridge and veth?)",
-        _ => "",
-    };
-    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("the kernel refused {call}{hint}"))
 }
