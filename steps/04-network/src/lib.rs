@@ -25,12 +25,10 @@
 //! network; who wants more takes [`bridge::Bridge`] and [`files::Files`] themselves.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use ipnetwork::Ipv4Network;
 use nix::unistd::Pid;
 
 pub mod bridge;
@@ -151,14 +149,6 @@ impl Network {
     /// container.
     pub fn files(&self) -> [(PathBuf, &'static str); 3] {
         self.files.list()
-    }
-
-    /// The container's address on the bridge; `None` where it has none of its own there.
-    pub fn address(&self) -> Option<Ipv4Addr> {
-        match &self.way {
-            Way::Leased(lease) => lease.address().ok().map(Ipv4Network::ip),
-            Way::Loopback | Way::Carried(_) => None,
-        }
     }
 
     /// Whether the container has to call [`loopback_up`] itself: only as root, and on a bridge, is
