@@ -1,1 +1,488 @@
-//! A leaf.
+//! Namespaces: a process that sees a machine of its own.
+//!
+//! ```text
+//!   parent                                child
+//!     │  clone3(CLONE_NEWPID|…) ───────────▶ born: pid 1 of its own pid namespace
+//!     │  write uid_map, gid_map               │
+//!     │  join a cgroup, move a veth in …      │  waits at the gate
+//!     │  release() ── "go" ─────────────────▶ │  unshare(cgroup), private mounts, hostname
+//!     │                                       │  the story's closure: enter a rootfs, …
+//!     │ ◀──────── end of file, or an error ── │  execve closes the gate
+//!     │  wait(): pass signals on, carry the terminal's bytes
+//!     ▼  the exit status
+//! ```
+//!
+//! A child held at the gate ([`Held`]) and a released one ([`Running`]) are
+//! two types, so that nobody can wait for what was never let go.
+
+#![warn(missing_docs)]
+
+mod command;
+mod gate;
+mod id;
+mod ids;
+mod init;
+mod signals;
+mod terminal;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{self, AssertUnwindSafe};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+pub use command::{Command, User};
+pub use gate::{Failure, exit_status};
+pub use id::ContainerId;
+pub use ids::{IdMap, Range, is_privileged};
+pub use signals::Signals;
+
+use gate::{Gate, Word};
+use terminal::Terminal;
+
+/// What a new process no longer shares with its parent.
+#[derive(Debug)]
+pub struct Isolation<'a> {
+    /// `CLONE_NEW*` flags, without `CLONE_NEWUSER`: see [`Isolation::ids`].
+    pub namespaces: CloneFlags,
+    /// A user namespace with these ids; `None` keeps the parent's.
+    pub ids: Option<IdMap>,
+    /// The name in the new uts namespace.
+    pub hostname: Option<&'a str>,
+    /// A cgroup v2 directory in which the child is born (`CLONE_INTO_CGROUP`).
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+impl Isolation<'_> {
+    /// Mount, pid, uts, ipc, net and cgroup namespaces of its own, and a user
+    /// namespace where the caller may not make the others without one.
+    ///
+    /// # Errors
+    /// Fails where `/proc` or the user database cannot be read.
+    pub fn full() -> Result<Self> {
+        Ok(Isolation {
+            namespaces: CloneFlags::CLONE_NEWNS
+                | CloneFlags::CLONE_NEWPID
+                | CloneFlags::CLONE_NEWUTS
+                | CloneFlags::CLONE_NEWIPC
+                | CloneFlags::CLONE_NEWNET
+                | CloneFlags::CLONE_NEWCGROUP,
+            ..Isolation::users_only()?
+        })
+    }
+
+    /// Nothing but a user namespace, and not even that where the caller is
+    /// privileged: for work on files that belong to a container's users.
+    ///
+    /// # Errors
+    /// As [`Isolation::full`].
+    pub fn users_only() -> Result<Self> {
+        let ids = if is_privileged()? {
+            None
+        } else {
+            Some(IdMap::of_caller()?)
+        };
+        Ok(Isolation {
+            namespaces: CloneFlags::empty(),
+            ids,
+            hostname: None,
+            cgroup: None,
+        })
+    }
+
+    fn clone_flags(&self) -> CloneFlags {
+        let mut flags = self.namespaces;
+        if self.ids.is_some() {
+            flags |= CloneFlags::CLONE_NEWUSER;
+        }
+        // clone(2) would root the cgroup namespace at the parent's cgroup.
+        flags - CloneFlags::CLONE_NEWCGROUP
+    }
+}
+
+/// Clones a child into the namespaces and holds it at the gate; after
+/// [`Held::release`] it runs `child` and ends with the status that this
+/// returns, if it returns at all ([`Inside::exec`] does not).
+///
+/// Nothing that `child` captures is dropped in the child: it belongs to the
+/// parent, which will tear it down once.
+///
+/// # Errors
+/// Fails where the kernel or the host's configuration refuses a namespace, and
+/// where this process has more than one thread.
+pub fn spawn(isolation: &Isolation, child: impl Fn(&Inside) -> Result<u8>) -> Result<Held> {
+    refuse_threads()?;
+    let (ours, theirs) = Gate::pair()?;
+    let Some(held) = clone(isolation, ours)? else {
+        let inside = Inside { gate: theirs };
+        live(&inside, isolation, child);
+    };
+    drop(theirs);
+    if let Some(ids) = &isolation.ids {
+        ids.write(held.pid())?;
+    }
+    Ok(held)
+}
+
+/// A fork copies only the calling thread: a lock that another one held would
+/// stay locked in the child for ever, and unshare(2) of a user namespace fails
+/// with EINVAL.
+fn refuse_threads() -> Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task")
+        .context("count this process's threads in /proc/self/task")?
+        .count();
+    if threads != 1 {
+        bail!(
+            "a container must be cloned by a single-threaded process, and this one has {threads} threads"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the held child in the parent, and `None` in the child.
+fn clone(isolation: &Isolation, gate: Gate) -> Result<Option<Held>> {
+    let flags = isolation.clone_flags();
+    let (pid, pidfd, in_cgroup) = match clone3(flags, isolation.cgroup) {
+        Ok((pid, pidfd)) => (pid, pidfd, isolation.cgroup.is_some()),
+        // Container engines' seccomp filters answer ENOSYS for clone3(2),
+        // because they cannot look into its argument.
+        Err(Errno::ENOSYS) => {
+            let (pid, pidfd) = clone2(flags)
+                .map_err(|errno| ids::why_refused(errno, flags))
+                .with_context(|| format!("create the namespaces {}", names(flags)))?;
+            (pid, pidfd, false)
+        }
+        Err(errno) => {
+            return Err(ids::why_refused(errno, flags))
+                .with_context(|| format!("create the namespaces {}", names(flags)));
+        }
+    };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: CLONE_PIDFD made this descriptor for us, and nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Some(Held {
+        process: Process {
+            pid: Pid::from_raw(pid),
+            pidfd,
+            ended: false,
+        },
+        gate,
+        in_cgroup,
+    }))
+}
+
+/// As in linux/sched.h; libc's constant is of a type too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// clone3(2) with no stack and no shared memory behaves like fork(2).
+fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<(libc::pid_t, RawFd), Errno> {
+    let mut pidfd: RawFd = -1;
+    let mut all = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
+    if cgroup.is_some() {
+        all |= CLONE_INTO_CGROUP;
+    }
+    tracing::info!(
+        call = %format_args!(
+            "clone3({{flags={}CLONE_PIDFD{}, exit_signal=SIGCHLD}})",
+            names_and_bar(flags),
+            if cgroup.is_some() { "|CLONE_INTO_CGROUP" } else { "" },
+        ),
+        "a child in namespaces of its own; it waits at the gate"
+    );
+    let arguments = libc::clone_args {
+        flags: all,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: Signal::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    // SAFETY: the structure outlives the call and its size is its own; without
+    // CLONE_VM the child gets a copy of our memory, as after fork(2), and
+    // `refuse_threads` made sure that no other thread holds a lock in it.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    Errno::result(pid).map(|pid| (pid as libc::pid_t, pidfd))
+}
+
+/// The same through clone(2), which has no way into a cgroup.
+fn clone2(flags: CloneFlags) -> Result<(libc::pid_t, RawFd), Errno> {
+    let mut pidfd: RawFd = -1;
+    let all = flags.bits() | libc::CLONE_PIDFD | Signal::SIGCHLD as libc::c_int;
+    tracing::info!(
+        call = %format_args!("clone({}CLONE_PIDFD|SIGCHLD)", names_and_bar(flags)),
+        "clone3 is filtered here, and clone can do all but CLONE_INTO_CGROUP"
+    );
+    // SAFETY: as in clone3; a null stack means a copy of ours, and the pidfd
+    // is stored where the third argument points.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::c_ulong::from(all as u32),
+            0_usize,
+            &raw mut pidfd,
+            0_usize,
+            0_usize,
+        )
+    };
+    Errno::result(pid).map(|pid| (pid as libc::pid_t, pidfd))
+}
+
+/// The flags as the man page writes them: `CLONE_NEWNS|CLONE_NEWPID`.
+fn names(flags: CloneFlags) -> String {
+    flags
+        .iter_names()
+        .map(|(name, _)| name)
+        .collect::<Vec<_>>()
+        .join("|")
+}
+
+fn names_and_bar(flags: CloneFlags) -> String {
+    match names(flags) {
+        none if none.is_empty() => none,
+        some => some + "|",
+    }
+}
+
+/// The child's side of the gate. Whoever has one is in the new namespaces, so
+/// a command cannot be exec'ed on the host by mistake.
+#[derive(Debug)]
+pub struct Inside {
+    gate: Gate,
+}
+
+/// The child's whole life up to execve(2). It never returns into the parent's
+/// story, not even by a panic: that would run the parent's destructors twice.
+fn live(inside: &Inside, isolation: &Isolation, child: impl Fn(&Inside) -> Result<u8>) -> ! {
+    let life = || {
+        inside.settle(isolation)?;
+        child(inside)
+    };
+    let status = match panic::catch_unwind(AssertUnwindSafe(life)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            inside.gate.report(&error);
+            exit_status(&error)
+        }
+        Err(_) => 125,
+    };
+    // SAFETY: _exit(2) only ends this process; unlike exit(3) it runs none of
+    // the handlers that the parent registered.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+impl Inside {
+    /// Waits for the gate, then makes the namespaces worth their names.
+    fn settle(&self, isolation: &Isolation) -> Result<()> {
+        die_with_parent()?;
+        self.gate.wait_for_go()?;
+        if isolation.namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
+            unshare_cgroup()?;
+        }
+        if isolation.namespaces.contains(CloneFlags::CLONE_NEWNS) {
+            make_private().map_err(|error| ids::why_powerless(error, isolation.ids.is_some()))?;
+        }
+        if let Some(name) = isolation.hostname {
+            set_hostname(name)?;
+        }
+        Ok(())
+    }
+}
+
+/// kill -9 of the parent must not leave a container that nobody waits for; as
+/// pid 1 of its pid namespace the child takes all others with it
+/// (pid_namespaces(7)).
+fn die_with_parent() -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+        .context("ask the kernel to end the container when its parent dies")
+}
+
+/// The root of a cgroup namespace is the cgroup that its maker is in
+/// (cgroup_namespaces(7)), so this waits until the gate is open: by then the
+/// parent has put the child into its own cgroup.
+fn unshare_cgroup() -> Result<()> {
+    tracing::info!(
+        call = "unshare(CLONE_NEWCGROUP)",
+        "the cgroup that the child is in becomes its /"
+    );
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
+        .context("create the cgroup namespace with unshare(CLONE_NEWCGROUP)")
+}
+
+/// A new mount namespace is a copy, and where init made `/` shared (systemd
+/// does) each copied mount still passes events on to the host: a mount made
+/// here would appear there, and pivot_root(2) fails with EINVAL
+/// (mount_namespaces(7)).
+fn make_private() -> Result<()> {
+    tracing::info!(
+        call = r#"mount(NULL, "/", NULL, MS_REC|MS_PRIVATE, NULL)"#,
+        "no mount made from here on may reach the host"
+    );
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .context("make every mount private to the container")
+}
+
+/// The name belongs to the uts namespace, so the host keeps its own.
+fn set_hostname(name: &str) -> Result<()> {
+    tracing::info!(
+        call = %format_args!("sethostname({name:?}, {})", name.len()),
+        "the uts namespace holds a name of its own"
+    );
+    nix::unistd::sethostname(name)
+        .with_context(|| format!("set the hostname {name:?} (at most 64 bytes)"))
+}
+
+/// A child process that is killed, and reaped, when it is no longer wanted.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+    ended: bool,
+}
+
+impl Process {
+    /// Sends a signal; a pidfd cannot hit another process that got the same
+    /// number.
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        // SAFETY: no pointer is passed but null, which means "as kill(2)".
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal as libc::c_int,
+                std::ptr::null::<libc::siginfo_t>(),
+                0_u32,
+            )
+        };
+        Ok(Errno::result(done).map(drop)?)
+    }
+
+    /// Waits for the end: the exit status, or 128 + the signal's number.
+    fn reap(&mut self) -> Result<u8> {
+        loop {
+            match waitpid(self.pid, None) {
+                Ok(WaitStatus::Exited(_, status)) => {
+                    self.ended = true;
+                    return Ok(status as u8);
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    self.ended = true;
+                    return Ok(128 + signal as u8);
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    return Err(errno).with_context(|| format!("wait for process {}", self.pid));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.signal(Signal::SIGKILL);
+            let _ = self.reap();
+        }
+    }
+}
+
+/// A child that waits at the gate. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Held {
+    process: Process,
+    gate: Gate,
+    in_cgroup: bool,
+}
+
+impl Held {
+    /// The child's pid as the parent sees it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
+    /// Whether the kernel put the child into [`Isolation::cgroup`] at birth;
+    /// otherwise it must join by `cgroup.procs` before it is released.
+    #[must_use]
+    pub fn born_in_cgroup(&self) -> bool {
+        self.in_cgroup
+    }
+
+    /// Opens the gate, and returns when the command has been exec'ed.
+    ///
+    /// # Errors
+    /// Fails with the child's own [`Failure`] where it could not get that far.
+    pub fn release(self) -> Result<Running> {
+        let Held {
+            mut process, gate, ..
+        } = self;
+        gate.go()?;
+        let mut terminal = None;
+        loop {
+            match gate.hear()? {
+                Word::Terminal(master) => terminal = Some(Terminal::take(master)?),
+                Word::Failure(failure) => {
+                    process.reap()?;
+                    return Err(failure.into());
+                }
+                Word::End => return Ok(Running { process, terminal }),
+            }
+        }
+    }
+}
+
+/// A child that has been let go. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    terminal: Option<Terminal>,
+}
+
+impl Running {
+    /// Stays with the child until it ends: passes on the signals that this
+    /// process gets, and carries bytes between its terminal and the child's.
+    /// Returns the exit status, or 128 + the signal that ended it.
+    ///
+    /// # Errors
+    /// Fails where the child cannot be waited for.
+    pub fn wait(mut self, signals: &Signals) -> Result<u8> {
+        let ended_for = signals::attend(&self.process, signals, self.terminal.as_mut())?;
+        let status = self.process.reap()?;
+        Ok(match ended_for {
+            Some(signal) if status == 128 + Signal::SIGKILL as u8 => 128 + signal as u8,
+            _ => status,
+        })
+    }
+}
+
+impl AsFd for Held {
+    /// The child's pidfd.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+}

@@ -1,1 +1,137 @@
-//! A leaf.
+//! The root file system: a process that sees files of its own.
+//!
+//! ```text
+//!   before                         after
+//!   /            the host's        /            DIR, bound onto itself
+//!   /srv/DIR     a directory       ├─ proc      proc of the new pid namespace
+//!                                  ├─ dev       tmpfs: null zero … pts shm mqueue
+//!                                  ├─ sys       sysfs of the new net namespace, read-only
+//!                                  ├─ data      a volume: a bind of the host's /home/me/data
+//!                                  └─ …         what DIR holds
+//! ```
+//!
+//! The host's tree is not hidden but gone: pivot_root(2) swaps it with the new
+//! one, and then it is unmounted. chroot(2) would only move the process's idea
+//! of `/`, and a process with CAP_SYS_CHROOT can move it back.
+
+#![warn(missing_docs)]
+
+mod devices;
+pub mod host;
+mod libraries;
+mod mount;
+mod place;
+mod volume;
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{chdir, fchdir, pivot_root};
+
+pub use mount::Mount;
+pub use volume::Volume;
+
+/// What will be `/` in the container.
+#[derive(Debug)]
+pub struct Root {
+    /// The directory, as the host sees it.
+    pub path: PathBuf,
+    /// Whether the directory itself may not be written to. Mounts in it have
+    /// their own flags.
+    pub read_only: bool,
+    /// What is mounted in it, in this order.
+    pub mounts: Vec<Mount>,
+}
+
+impl Root {
+    /// A directory with the mounts that every program expects: `/proc`, `/dev`
+    /// and a read-only `/sys`.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Root {
+        Root {
+            path,
+            read_only: false,
+            mounts: vec![
+                Mount::proc(),
+                Mount::dev(),
+                Mount::devpts(),
+                Mount::shm(),
+                Mount::mqueue(),
+                Mount::sysfs(),
+            ],
+        }
+    }
+}
+
+/// Makes `root` this process's `/` and lets go of the host's. Call it in a
+/// mount namespace of one's own whose mounts are private.
+///
+/// # Errors
+/// Fails at the first mount that the kernel refuses. The namespace is then of
+/// no use for a container, and must be left by ending the process.
+pub fn enter(root: &Root) -> Result<()> {
+    // Directories and devices are made with the modes that we ask for.
+    let before = umask(Mode::empty());
+    let top = bind_root(root)?;
+    for mount in &root.mounts {
+        mount.put(&top)?;
+        if mount.is_dev() {
+            devices::populate(&top)?;
+        }
+    }
+    if root.read_only {
+        mount::set_read_only(&top, false).with_context(|| {
+            format!(
+                "make the container's root {} read-only",
+                root.path.display()
+            )
+        })?;
+    }
+    pivot(&top)?;
+    umask(before);
+    Ok(())
+}
+
+/// pivot_root(2) wants a mount point, and a directory becomes one when it is
+/// bound onto itself. Submounts come along, for in a user namespace a bind
+/// without them would uncover what they hide, and fails with EINVAL
+/// (mount_namespaces(7)).
+fn bind_root(root: &Root) -> Result<OwnedFd> {
+    let bind = Mount::bind(root.path.clone(), PathBuf::from("/"), false);
+    bind.mount_at(&root.path)
+        .with_context(|| format!("use {} as the container's root", root.path.display()))?;
+    place::open_top(&root.path)
+}
+
+/// Swaps the roots and drops the old one. With "." for both paths the kernel
+/// puts the old root on top of the new one, so that no directory is needed to
+/// keep it in (pivot_root(2), NOTES).
+fn pivot(top: &OwnedFd) -> Result<()> {
+    fchdir(top).context("change to the container's root")?;
+    tracing::info!(
+        call = r#"pivot_root(".", ".")"#,
+        "the container's root becomes /, with the host's on top of it"
+    );
+    pivot_root(".", ".").map_err(|errno| match errno {
+        Errno::EINVAL => anyhow::Error::new(errno).context(
+            "swap the roots with pivot_root; the kernel allows it in no initramfs, \
+             where the root must first be moved to a tmpfs or a disk",
+        ),
+        errno => anyhow::Error::new(errno).context("swap the roots with pivot_root"),
+    })?;
+    tracing::info!(
+        call = r#"umount2(".", MNT_DETACH)"#,
+        "with the host's root its files are out of reach"
+    );
+    umount2(".", MntFlags::MNT_DETACH).context("let go of the host's root")?;
+    chdir("/").context("change to the container's /")
+}
+
+/// How a descriptor is named for calls that take only paths.
+fn path_of(place: BorrowedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()))
+}

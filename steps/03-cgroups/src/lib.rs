@@ -1,1 +1,220 @@
-//! A leaf.
+//! Cgroups: how much a container may use.
+//!
+//! ```text
+//! /sys/fs/cgroup/                     the tree of version 2; each directory is a cgroup
+//! ├── cgroup.subtree_control          memory pids: what the next level may limit
+//! └── minidocker/
+//!     ├── cgroup.subtree_control      memory pids
+//!     └── 4f1c…/                      Cgroup: made for one container
+//!         ├── memory.max              67108864
+//!         ├── pids.max                32
+//!         └── cgroup.procs            the pids of the container
+//! ```
+//!
+//! A container meets its cgroup in this order: [`Cgroup::create`] makes the directory and writes the
+//! limits into it; the container's first process is born in it (clone3 with `CLONE_INTO_CGROUP`) or
+//! is moved there by [`Cgroup::add`]; what it forks stays. When the `Cgroup` is dropped, whoever is
+//! still in it is killed, and the directory is removed. If its owner is killed instead, the next
+//! `create` does that: see [`parent`].
+//!
+//! Man page: cgroups(7), and the kernel's Documentation/admin-guide/cgroup-v2.rst.
+
+mod directory;
+mod hierarchy;
+mod limits;
+mod parent;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::unistd::Pid;
+
+use directory::{Directory, field};
+pub use hierarchy::{Hierarchy, Mode};
+pub use limits::{Cpus, Limits, parse_cpus, parse_memory};
+use parent::Parent;
+
+/// One cgroup, made for one container, and removed with everything in it on drop.
+///
+/// Its descriptor holds the lock that keeps the cgroup from being swept. The lock ends when the last
+/// copy of the descriptor does: a child made by fork must exec or close it.
+#[derive(Debug)]
+pub struct Cgroup {
+    directory: Directory,
+    parent: Parent,
+    name: String,
+}
+
+/// What a container has used so far; `None` where the kernel does not count it here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes, now and at most so far.
+    pub memory: Option<u64>,
+    pub memory_peak: Option<u64>,
+    /// Processor time, of all processes that were ever in it.
+    pub cpu: Option<Duration>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `name` below `parent`, with `limits` in force before anybody can join. Both
+    /// are plain names; `parent` is the engine's own, and goes with the last cgroup in it.
+    ///
+    /// `Ok(None)`: there is no place for a cgroup on this host or for this user, and no limit was
+    /// asked for that would need one.
+    pub fn create(parent: &str, name: &str, limits: &Limits) -> Result<Option<Self>> {
+        for name in [parent, name] {
+            let plain =
+                !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\n', '\0']);
+            ensure!(plain, "{name:?} cannot be the name of a cgroup");
+        }
+        let controllers = limits.controllers();
+        let Some(place) = Hierarchy::find()?.place(&controllers)? else {
+            return Ok(None);
+        };
+        let mut parent = Parent::open(place, parent)?;
+        parent.enable(&controllers, name)?;
+        let directory = parent.make(name)?;
+        parent.unlock()?;
+        let cgroup = Self {
+            directory,
+            parent,
+            name: name.to_owned(),
+        };
+        write_limits(&cgroup.directory, limits)?;
+        Ok(Some(cgroup))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Moves the process `pid` in; what it forks from now on is born there.
+    pub fn add(&self, pid: Pid) -> Result<()> {
+        self.directory.write(
+            "cgroup.procs",
+            &pid.to_string(),
+            "one write moves the whole process",
+        )
+    }
+
+    /// How many processes the kernel has killed here because the memory limit was reached: 0 where
+    /// memory is not limited.
+    pub fn oom_kills(&self) -> Result<u64> {
+        let events = self.directory.read("memory.events")?.unwrap_or_default();
+        Ok(field(&events, "oom_kill").unwrap_or(0))
+    }
+
+    pub fn stats(&self) -> Result<Stats> {
+        let number = |file| -> Result<Option<u64>> {
+            let text = self.directory.read(file)?;
+            Ok(text.and_then(|text| text.trim().parse().ok()))
+        };
+        let cpu = self.directory.read("cpu.stat")?.unwrap_or_default();
+        Ok(Stats {
+            memory: number("memory.current")?,
+            memory_peak: number("memory.peak")?,
+            cpu: field(&cpu, "usage_usec").map(Duration::from_micros),
+            pids: number("pids.current")?,
+        })
+    }
+
+    /// Stops every process in it, wherever it stands. On return none of them runs any more.
+    pub fn freeze(&self) -> Result<()> {
+        self.directory.write(
+            "cgroup.freeze",
+            "1",
+            "unlike with SIGSTOP, nobody in it can tell",
+        )?;
+        let frozen = self
+            .directory
+            .wait_until("frozen", 1, Duration::from_secs(10))?;
+        ensure!(
+            frozen,
+            "{} does not freeze: a process in it waits inside the kernel",
+            self.path().display()
+        );
+        Ok(())
+    }
+
+    pub fn thaw(&self) -> Result<()> {
+        self.directory
+            .write("cgroup.freeze", "0", "go on where you were stopped")
+    }
+
+    /// Kills every process in it, also those that are being forked just now (Linux 5.14).
+    pub fn kill(&self) -> Result<()> {
+        self.directory.write(
+            "cgroup.kill",
+            "1",
+            "SIGKILL for all, and none can fork its way out",
+        )
+    }
+}
+
+/// For clone3's `CLONE_INTO_CGROUP`.
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if let Err(error) = self.parent.remove(&self.directory, OsStr::new(&self.name)) {
+            tracing::warn!("a cgroup stays behind: {error:#}");
+        }
+    }
+}
+
+/// Each limit is a file that only an enabled controller shows: what cannot be enforced fails here.
+fn write_limits(cgroup: &Directory, limits: &Limits) -> Result<()> {
+    if let Some(bytes) = limits.memory {
+        cgroup.write(
+            "memory.max",
+            &bytes.to_string(),
+            "bytes; whoever needs more is killed",
+        )?;
+        forbid_swap(cgroup)?;
+    }
+    if let Some(cpus) = limits.cpus {
+        cgroup.write(
+            "cpu.max",
+            &cpus.to_string(),
+            "microseconds to run in each period of so many",
+        )?;
+    }
+    if let Some(pids) = limits.pids {
+        cgroup.write(
+            "pids.max",
+            &pids.to_string(),
+            "fork and clone fail beyond, with EAGAIN",
+        )?;
+    }
+    Ok(())
+}
+
+/// `memory.max` alone would only push a container out to the disk.
+fn forbid_swap(cgroup: &Directory) -> Result<()> {
+    if cgroup.has("memory.swap.max") {
+        return cgroup.write(
+            "memory.swap.max",
+            "0",
+            "the limit is for memory, and swap is no way around it",
+        );
+    }
+    // The first line is a heading.
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    ensure!(
+        swaps.lines().count() < 2,
+        "limit memory: {} has no memory.swap.max, so that the container would go on in swap; boot with the \
+         kernel parameter swapaccount=1, or turn swap off: swapoff -a",
+        cgroup.path().display(),
+    );
+    Ok(())
+}

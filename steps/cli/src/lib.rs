@@ -1,1 +1,29 @@
-//! What the five command lines share.
+//! What the five command lines share: the voice they speak with (errors,
+//! notes, `--explain`) and the directories where they keep things.
+//!
+//! A leaf prints nothing. It emits `tracing` events, and [`start`] decides
+//! which of them a person gets to see.
+
+#![warn(missing_docs)]
+
+mod dirs;
+mod explain;
+
+pub use dirs::Dirs;
+
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+/// Prepares a step's process: notes always reach standard error, the kernel
+/// calls only where `explain` asks for them.
+pub fn start(program: &'static str, explain: bool) {
+    // Rust starts with SIGPIPE ignored: `stepNN images | head` would end in a
+    // panic, and the container would inherit the ignored signal.
+    // SAFETY: SIG_DFL installs no handler, so no code of ours runs in one.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    explain::install(program, explain);
+}
+
+/// Tells the person what failed, as one sentence.
+pub fn complain(program: &str, error: &anyhow::Error) {
+    eprintln!("{program}: {error:#}");
+}

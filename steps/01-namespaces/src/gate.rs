@@ -1,0 +1,160 @@
+//! The gate: one socket between parent and child, closed by execve(2).
+//!
+//! Downwards goes one word, "go". Upwards goes what went wrong, or the
+//! terminal that the child made; end of file means that the command runs.
+
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use anyhow::{Context, Error, Result, bail};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// The longest sentence that travels; the rest of a longer one is cut.
+const LONGEST: usize = 16 * 1024;
+
+/// What a child could not do, as it told its parent.
+#[derive(Debug)]
+pub struct Failure {
+    /// docker's exit status: 127 for a command that is not there, 126 for one
+    /// that cannot be run, 125 for everything before it.
+    pub status: u8,
+    /// The sentence for the person at the terminal.
+    pub sentence: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The exit status that an error deserves: the [`Failure`]'s own, or 125.
+#[must_use]
+pub fn exit_status(error: &Error) -> u8 {
+    error
+        .downcast_ref::<Failure>()
+        .map_or(125, |failure| failure.status)
+}
+
+/// One end of the socket.
+#[derive(Debug)]
+pub(crate) struct Gate(OwnedFd);
+
+/// What the parent hears from its child.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// The master side of the container's terminal.
+    Terminal(OwnedFd),
+    /// The child gave up.
+    Failure(Failure),
+    /// execve(2) closed the gate.
+    End,
+}
+
+impl Gate {
+    /// The parent's end and the child's. Packets keep their borders, and both
+    /// ends are closed on exec, so that end of file means "it runs".
+    pub(crate) fn pair() -> Result<(Gate, Gate)> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .context("make the gate between parent and child")?;
+        Ok((Gate(ours), Gate(theirs)))
+    }
+
+    /// Parent: lets the child go.
+    pub(crate) fn go(&self) -> Result<()> {
+        self.send(b"go", &[])
+            .context("open the gate for the container")
+    }
+
+    /// Child: waits until the parent has done its part. A parent that died
+    /// closes its end, and then the child ends too.
+    pub(crate) fn wait_for_go(&self) -> Result<()> {
+        let mut word = [0; 2];
+        let (length, _) = self.receive(&mut word)?;
+        if length == 0 {
+            bail!("the parent is gone");
+        }
+        Ok(())
+    }
+
+    /// Child: says what went wrong. Where even that fails the exit status
+    /// must do.
+    pub(crate) fn report(&self, error: &Error) {
+        let mut packet = vec![b'!', exit_status(error)];
+        packet.extend(format!("{error:#}").bytes().take(LONGEST - 2));
+        let _ = self.send(&packet, &[]);
+    }
+
+    /// Child: hands its terminal's master over (unix(7), SCM_RIGHTS).
+    pub(crate) fn hand_over(&self, master: &OwnedFd) -> Result<()> {
+        self.send(b"tt", &[master.as_raw_fd()])
+            .context("hand the container's terminal to the parent")
+    }
+
+    /// Parent: the next word.
+    pub(crate) fn hear(&self) -> Result<Word> {
+        let mut packet = [0; LONGEST];
+        let (length, descriptor) = self.receive(&mut packet)?;
+        match (packet.get(..length), descriptor) {
+            (Some([]), _) => Ok(Word::End),
+            (Some([b't', ..]), Some(master)) => Ok(Word::Terminal(master)),
+            (Some([b'!', status, sentence @ ..]), _) => Ok(Word::Failure(Failure {
+                status: *status,
+                sentence: String::from_utf8_lossy(sentence).into_owned(),
+            })),
+            _ => bail!("the container's first process said something that is no word of the gate"),
+        }
+    }
+
+    fn send(&self, packet: &[u8], descriptors: &[RawFd]) -> Result<()> {
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let control = if descriptors.is_empty() {
+            &rights[..0]
+        } else {
+            &rights
+        };
+        // A child that was killed meanwhile must be an error, not a SIGPIPE.
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(packet)],
+            control,
+            flags,
+            None,
+        )?;
+        Ok(())
+    }
+
+    fn receive(&self, packet: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+        let mut space = nix::cmsg_space!([RawFd; 1]);
+        let mut parts = [IoSliceMut::new(packet)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = loop {
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                // The child died with a word of ours unread.
+                Err(Errno::ECONNRESET) => return Ok((0, None)),
+                other => break other.context("listen at the gate")?,
+            }
+        };
+        let descriptor = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+            _ => None,
+        });
+        // SAFETY: the kernel has just installed this descriptor for us alone.
+        let descriptor = descriptor.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok((message.bytes, descriptor))
+    }
+}

@@ -1,0 +1,87 @@
+//! `--init`: a pid 1 that does what the kernel expects of one.
+//!
+//! Orphans of the container become children of pid 1 (pid_namespaces(7)). A
+//! command that never heard of them leaves them as zombies; this one reaps
+//! them, and passes signals on to the command.
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+
+/// Forks. The child goes on (`None`) to become the command; pid 1 stays here
+/// as its init until it ends, and returns its exit status.
+pub(crate) fn stay_behind() -> Result<Option<u8>> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+        .context("hold signals back for the command")?;
+    tracing::info!(
+        call = "clone(SIGCHLD)",
+        "pid 1 stays behind as init; its child becomes the command"
+    );
+    // SAFETY: the process has one thread, so the child finds no lock held.
+    match unsafe { fork() }.context("fork the command from init")? {
+        ForkResult::Child => Ok(None),
+        ForkResult::Parent { child } => {
+            let_go_of_files()?;
+            serve(child).map(Some)
+        }
+    }
+}
+
+/// The parent outside hears by end of file that the command runs, so this
+/// process must not hold the gate open; nor may the command find the host's
+/// terminal in `/proc/1/fd`.
+fn let_go_of_files() -> Result<()> {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("open /dev/null")?;
+    dup2_stdin(&null)
+        .and_then(|()| dup2_stdout(&null))
+        .and_then(|()| dup2_stderr(&null))
+        .context("give init no terminal")?;
+    // SAFETY: nothing that owns one of these descriptors is used again: this
+    // process only waits for its children, and ends by _exit(2).
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0) };
+    std::mem::forget(null);
+    Errno::result(done)
+        .map(drop)
+        .context("close the files that init was born with")
+}
+
+/// Reaps whatever ends, and passes on what arrives.
+fn serve(command: Pid) -> Result<u8> {
+    let all = SigSet::all();
+    loop {
+        match all.wait().context("wait for a signal")? {
+            Signal::SIGCHLD => {
+                if let Some(status) = reap_all(command) {
+                    return Ok(status);
+                }
+            }
+            // It can only fail because the command has just ended.
+            signal => drop(kill(command, signal)),
+        }
+    }
+}
+
+/// Several children can end for one SIGCHLD. Returns the command's exit status
+/// if it was among them.
+fn reap_all(command: Pid) -> Option<u8> {
+    let mut ended = None;
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == command => ended = Some(status as u8),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
+                ended = Some(128 + signal as u8);
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return ended,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return ended,
+        }
+    }
+}

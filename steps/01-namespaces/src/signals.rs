@@ -1,0 +1,144 @@
+//! Signals: held while the container is made, passed on while it runs.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::Process;
+use crate::terminal::Terminal;
+
+/// What is passed on. Not among them: faults of this process's own, SIGCHLD,
+/// and the stop signals, which are for this process's own shell.
+const PASSED_ON: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+];
+
+/// This process's signals, held back: Ctrl-C no longer ends it halfway
+/// through, but waits until there is a container to pass it on to.
+#[derive(Debug)]
+pub struct Signals {
+    descriptor: SignalFd,
+}
+
+impl Signals {
+    /// Blocks the signals and opens a signalfd(2) to read them from. Call it
+    /// before anything is made that would have to be unmade.
+    ///
+    /// # Errors
+    /// Fails where the kernel has no descriptor left.
+    pub fn hold() -> Result<Signals> {
+        let set: SigSet = PASSED_ON.into_iter().collect();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context("hold back signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let descriptor = SignalFd::with_flags(&set, flags).context("open a signalfd")?;
+        Ok(Signals { descriptor })
+    }
+
+    fn next(&self) -> Result<Option<Signal>> {
+        let Some(info) = self.descriptor.read_signal().context("read a signal")? else {
+            return Ok(None);
+        };
+        Ok(Signal::try_from(info.ssi_signo as i32).ok())
+    }
+}
+
+/// A process starts with the signal mask of its parent, and a command that
+/// never sees SIGTERM would be a surprise.
+pub(crate) fn unblock_all() -> Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
+}
+
+/// Serves the container until its first process ends. Returns the signal that
+/// it was ended for, if [`pass_on`] had to do that.
+pub(crate) fn attend(
+    process: &Process,
+    signals: &Signals,
+    mut terminal: Option<&mut Terminal>,
+) -> Result<Option<Signal>> {
+    let mut ended_for = None;
+    loop {
+        let mut waiting = vec![
+            PollFd::new(process.pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.descriptor.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(terminal) = terminal.as_deref() {
+            waiting.extend(terminal.interests());
+        }
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other.context("wait for the container")?,
+        };
+        let ready: Vec<bool> = waiting.iter().map(is_ready).collect();
+        drop(waiting);
+
+        while let Some(signal) = signals.next()? {
+            match terminal.as_deref() {
+                Some(terminal) if signal == Signal::SIGWINCH => terminal.resize(),
+                _ => ended_for = pass_on(process, signal).or(ended_for),
+            }
+        }
+        if let Some(terminal) = terminal.as_deref_mut()
+            && let Some(signal) = terminal.carry(ready.get(2..).unwrap_or_default(), process.pid)
+        {
+            ended_for = end_if_deaf(process, signal).or(ended_for);
+        }
+        if ready.first() == Some(&true) {
+            if let Some(terminal) = terminal {
+                terminal.drain();
+            }
+            return Ok(ended_for);
+        }
+    }
+}
+
+fn is_ready(waiting: &PollFd) -> bool {
+    waiting.any() == Some(true)
+}
+
+/// Passes a signal on to the container's first process.
+fn pass_on(process: &Process, signal: Signal) -> Option<Signal> {
+    // It can only fail because the process has just ended.
+    let _ = process.signal(signal);
+    end_if_deaf(process, signal)
+}
+
+/// The kernel shields pid 1: a signal for which it has no handler is dropped
+/// instead of ending it (pid_namespaces(7)). `sleep` as pid 1 would therefore
+/// sleep through Ctrl-C and SIGTERM. We end the container as the signal would
+/// have ended the same command anywhere else.
+fn end_if_deaf(process: &Process, signal: Signal) -> Option<Signal> {
+    let ends_by_default = signal != Signal::SIGWINCH;
+    if !ends_by_default || !is_deaf(process, signal) {
+        return None;
+    }
+    process.signal(Signal::SIGKILL).ok().map(|()| signal)
+}
+
+/// Whether the process neither handles, blocks nor deliberately ignores the
+/// signal (proc_pid_status(5)).
+fn is_deaf(process: &Process, signal: Signal) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", process.pid)) else {
+        return false;
+    };
+    let bit = 1_u64 << (signal as u32 - 1);
+    let has = |set: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(set))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_none_or(|mask| mask & bit != 0)
+    };
+    !["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(has)
+}

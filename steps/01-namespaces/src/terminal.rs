@@ -1,0 +1,206 @@
+//! The container's terminal: a pseudo-terminal of its own (pty(7)), so that
+//! job control works inside and no process there can type into ours.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr,
+};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, read, setsid, tcgetpgrp, write};
+
+nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, libc::winsize);
+nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
+nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
+nix::ioctl_write_int_bad!(open_peer, libc::TIOCGPTPEER);
+nix::ioctl_write_ptr_bad!(set_lock, libc::TIOCSPTLCK, libc::c_int);
+
+/// A terminal is wanted where a person sits at both ends.
+pub(crate) fn is_wanted() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Child: opens a terminal in the container's own devpts, so that `tty` inside
+/// names a file that is there.
+pub(crate) fn open() -> Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = nix::fcntl::open("/dev/ptmx", flags, Mode::empty())
+        .context("open the container's terminal at /dev/ptmx")?;
+    // SAFETY: the kernel reads the one integer that the pointer leads to.
+    unsafe { set_lock(master.as_raw_fd(), &0) }.context("unlock the container's terminal")?;
+    let slave = open_slave(&master)?;
+    Ok((master, slave))
+}
+
+/// By descriptor and not by name: a name could have been swapped.
+fn open_slave(master: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    // SAFETY: no memory is involved, and on success the descriptor is new.
+    unsafe { open_peer(master.as_raw_fd(), flags.bits()).map(|fd| OwnedFd::from_raw_fd(fd)) }
+        .context("open the slave side of the container's terminal")
+}
+
+/// Child: becomes a session of its own, away from the parent's terminal; with
+/// a terminal given, that one controls it and is its standard input and output.
+pub(crate) fn begin_session(slave: Option<&OwnedFd>) -> Result<()> {
+    // It fails for a process that leads a group already, and then it is the
+    // leader of its own session or may stay where it is.
+    let _ = setsid();
+    let Some(slave) = slave else { return Ok(()) };
+    // SAFETY: no memory is involved.
+    unsafe { take_terminal(slave.as_raw_fd(), 0) }.context("take the terminal")?;
+    dup2_stdin(slave)
+        .and_then(|()| dup2_stdout(slave))
+        .and_then(|()| dup2_stderr(slave))
+        .context("make the terminal standard input and output")
+}
+
+/// Parent: the other side of the container's terminal. While it lives our own
+/// terminal is raw: Ctrl-C is a byte for the container, not a signal for us.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    master: OwnedFd,
+    /// Held open: without any slave a master is at its end, for ever ready to
+    /// be read, although a process inside may yet open /dev/tty.
+    _slave: OwnedFd,
+    ours: Termios,
+    /// Typed, and not yet taken by the container.
+    typed: Vec<u8>,
+    input_ended: bool,
+}
+
+impl Terminal {
+    pub(crate) fn take(master: OwnedFd) -> Result<Terminal> {
+        let ours = tcgetattr(io::stdin()).context("read the terminal's settings")?;
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("set up the terminal")?;
+        let terminal = Terminal {
+            _slave: open_slave(&master)?,
+            master,
+            ours,
+            typed: Vec::new(),
+            input_ended: false,
+        };
+        terminal.resize();
+        let mut raw = terminal.ours.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("make the terminal raw")?;
+        Ok(terminal)
+    }
+
+    /// Gives the container's terminal the size of ours; its kernel side then
+    /// sends SIGWINCH inside (ioctl_tty(2)).
+    pub(crate) fn resize(&self) {
+        let mut size = libc::winsize {
+            ws_row: 0,
+            ws_col: 0,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: both calls get a pointer to a winsize that outlives them.
+        // A terminal without a size keeps the one it has.
+        let _ = unsafe {
+            get_size(libc::STDIN_FILENO, &raw mut size)
+                .and_then(|_| set_size(self.master.as_raw_fd(), &raw const size))
+        };
+    }
+
+    /// What poll(2) should watch: the master, then standard input unless
+    /// something typed still waits.
+    pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
+        let mut master = PollFlags::POLLIN;
+        if !self.typed.is_empty() {
+            master |= PollFlags::POLLOUT;
+        }
+        let mut interests = vec![PollFd::new(self.master.as_fd(), master)];
+        if self.typed.is_empty() && !self.input_ended {
+            interests.push(PollFd::new(stdin(), PollFlags::POLLIN));
+        }
+        interests
+    }
+
+    /// Carries what is `ready`, in the order of [`Terminal::interests`].
+    /// Returns the signal that a typed character stands for, if it is meant
+    /// for the process group `first`.
+    pub(crate) fn carry(&mut self, ready: &[bool], first: Pid) -> Option<Signal> {
+        let mut meant = None;
+        if ready.get(1) == Some(&true) {
+            self.read_typed();
+            meant = self
+                .meaning()
+                .filter(|_| tcgetpgrp(&self.master) == Ok(first));
+        }
+        if !self.typed.is_empty() {
+            let taken = write(&self.master, &self.typed).unwrap_or(0);
+            self.typed.drain(..taken);
+        }
+        if ready.first() == Some(&true) {
+            self.show();
+        }
+        meant
+    }
+
+    /// Shows what the container wrote last, up to the end.
+    pub(crate) fn drain(&self) {
+        while self.show() {}
+    }
+
+    /// Copies once from the container to standard output; false where nothing
+    /// is left.
+    fn show(&self) -> bool {
+        let mut buffer = [0; 4096];
+        let Ok(length @ 1..) = read(&self.master, &mut buffer) else {
+            return false;
+        };
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while !rest.is_empty() {
+            match write(io::stdout(), rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn read_typed(&mut self) {
+        let mut buffer = [0; 1024];
+        match read(stdin(), &mut buffer) {
+            Ok(0) => self.input_ended = true,
+            Ok(length) => self.typed.extend(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(_) => self.input_ended = true,
+        }
+    }
+
+    /// The signal that the container's terminal will send for what was typed.
+    fn meaning(&self) -> Option<Signal> {
+        let settings = tcgetattr(&self.master).ok()?;
+        if !settings.local_flags.contains(LocalFlags::ISIG) {
+            return None;
+        }
+        let key = |index: SpecialCharacterIndices| settings.control_chars.get(index as usize);
+        self.typed.iter().find_map(|byte| match Some(byte) {
+            byte if byte == key(SpecialCharacterIndices::VINTR) => Some(Signal::SIGINT),
+            byte if byte == key(SpecialCharacterIndices::VQUIT) => Some(Signal::SIGQUIT),
+            _ => None,
+        })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.ours);
+    }
+}
+
+fn stdin() -> BorrowedFd<'static> {
+    // SAFETY: descriptor 0 is a terminal, or there would be no `Terminal`, and
+    // nothing in this process closes it.
+    unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) }
+}

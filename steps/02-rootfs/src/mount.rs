@@ -1,0 +1,241 @@
+//! One mount: what it is, and how it comes to its place.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use sys_mount::MountFlags;
+
+use crate::path_of;
+use crate::place::{self, Kind};
+
+/// A mount in the container, with the words of mount(2).
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// A path of the host for a bind; otherwise a name to show in
+    /// `/proc/mounts`.
+    pub source: PathBuf,
+    /// Where it appears in the container.
+    pub target: PathBuf,
+    /// The file system's type; none for a bind.
+    pub fstype: &'static str,
+    /// `MS_*` flags. `RDONLY` of a bind goes for what is mounted below it too.
+    pub flags: MountFlags,
+    /// Options of the file system.
+    pub data: String,
+}
+
+const QUIET: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+impl Mount {
+    /// The processes of the container's pid namespace: proc shows that of
+    /// whoever mounts it (pid_namespaces(7)).
+    #[must_use]
+    pub fn proc() -> Mount {
+        Mount::kernel("proc", "/proc", QUIET, "")
+    }
+
+    /// The devices of the container's net namespace. Read-only, for most of
+    /// what is in it belongs to the host.
+    #[must_use]
+    pub fn sysfs() -> Mount {
+        Mount::kernel("sysfs", "/sys", QUIET | MountFlags::RDONLY, "")
+    }
+
+    /// An empty `/dev`; [`crate::enter`] fills it.
+    #[must_use]
+    pub fn dev() -> Mount {
+        let flags = MountFlags::NOSUID | MountFlags::STRICTATIME;
+        Mount::kernel("tmpfs", "/dev", flags, "mode=755,size=65536k")
+    }
+
+    /// Terminals of its own: in the host's devpts a container could open
+    /// those of others. Group 5 is tty, as everywhere.
+    #[must_use]
+    pub fn devpts() -> Mount {
+        let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+        let data = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+        Mount::kernel("devpts", "/dev/pts", flags, data)
+    }
+
+    /// POSIX shared memory (shm_open(3)).
+    #[must_use]
+    pub fn shm() -> Mount {
+        Mount::kernel("tmpfs", "/dev/shm", QUIET, "mode=1777,size=65536k")
+    }
+
+    /// POSIX message queues of the container's ipc namespace.
+    #[must_use]
+    pub fn mqueue() -> Mount {
+        Mount::kernel("mqueue", "/dev/mqueue", QUIET, "")
+    }
+
+    /// The container's own part of the cgroup tree, to look at.
+    #[must_use]
+    pub fn cgroup2() -> Mount {
+        Mount::kernel("cgroup2", "/sys/fs/cgroup", QUIET | MountFlags::RDONLY, "")
+    }
+
+    /// A file or directory of the host, with what is mounted below it.
+    #[must_use]
+    pub fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
+        let mut flags = MountFlags::BIND | MountFlags::REC;
+        if read_only {
+            flags |= MountFlags::RDONLY;
+        }
+        Mount {
+            source,
+            target,
+            fstype: "",
+            flags,
+            data: String::new(),
+        }
+    }
+
+    fn kernel(fstype: &'static str, target: &str, flags: MountFlags, data: &str) -> Mount {
+        Mount {
+            source: fstype.into(),
+            target: target.into(),
+            fstype,
+            flags,
+            data: data.to_owned(),
+        }
+    }
+
+    fn is_bind(&self) -> bool {
+        self.flags.contains(MountFlags::BIND)
+    }
+
+    pub(crate) fn is_dev(&self) -> bool {
+        !self.is_bind() && self.target == Path::new("/dev")
+    }
+
+    /// Mounts it in the root that `top` is, and nowhere else.
+    pub(crate) fn put(&self, top: &OwnedFd) -> Result<()> {
+        if !self.is_bind() {
+            let place = place::open_plain(top, &self.target, Kind::Directory)?;
+            return self.mount_at(&path_of(place.as_fd()));
+        }
+        let kind = place::kind_of(&self.source)?;
+        let place = place::open(top, &self.target, kind)?;
+        self.mount_at(&path_of(place.as_fd()))?;
+        if self.flags.contains(MountFlags::RDONLY) {
+            // Opened anew: `place` is what the mount now covers.
+            let mounted = place::open(top, &self.target, kind)?;
+            set_read_only(&mounted, true)
+                .with_context(|| format!("make {} read-only", self.target.display()))?;
+        }
+        Ok(())
+    }
+
+    /// One call of mount(2), with `place` as its second argument.
+    pub(crate) fn mount_at(&self, place: &Path) -> Result<()> {
+        let refused = |done: &io::Result<()>, errno| matches!(done, Err(error) if error.raw_os_error() == Some(errno));
+        let mut done = self.call(place, &self.data);
+        // In a user namespace that maps only one's own group there is no group
+        // 5, and then terminals belong to the user alone.
+        if self.fstype == "devpts" && refused(&done, libc::EINVAL) {
+            done = self.call(place, "newinstance,ptmxmode=0666,mode=0600");
+        }
+        // In a user namespace the kernel mounts no new one where parts of the
+        // old one are covered, lest it uncover them.
+        let masked = ["proc", "sysfs"].contains(&self.fstype) && refused(&done, libc::EPERM);
+        done.with_context(|| {
+            let (source, target) = (self.source.display(), self.target.display());
+            let hint = if masked {
+                "; inside another container, start that one with --security-opt systempaths=unconfined"
+            } else {
+                ""
+            };
+            format!("mount {source} on {target} in the container{hint}")
+        })
+    }
+
+    fn call(&self, place: &Path, data: &str) -> io::Result<()> {
+        tracing::info!(
+            call = %format_args!(
+                "mount({:?}, {:?}, {}, {}, {})",
+                self.source,
+                self.target,
+                if self.fstype.is_empty() { "NULL".to_owned() } else { format!("{:?}", self.fstype) },
+                names(self.flags),
+                if data.is_empty() { "NULL".to_owned() } else { format!("{data:?}") },
+            ),
+            "{}", self.purpose()
+        );
+        // A type is always given: without one sys-mount would try each that
+        // the kernel knows. The kernel ignores MS_RDONLY for a new bind.
+        sys_mount::Mount::builder()
+            .fstype(self.fstype)
+            .flags(self.flags)
+            .data(data)
+            .mount(&self.source, place)
+            .map(drop)
+    }
+
+    fn purpose(&self) -> &'static str {
+        match self.fstype {
+            "" if self.target == Path::new("/") => "pivot_root wants a mount point",
+            "" => "the container sees this file of the host's",
+            "proc" => "the processes of the container's pid namespace",
+            "sysfs" => "the devices of the container's net namespace",
+            "devpts" => "terminals that no other container can open",
+            "mqueue" => "the message queues of the container's ipc namespace",
+            "cgroup2" => "the container may look at its own limits",
+            _ => "files in memory that go with the container",
+        }
+    }
+}
+
+/// The flags as the man page writes them.
+fn names(flags: MountFlags) -> String {
+    let names: Vec<String> = flags
+        .iter_names()
+        .map(|(name, _)| format!("MS_{name}"))
+        .collect();
+    if names.is_empty() {
+        return "0".to_owned();
+    }
+    names.join("|")
+}
+
+/// Makes a mount read-only, and with `all` those below it too. A remount by
+/// mount(2) would have to repeat every flag that the host has locked; in a
+/// user namespace leaving one out is EPERM. mount_setattr(2) changes one.
+pub(crate) fn set_read_only(mounted: &OwnedFd, all: bool) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if all {
+        flags |= libc::AT_RECURSIVE;
+    }
+    tracing::info!(
+        call = %format_args!(
+            "mount_setattr({}, \"\", AT_EMPTY_PATH{}, {{attr_set=MOUNT_ATTR_RDONLY}})",
+            mounted.as_raw_fd(),
+            if all { "|AT_RECURSIVE" } else { "" },
+        ),
+        "the container may read it, and no more"
+    );
+    // SAFETY: the path is an empty string and the structure is passed with its
+    // own size; the kernel only reads both.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mounted.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Ok(Errno::result(done).map(drop)?)
+}

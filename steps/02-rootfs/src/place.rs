@@ -1,0 +1,98 @@
+//! Places inside a root that somebody else filled.
+//!
+//! A path means what its symbolic links say at the moment of use, and an image
+//! or a running process decides what they say. Here a path is resolved once,
+//! by openat2(2) and never out of the root, and from then on it is a
+//! descriptor: most escapes in runc's history were paths resolved twice.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::io::Errno;
+
+/// What a mount needs to stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    File,
+}
+
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// Opens the root itself: what is mounted there last.
+pub(crate) fn open_top(path: &Path) -> Result<OwnedFd> {
+    openat(CWD, path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
+        .with_context(|| format!("open the container's root {}", path.display()))
+}
+
+/// Opens `path` in the root; what is missing is made. Links are followed, but
+/// an absolute one starts at the root, and `..` stops there.
+pub(crate) fn open(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
+    find(top, path, kind, ResolveFlags::IN_ROOT)
+        .with_context(|| format!("find a place for {} in the container", path.display()))
+}
+
+/// As [`open`], but refuses links: where an image has a link for `/proc` or
+/// `/dev`, what is made there would come to be somewhere else.
+pub(crate) fn open_plain(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    find(top, path, kind, resolve).with_context(|| {
+        let path = path.display();
+        format!("find a place for {path}, which may not be a symbolic link in the container")
+    })
+}
+
+/// What is there already, or a new one in the parent, for which the same goes.
+fn find(top: &OwnedFd, path: &Path, kind: Kind, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    match existing(top, path, resolve) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::NOENT);
+    };
+    let dir = find(top, parent, Kind::Directory, resolve)?;
+    match make(&dir, name, kind) {
+        // Somebody else was faster, or it is a link to nowhere.
+        Ok(()) | Err(Errno::EXIST) => existing(top, path, resolve),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn existing(top: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match openat2(top, path, PATH_ONLY, Mode::empty(), resolve) {
+            // Somebody renamed a directory on the way: openat2(2) asks us to
+            // try again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+fn make(dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
+    match kind {
+        Kind::Directory => mkdirat(dir, name, Mode::from_raw_mode(0o755)),
+        Kind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            openat(dir, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        }
+    }
+}
+
+/// What a file of the host is.
+pub(crate) fn kind_of(path: &Path) -> Result<Kind> {
+    let file = openat(CWD, path, PATH_ONLY, Mode::empty())
+        .with_context(|| format!("find {} on the host", path.display()))?;
+    let mode = fstat(&file)?.st_mode;
+    Ok(match FileType::from_raw_mode(mode) {
+        FileType::Directory => Kind::Directory,
+        _ => Kind::File,
+    })
+}

@@ -1,0 +1,47 @@
+//! The story of step 2: a command with a root file system of its own.
+
+use anyhow::Result;
+use cli::Dirs;
+use namespaces::{Command, ContainerId, Isolation, Signals};
+use rootfs::{Mount, Root, host};
+
+use crate::Options;
+
+/// The whole life of a container; returns the command's exit status.
+pub fn run(options: &Options) -> Result<u8> {
+    let id = ContainerId::random()?;
+    let hostname = options.hostname.as_deref().unwrap_or(id.as_str());
+    let mut isolation = Isolation::full()?;
+    isolation.hostname = Some(hostname);
+    let mut command = Command::new(&options.command, hostname);
+    command.init = options.init;
+
+    // Without --rootfs, one made once from the host's own programs.
+    let default = Dirs::of_caller(isolation.ids.is_none())?
+        .data
+        .join("rootfs");
+    if options.rootfs.is_none() {
+        host::ensure(&default)?;
+    }
+    let mut root = Root::new(options.rootfs.clone().unwrap_or(default));
+    root.read_only = options.read_only;
+    root.mounts.extend(options.volumes.iter().map(Mount::from));
+
+    // From here on Ctrl-C waits until there is a container to pass it on to.
+    let signals = Signals::hold()?;
+
+    // Born with its namespaces, and held at the gate.
+    let child = namespaces::spawn(&isolation, |inside| {
+        rootfs::enter(&root)?;
+        inside.exec(&command)
+    })?;
+
+    // Open the gate, and stay until the end.
+    let running = child.release().map_err(|error| {
+        match host::why_missing(&root.path, &options.command[0]) {
+            Some(why) if options.rootfs.is_none() => error.context(why),
+            _ => error,
+        }
+    })?;
+    running.wait(&signals)
+}

@@ -1,0 +1,243 @@
+//! One cgroup directory, held by its descriptor.
+//!
+//! The descriptor means the same cgroup for as long as it is open, whatever happens to its name; the
+//! path is kept for people: it stands in errors and under `--explain`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// A descriptor as clone3's `CLONE_INTO_CGROUP` wants it, and as `flock` takes it.
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+#[derive(Debug)]
+pub(crate) struct Directory {
+    file: File,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens `path` if it lies on a cgroup2 file system, which only the file system's magic number
+    /// can tell: a mount point may be covered by another mount.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        let file = match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(errno).with_context(|| format!("open {}", path.display())),
+        };
+        let kind = fstatfs(&file).with_context(|| format!("statfs {}", path.display()))?;
+        let path = path.to_owned();
+        Ok((kind.filesystem_type() == CGROUP2_SUPER_MAGIC).then_some(Self { file, path }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn child(&self, name: &OsStr) -> io::Result<Self> {
+        let fd = rustix::fs::openat(&self.file, name, DIRECTORY, Mode::empty())?;
+        let path = self.path.join(name);
+        Ok(Self {
+            file: fd.into(),
+            path,
+        })
+    }
+
+    /// Makes the cgroup `name` in this one. Only its owner may open it: whoever can open a directory
+    /// can hold a lock on it, and ours would be waited for.
+    pub(crate) fn make(&self, name: &OsStr) -> io::Result<()> {
+        let path = self.path.join(name);
+        tracing::info!(call = %format_args!("mkdir({path:?}, 0700)"), "a new directory here is a new cgroup");
+        Ok(rustix::fs::mkdirat(&self.file, name, Mode::RWXU)?)
+    }
+
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        let path = self.path.join(name);
+        tracing::info!(call = %format_args!("rmdir({path:?})"), "a cgroup goes once nothing lives in it");
+        Ok(rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Removes all cgroups below this one, the deepest first.
+    ///
+    /// A container may have made them, as many and as deep as it liked. So no recursion and no
+    /// descriptor per level: down by the name found, up again by `..`.
+    pub(crate) fn remove_below(&self) -> Result<()> {
+        let mut here = self.child(OsStr::new("."))?;
+        here.path.clone_from(&self.path);
+        let mut way: Vec<OsString> = Vec::new();
+        loop {
+            if let Some(name) = here.subdirectories()?.next() {
+                here = here
+                    .child(&name)
+                    .with_context(|| format!("open {name:?} in {}", here.path.display()))?;
+                way.push(name);
+            } else if let Some(name) = way.pop() {
+                here.file = rustix::fs::openat(&here.file, "..", DIRECTORY, Mode::empty())?.into();
+                here.path.pop();
+                here.remove(&name)
+                    .with_context(|| format!("rmdir {name:?} in {}", here.path.display()))?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The names of the cgroups in this one. Everything else here is a control file.
+    pub(crate) fn subdirectories(&self) -> Result<impl Iterator<Item = OsString> + use<>> {
+        let entries =
+            Dir::read_from(&self.file).with_context(|| format!("list {}", self.path.display()))?;
+        let directories = entries.filter_map(|entry| {
+            let entry = entry
+                .ok()
+                .filter(|entry| entry.file_type() == FileType::Directory)?;
+            Some(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
+        });
+        Ok(directories.filter(|name| name != "." && name != ".."))
+    }
+
+    /// Whether it is still `name` in `place` that this descriptor is of.
+    pub(crate) fn is(&self, place: &Self, name: &OsStr) -> Result<bool> {
+        let mine = rustix::fs::fstat(&self.file)?;
+        match rustix::fs::statat(&place.file, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno).with_context(|| format!("stat {}", self.path.display())),
+        }
+    }
+
+    /// Whether we may make cgroups here and move processes into them (cgroups(7), "Cgroup
+    /// delegation: delegating a hierarchy to a less privileged user").
+    pub(crate) fn is_ours(&self) -> bool {
+        let may =
+            |name, access| rustix::fs::accessat(&self.file, name, access, AtFlags::EACCESS).is_ok();
+        may(".", Access::WRITE_OK | Access::EXEC_OK) && may("cgroup.procs", Access::WRITE_OK)
+    }
+
+    pub(crate) fn has(&self, file: &str) -> bool {
+        rustix::fs::accessat(&self.file, file, Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    /// Waits for the exclusive lock that says: the owner of this directory lives.
+    pub(crate) fn lock(&self) -> Result<()> {
+        self.file
+            .lock()
+            .with_context(|| format!("lock {}", self.path.display()))
+    }
+
+    /// Takes the lock if its last owner is dead.
+    pub(crate) fn try_lock(&self) -> bool {
+        self.file.try_lock().is_ok()
+    }
+
+    pub(crate) fn unlock(&self) -> Result<()> {
+        self.file
+            .unlock()
+            .with_context(|| format!("unlock {}", self.path.display()))
+    }
+
+    /// The whole of a control file; `None` where the kernel shows no such file.
+    pub(crate) fn read(&self, file: &str) -> Result<Option<String>> {
+        let open = match rustix::fs::openat(
+            &self.file,
+            file,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Err(Errno::NOENT) => return Ok(None),
+            open => open.map(File::from).map_err(io::Error::from),
+        };
+        let text = open.and_then(io::read_to_string);
+        text.map(Some)
+            .with_context(|| format!("read {}", self.path.join(file).display()))
+    }
+
+    /// Writes `value` with one write(2): the kernel takes each as one command.
+    pub(crate) fn write(&self, file: &str, value: &str, why: &'static str) -> Result<()> {
+        let path = self.path.join(file);
+        tracing::info!(call = %format_args!("write({path:?}, {value:?})"), "{why}");
+        let open = rustix::fs::openat(
+            &self.file,
+            file,
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let written = open
+            .map(File::from)
+            .map_err(io::Error::from)
+            .and_then(|mut file| file.write_all(value.as_bytes()));
+        written.with_context(|| format!("write {value:?} to {}", path.display()))
+    }
+
+    /// Waits until `cgroup.events` has `key value`, and says whether it came to that in time. The
+    /// kernel wakes whoever polls the file for POLLPRI at each change since the last read of it.
+    pub(crate) fn wait_until(&self, key: &str, value: u64, patience: Duration) -> Result<bool> {
+        let context = || format!("watch {}", self.path.join("cgroup.events").display());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let mut events = File::from(
+            rustix::fs::openat(&self.file, "cgroup.events", flags, Mode::empty())
+                .with_context(context)?,
+        );
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut text = String::new();
+            events
+                .rewind()
+                .and_then(|()| events.read_to_string(&mut text))
+                .with_context(context)?;
+            if field(&text, key) == Some(value) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let timeout =
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            match poll(
+                &mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)],
+                timeout,
+            ) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(errno) => return Err(errno).with_context(context),
+            }
+        }
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The number behind `key` in a flat keyed file: a key, a space and a number on each line.
+pub(crate) fn field(text: &str, key: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn a_key_is_not_found_in_a_longer_key() {
+        let events = "low 0\noom_kill_group 7\noom_kill 3\noom 1\n";
+        assert_eq!(field(events, "oom_kill"), Some(3));
+        assert_eq!(field(events, "oom"), Some(1));
+        assert_eq!(field(events, "max"), None);
+    }
+}

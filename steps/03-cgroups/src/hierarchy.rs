@@ -1,0 +1,239 @@
+//! Where on this host we may make cgroups, and why not where we may not.
+//!
+//! A controller belongs to one hierarchy at a time: to a version 1 hierarchy of its own, or to the
+//! one tree of version 2. /proc/self/mountinfo says where that tree is mounted, /proc/self/cgroup
+//! which controllers version 1 holds, and where in each hierarchy we are.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::geteuid;
+
+use crate::directory::Directory;
+
+/// What the host's cgroup file systems look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Version 2 has all controllers.
+    Unified,
+    /// Version 2 is mounted, but version 1 holds these controllers.
+    Hybrid { held: Vec<String> },
+    /// Version 2 is not mounted.
+    Legacy,
+}
+
+/// The cgroup2 tree as this process sees it.
+#[derive(Debug)]
+pub struct Hierarchy {
+    pub mode: Mode,
+    /// Where cgroup2 is mounted.
+    pub mount: Option<PathBuf>,
+    root: Option<Directory>,
+    own: Option<PathBuf>,
+}
+
+/// The cgroup below which we may make our own.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) directory: Directory,
+    /// We stand in it ourselves.
+    pub(crate) is_own: bool,
+}
+
+impl Hierarchy {
+    pub fn find() -> Result<Self> {
+        let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+        let cgroups = fs::read("/proc/self/cgroup").context("read /proc/self/cgroup")?;
+        let (held, own) = memberships(&cgroups);
+        for (top, mount) in cgroup2_mounts(&mounts) {
+            if let Some(root) = Directory::open(&mount)? {
+                let own = own
+                    .and_then(|own| own.strip_prefix(&top).ok())
+                    .map(|own| mount.join(own));
+                let mode = if held.is_empty() {
+                    Mode::Unified
+                } else {
+                    Mode::Hybrid { held }
+                };
+                return Ok(Self {
+                    mode,
+                    mount: Some(mount),
+                    root: Some(root),
+                    own,
+                });
+            }
+        }
+        Ok(Self {
+            mode: Mode::Legacy,
+            mount: None,
+            root: None,
+            own: None,
+        })
+    }
+
+    /// The place for our cgroups: the root of the tree if that is ours to write, otherwise the
+    /// cgroup that we are in, if it was delegated to us. `None` where there is no place and, as
+    /// nothing of it is `needed`, no need either.
+    pub(crate) fn place(self, needed: &[&str]) -> Result<Option<Place>> {
+        let asked = needed.join(", ");
+        let Some(root) = self.root else {
+            ensure!(
+                needed.is_empty(),
+                "limit {asked}: cgroup version 2 is not mounted on this host; boot with the kernel parameter \
+                 systemd.unified_cgroup_hierarchy=1, or try it in a virtual machine: cargo lab vm"
+            );
+            return Ok(None);
+        };
+        offers(&root, needed, |missing| absent(missing, &self.mode))?;
+        let own = self
+            .own
+            .as_deref()
+            .map(Directory::open)
+            .transpose()?
+            .flatten();
+        if root.is_ours() {
+            let is_own = self.own.as_deref() == Some(root.path());
+            return Ok(Some(Place {
+                directory: root,
+                is_own,
+            }));
+        }
+        if let Some(own) = own.filter(Directory::is_ours) {
+            offers(&own, needed, not_delegated)?;
+            return Ok(Some(Place {
+                directory: own,
+                is_own: true,
+            }));
+        }
+        if needed.is_empty() {
+            return Ok(None);
+        }
+        if geteuid().is_root() {
+            bail!(
+                "limit {asked}: {} cannot be written to; inside a container, ask for it to be mounted \
+                   read-write (docker run --privileged)",
+                root.path().display()
+            );
+        }
+        bail!(
+            "limit {asked}: an ordinary user needs a cgroup that is delegated to them; put \
+               `systemd-run --user --scope -p Delegate=yes --` before the command"
+        )
+    }
+}
+
+/// Refuses, with the reason that `why` knows, if `directory` does not have all controllers `needed`.
+fn offers(directory: &Directory, needed: &[&str], why: impl Fn(&str) -> String) -> Result<()> {
+    let offered = directory.read("cgroup.controllers")?.unwrap_or_default();
+    for &controller in needed {
+        ensure!(
+            offered.split_whitespace().any(|offer| offer == controller),
+            "the {controller} controller is missing from {}/cgroup.controllers: {}",
+            directory.path().display(),
+            why(controller),
+        );
+    }
+    Ok(())
+}
+
+fn absent(controller: &str, mode: &Mode) -> String {
+    match mode {
+        Mode::Hybrid { held } if held.iter().any(|held| held == controller) => {
+            "it is held by cgroup version 1; boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, \
+             or try it in a virtual machine: cargo lab vm"
+                .to_owned()
+        }
+        _ => format!(
+            "this kernel was built or booted without it; boot with the kernel parameter \
+             cgroup_enable={controller}, or try it in a virtual machine: cargo lab vm"
+        ),
+    }
+}
+
+fn not_delegated(controller: &str) -> String {
+    format!(
+        "your part of the tree was delegated without it; let root write `[Service]` and \
+         `Delegate=cpu memory pids` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
+    )
+}
+
+/// From /proc/self/cgroup (cgroups(7)): the controllers that version 1 holds, and the path of our
+/// cgroup in the tree of version 2, which has the number 0.
+fn memberships(table: &[u8]) -> (Vec<String>, Option<&Path>) {
+    let (mut held, mut own) = (Vec::new(), None);
+    for line in table.split(|b| *b == b'\n') {
+        let mut fields = line.splitn(3, |b| *b == b':');
+        let (Some(number), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        if number == b"0" {
+            own = Some(Path::new(OsStr::from_bytes(path)));
+        } else if !names.starts_with(b"name=") {
+            held.extend(String::from_utf8_lossy(names).split(',').map(str::to_owned));
+        }
+    }
+    (held, own)
+}
+
+/// From /proc/self/mountinfo (proc_pid_mountinfo(5)): for each mount of cgroup2, which cgroup is at
+/// its top, and where it is mounted.
+fn cgroup2_mounts(table: &[u8]) -> Vec<(PathBuf, PathBuf)> {
+    let lines = table
+        .split(|b| *b == b'\n')
+        .map(|line| line.split(|b| *b == b' ').collect::<Vec<_>>());
+    let mounts = lines.filter_map(|fields| {
+        let dash = fields.iter().position(|field| *field == b"-")?;
+        let is_cgroup2 = *fields.get(dash + 1)? == b"cgroup2";
+        is_cgroup2.then_some((unescape(fields.get(3)?), unescape(fields.get(4)?)))
+    });
+    mounts.collect()
+}
+
+/// The kernel writes a space in a path as `\040`, and other separators alike.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut path = Vec::new();
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = (byte == b'\\').then(|| tail.get(..3)).flatten();
+        let escaped =
+            octal.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        path.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() {
+            tail.get(3..).unwrap_or_default()
+        } else {
+            tail
+        };
+    }
+    PathBuf::from(OsStr::from_bytes(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cgroup2_mounts, memberships};
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn version_1_is_told_from_version_2() {
+        let (held, own) =
+            memberships(b"9:name=systemd:/\n4:memory:/a\n2:cpu,cpuacct:/\n0::/user.slice/x:y\n");
+        assert_eq!(held, ["memory", "cpu", "cpuacct"]);
+        assert_eq!(own, Some(Path::new("/user.slice/x:y")));
+        assert_eq!(memberships(b"0::/\n"), (Vec::new(), Some(Path::new("/"))));
+        assert_eq!(memberships(b"1:cpu:/\n"), (vec!["cpu".to_owned()], None));
+    }
+
+    #[test]
+    fn the_cgroup2_mount_is_found_wherever_it_is() {
+        let table = b"31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
+            41 31 0:38 /a\\040b /mnt/c\\134d\\040 rw,relatime shared:3 master:1 - cgroup2 - rw\n";
+        assert_eq!(
+            cgroup2_mounts(table),
+            [(PathBuf::from("/a b"), PathBuf::from("/mnt/c\\d "))]
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! The cgroup that holds the cgroups of all our containers.
+//!
+//! ```text
+//! <place>/                 the root of the tree, or what was delegated to us
+//! └── minidocker/          Parent: here while any of the below is
+//!     ├── 4f1c…/           a container's: locked by its owner
+//!     └── self-4f1c…/      where that owner went, if it stood in <place> itself
+//! ```
+//!
+//! Owners come and go without knowing each other. Who makes or removes something in here holds the
+//! lock on this directory meanwhile; who finds a lock free in here knows that its owner is dead.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::directory::Directory;
+use crate::hierarchy::Place;
+
+/// How long the killed may take to be gone: a dying process may still wait for a disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Parent {
+    pub(crate) directory: Directory,
+    place: Place,
+    name: String,
+    /// Where we went when we stood in the place ourselves, and the controllers turned on after that.
+    aside: Option<(Directory, String, Vec<&'static str>)>,
+}
+
+impl Parent {
+    /// Opens the cgroup `name` in `place`, made if need be, locked, and free of what dead owners
+    /// left. Until the lock is ours, an owner on its way out may remove what we have just opened.
+    pub(crate) fn open(place: Place, name: &str) -> Result<Self> {
+        let context = || {
+            format!(
+                "make the cgroup {}",
+                place.directory.path().join(name).display()
+            )
+        };
+        loop {
+            let directory = match place.directory.child(OsStr::new(name)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    match place.directory.make(OsStr::new(name)) {
+                        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                            return Err(error).with_context(context);
+                        }
+                        _ => continue,
+                    }
+                }
+                directory => directory.with_context(context)?,
+            };
+            directory.lock()?;
+            if directory.is(&place.directory, OsStr::new(name))? {
+                let parent = Self {
+                    directory,
+                    place,
+                    name: name.to_owned(),
+                    aside: None,
+                };
+                parent.sweep()?;
+                return Ok(parent);
+            }
+        }
+    }
+
+    /// Makes the cgroup `name` in here and locks it, before anybody could sweep it.
+    pub(crate) fn make(&self, name: &str) -> Result<Directory> {
+        let path = self.directory.path().join(name);
+        match self.directory.make(OsStr::new(name)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!(
+                    "the cgroup {} belongs to a container that runs",
+                    path.display()
+                )
+            }
+            made => made.with_context(|| format!("make the cgroup {}", path.display()))?,
+        }
+        let cgroup = self
+            .directory
+            .child(OsStr::new(name))
+            .with_context(|| format!("open {}", path.display()))?;
+        tracing::info!(call = %format_args!("flock({path:?}, LOCK_EX)"), "held while we live: nobody takes it for a leftover");
+        cgroup.lock()?;
+        Ok(cgroup)
+    }
+
+    /// Has the kernel show the files of `controllers` in each cgroup in here: each level passes them
+    /// on to the next, and may do so only while no process stands in it. The root of the whole tree
+    /// alone may have both (cgroups(7), "no internal processes"); it has no `cgroup.type`.
+    pub(crate) fn enable(&mut self, controllers: &[&'static str], owner: &str) -> Result<()> {
+        if controllers.is_empty() {
+            return Ok(());
+        }
+        if self.place.directory.has("cgroup.type") {
+            if self.place.is_own {
+                self.step_aside(controllers, owner)?;
+            }
+            self.refuse_others(controllers)?;
+        }
+        for directory in [&self.place.directory, &self.directory] {
+            switch(directory, '+', controllers)?;
+        }
+        Ok(())
+    }
+
+    /// Moves this process, and no other, out of the place.
+    fn step_aside(&mut self, controllers: &[&'static str], owner: &str) -> Result<()> {
+        let name = format!("self-{owner}");
+        let refuge = self.make(&name)?;
+        let (refuge, ..) = self.aside.insert((refuge, name, controllers.to_vec()));
+        refuge.write(
+            "cgroup.procs",
+            "0",
+            "a cgroup that limits its children has no process itself: we go",
+        )
+    }
+
+    /// Looks who else is in the place, rather than wait for EBUSY: the kernel lets cpu and pids be
+    /// enabled beside processes, and only then refuses each that is to join a cgroup below.
+    fn refuse_others(&self, controllers: &[&str]) -> Result<()> {
+        let place = self.place.directory.path().display();
+        let others = self
+            .place
+            .directory
+            .read("cgroup.procs")?
+            .unwrap_or_default();
+        ensure!(
+            others.trim().is_empty(),
+            "limit {}: other processes are in {place}, and a cgroup limits none beside its own processes; \
+             put `systemd-run --user --scope -p Delegate=yes --` before the command, or, inside a container, \
+             move them first: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); do echo $p > \
+             {place}/init/cgroup.procs; done",
+            controllers.join(", "),
+        );
+        Ok(())
+    }
+
+    /// Lets other owners in again.
+    pub(crate) fn unlock(&self) -> Result<()> {
+        self.directory.unlock()
+    }
+
+    /// Ends what is in `cgroup`, called `name` in here, and removes it with all that is below it.
+    pub(crate) fn remove(&self, cgroup: &Directory, name: &OsStr) -> Result<()> {
+        if !cgroup.wait_until("populated", 0, Duration::ZERO)? {
+            cgroup.write(
+                "cgroup.kill",
+                "1",
+                "SIGKILL for all that is still in it, at once",
+            )?;
+            let gone = cgroup.wait_until("populated", 0, PATIENCE)?;
+            ensure!(
+                gone,
+                "processes in {} do not die; see its cgroup.procs",
+                cgroup.path().display()
+            );
+        }
+        cgroup.remove_below()?;
+        self.directory
+            .remove(name)
+            .with_context(|| format!("remove the cgroup {}", cgroup.path().display()))
+    }
+
+    /// Removes the cgroups in here whose owners are dead: the kernel has dropped their locks.
+    fn sweep(&self) -> Result<()> {
+        for name in self.directory.subdirectories()? {
+            // What cannot be opened any more was removed by its living owner just now.
+            let Ok(cgroup) = self.directory.child(&name) else {
+                continue;
+            };
+            if cgroup.try_lock()
+                && let Err(error) = self.remove(&cgroup, &name)
+            {
+                tracing::warn!("a dead owner's cgroup stays: {error:#}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to where we came from. Only the last one can: to switch a controller off takes the
+    /// limits from all cgroups in here.
+    fn step_back(&self, refuge: &Directory, name: &str, controllers: &[&str]) -> Result<()> {
+        self.sweep()?;
+        if self.directory.subdirectories()?.any(|other| other != name) {
+            return Ok(());
+        }
+        for directory in [&self.directory, &self.place.directory] {
+            switch(directory, '-', controllers)?;
+        }
+        self.place
+            .directory
+            .write("cgroup.procs", "0", "back to the cgroup that we came from")?;
+        self.remove(refuge, OsStr::new(name))
+    }
+}
+
+/// Turns controllers on (`+`) or off (`-`) for the children of `directory`, all with one write.
+fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()> {
+    let enabled = directory
+        .read("cgroup.subtree_control")?
+        .unwrap_or_default();
+    let is_on = |controller: &str| enabled.split_whitespace().any(|on| on == controller);
+    let change: Vec<String> = controllers
+        .iter()
+        .filter(|controller| is_on(controller) != (sign == '+'))
+        .map(|controller| format!("{sign}{controller}"))
+        .collect();
+    if change.is_empty() {
+        return Ok(());
+    }
+    directory.write(
+        "cgroup.subtree_control",
+        &change.join(" "),
+        "what the children's files may limit",
+    )
+}
+
+/// What is left behind when the last container goes: nothing. (Controllers that were turned on in
+/// the root of the tree stay on: others may have come to rely on them.)
+impl Drop for Parent {
+    fn drop(&mut self) {
+        let mut undo = || -> Result<()> {
+            self.directory.lock()?;
+            if let Some((refuge, name, controllers)) = self.aside.take() {
+                self.step_back(&refuge, &name, &controllers)?;
+            }
+            match self.place.directory.remove(OsStr::new(&self.name)) {
+                Err(error) if error.kind() != ErrorKind::ResourceBusy => {
+                    Err(error).context("remove our cgroup")
+                }
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = undo() {
+            tracing::warn!("a cgroup stays behind: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `--explain`: every kernel-facing operation, in the order in which it
+//! happens, parent and child side by side.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::process;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The leaves in the order of the book's chapters.
+const CHAPTERS: [&str; 5] = ["namespaces", "rootfs", "cgroups", "network", "images"];
+
+/// Shows notes, and with `explain` the kernel calls, on standard error.
+pub fn install(program: &'static str, explain: bool) {
+    let narrator = Narrator {
+        program,
+        parent: process::id(),
+        dims: io::stderr().is_terminal(),
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(if explain { Level::INFO } else { Level::WARN })
+        .with_writer(io::stderr)
+        .event_format(narrator)
+        .finish();
+    // Only a second call in one process could fail, and the first one holds.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Writes an event as a person reads it.
+struct Narrator {
+    program: &'static str,
+    /// Who runs the story; whoever else speaks was cloned from it.
+    parent: u32,
+    /// Whether the reasons are printed in a paler colour.
+    dims: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Narrator
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let Some(call) = told.call else {
+            return match *event.metadata().level() {
+                Level::WARN | Level::ERROR => {
+                    writeln!(out, "{}: note: {}", self.program, told.why)
+                }
+                _ => Ok(()),
+            };
+        };
+        let margin = if process::id() == self.parent {
+            "parent  "
+        } else {
+            "        child   "
+        };
+        let (dim, plain) = if self.dims {
+            ("\x1b[2m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let indent = margin.len() + 4;
+        let place = place(event.metadata().target());
+        writeln!(out, "{margin}{call}")?;
+        writeln!(out, "{:indent$}{dim}{}{place}{plain}", "", told.why)
+    }
+}
+
+/// Where the book tells more: the chapter of the leaf, the section of the module.
+fn place(target: &str) -> String {
+    let mut path = target.split("::");
+    let leaf = path.next().unwrap_or_default();
+    let section = path.next().unwrap_or(leaf);
+    CHAPTERS
+        .iter()
+        .position(|chapter| *chapter == leaf)
+        .map_or_else(String::new, |n| format!(" [book {}: {section}]", n + 1))
+}
+
+/// The two fields of an event that matter here.
+#[derive(Default)]
+struct Told {
+    /// The call as its man page writes it.
+    call: Option<String>,
+    /// Why it is made.
+    why: String,
+}
+
+impl Visit for Told {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "call" => self.call = Some(format!("{value:?}")),
+            "message" => self.why = format!("{value:?}"),
+            _ => {}
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "call" {
+            self.call = Some(value.to_owned());
+        }
+    }
+}
