@@ -185,6 +185,11 @@ impl Running {
         }
     }
 
+    /// What the command has printed to standard output so far.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&copy(&self.stdout)).into_owned()
+    }
+
     /// Whether the command still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -189,6 +189,7 @@ impl Keep {
         for (dir, options) in [
             ("/run", "mode=755"),
             ("/tmp", "mode=1777"),
+            ("/var/tmp", "mode=1777"),
             ("/var/lib/minidocker", "mode=755"),
             ("/home", "mode=755"),
         ] {

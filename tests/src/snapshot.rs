@@ -62,6 +62,14 @@ impl Snapshot {
     pub fn part(&self, name: &str) -> &[String] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
+
+    /// The same without the lines that hold `text`.
+    pub fn without(mut self, text: &str) -> Snapshot {
+        for lines in self.0.values_mut() {
+            lines.retain(|line| !line.contains(text));
+        }
+        self
+    }
 }
 
 /// Holds a machine against what it was.

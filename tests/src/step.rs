@@ -29,16 +29,30 @@ pub(crate) fn build_dir() -> PathBuf {
         .to_owned()
 }
 
-/// The calls that `--explain` told of in `stderr`, in order: each line's first
-/// word that looks like a call, `mount(...)` or `RTM_NEWLINK ...`.
-pub fn explained(stderr: &str) -> Vec<String> {
-    stderr.lines().filter_map(call_in).collect()
+/// A kernel call that `--explain` told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Who made it: `parent` or `child`.
+    pub who: String,
+    /// The call as the man page writes it.
+    pub call: String,
 }
 
-fn call_in(line: &str) -> Option<String> {
-    let at = line.find('(')?;
-    let name_start = line[..at]
-        .rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .map_or(0, |i| i + 1);
-    (name_start < at).then(|| line[name_start..].to_owned())
+impl Explained {
+    /// The system call's name: `mount` of `mount("proc", ...)`.
+    pub fn name(&self) -> &str {
+        self.call.split('(').next().unwrap_or_default()
+    }
+}
+
+/// The calls that `--explain` told of on standard error, in order.
+pub fn explained(stderr: &str) -> Vec<Explained> {
+    let told = |line: &str| {
+        let (who, call) = line.trim_start().split_once(' ')?;
+        ["parent", "child"].contains(&who).then(|| Explained {
+            who: who.to_owned(),
+            call: call.trim().to_owned(),
+        })
+    };
+    stderr.lines().filter_map(told).collect()
 }

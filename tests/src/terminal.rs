@@ -115,18 +115,6 @@ impl Terminal {
         .expect("resize");
     }
 
-    /// The terminal's settings as `stty -g` would show them.
-    ///
-    /// # Panics
-    /// When the terminal is gone.
-    pub fn settings(&self) -> String {
-        let settings = rustix::termios::tcgetattr(self.keys.as_fd()).expect("tcgetattr");
-        format!(
-            "{:?} {:?} {:?}",
-            settings.input_modes, settings.output_modes, settings.local_modes
-        )
-    }
-
     /// Waits for the end, and returns the status as a shell has it in `$?`.
     ///
     /// # Panics
