@@ -5,17 +5,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags};
-use rustix::io::Errno;
 
 /// A descriptor as clone3's `CLONE_INTO_CGROUP` wants it, and as `flock` takes it.
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -33,11 +33,10 @@ impl Directory {
     /// Opens `path` if it lies on a cgroup2 file system, which only the file system's magic number
     /// can tell: a mount point may be covered by another mount.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
-        let file = match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => return Ok(None),
-            Err(errno) => return Err(errno).with_context(|| format!("open {}", path.display())),
+        let Ok(fd) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else {
+            return Ok(None);
         };
+        let file = File::from(fd);
         let kind = fstatfs(&file).with_context(|| format!("statfs {}", path.display()))?;
         let path = path.to_owned();
         Ok((kind.filesystem_type() == CGROUP2_SUPER_MAGIC).then_some(Self { file, path }))
@@ -47,9 +46,9 @@ impl Directory {
         &self.path
     }
 
-    pub(crate) fn child(&self, name: &OsStr) -> io::Result<Self> {
-        let fd = rustix::fs::openat(&self.file, name, DIRECTORY, Mode::empty())?;
-        let path = self.path.join(name);
+    pub(crate) fn child(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
+        let fd = rustix::fs::openat(&self.file, name.as_ref(), DIRECTORY, Mode::empty())?;
+        let path = self.path.join(name.as_ref());
         Ok(Self {
             file: fd.into(),
             path,
@@ -58,16 +57,20 @@ impl Directory {
 
     /// Makes the cgroup `name` in this one. Only its owner may open it: whoever can open a directory
     /// can hold a lock on it, and ours would be waited for.
-    pub(crate) fn make(&self, name: &OsStr) -> io::Result<()> {
-        let path = self.path.join(name);
+    pub(crate) fn make(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let path = self.path.join(name.as_ref());
         tracing::info!(call = %format_args!("mkdir({path:?}, 0700)"), "a new directory here is a new cgroup");
-        Ok(rustix::fs::mkdirat(&self.file, name, Mode::RWXU)?)
+        Ok(rustix::fs::mkdirat(&self.file, name.as_ref(), Mode::RWXU)?)
     }
 
-    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
-        let path = self.path.join(name);
+    pub(crate) fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let path = self.path.join(name.as_ref());
         tracing::info!(call = %format_args!("rmdir({path:?})"), "a cgroup goes once nothing lives in it");
-        Ok(rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR)?)
+        Ok(rustix::fs::unlinkat(
+            &self.file,
+            name.as_ref(),
+            AtFlags::REMOVEDIR,
+        )?)
     }
 
     /// Removes all cgroups below this one, the deepest first.
@@ -75,7 +78,7 @@ impl Directory {
     /// A container may have made them, as many and as deep as it liked. So no recursion and no
     /// descriptor per level: down by the name found, up again by `..`.
     pub(crate) fn remove_below(&self) -> Result<()> {
-        let mut here = self.child(OsStr::new("."))?;
+        let mut here = self.child(".")?;
         here.path.clone_from(&self.path);
         let mut way: Vec<OsString> = Vec::new();
         loop {
@@ -109,13 +112,12 @@ impl Directory {
     }
 
     /// Whether it is still `name` in `place` that this descriptor is of.
-    pub(crate) fn is(&self, place: &Self, name: &OsStr) -> Result<bool> {
+    pub(crate) fn is(&self, place: &Self, name: impl AsRef<OsStr>) -> Result<bool> {
         let mine = rustix::fs::fstat(&self.file)?;
-        match rustix::fs::statat(&place.file, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => Ok((there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno).with_context(|| format!("stat {}", self.path.display())),
-        }
+        let there = place
+            .child(name)
+            .and_then(|there| Ok(rustix::fs::fstat(&there.file)?));
+        Ok(there.is_ok_and(|there| (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)))
     }
 
     /// Whether we may make cgroups here and move processes into them (cgroups(7), "Cgroup
@@ -148,72 +150,56 @@ impl Directory {
             .with_context(|| format!("unlock {}", self.path.display()))
     }
 
-    /// The whole of a control file; `None` where the kernel shows no such file.
-    pub(crate) fn read(&self, file: &str) -> Result<Option<String>> {
-        let open = match rustix::fs::openat(
-            &self.file,
-            file,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        ) {
-            Err(Errno::NOENT) => return Ok(None),
-            open => open.map(File::from).map_err(io::Error::from),
-        };
-        let text = open.and_then(io::read_to_string);
-        text.map(Some)
-            .with_context(|| format!("read {}", self.path.join(file).display()))
+    fn open_file(&self, name: &str, how: OFlags) -> io::Result<File> {
+        let how = how | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.file, name, how, Mode::empty())?.into())
+    }
+
+    /// The whole of a control file; empty where the kernel shows no such file.
+    pub(crate) fn read(&self, file: &str) -> Result<String> {
+        match self
+            .open_file(file, OFlags::RDONLY)
+            .and_then(io::read_to_string)
+        {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+            read => read.with_context(|| format!("read {}", self.path.join(file).display())),
+        }
     }
 
     /// Writes `value` with one write(2): the kernel takes each as one command.
     pub(crate) fn write(&self, file: &str, value: &str, why: &'static str) -> Result<()> {
         let path = self.path.join(file);
         tracing::info!(call = %format_args!("write({path:?}, {value:?})"), "{why}");
-        let open = rustix::fs::openat(
-            &self.file,
-            file,
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        let written = open
-            .map(File::from)
-            .map_err(io::Error::from)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
-        written.with_context(|| format!("write {value:?} to {}", path.display()))
+        self.open_file(file, OFlags::WRONLY)
+            .and_then(|mut file| file.write_all(value.as_bytes()))
+            .with_context(|| format!("write {value:?} to {}", path.display()))
     }
 
     /// Waits until `cgroup.events` has `key value`, and says whether it came to that in time. The
     /// kernel wakes whoever polls the file for POLLPRI at each change since the last read of it.
     pub(crate) fn wait_until(&self, key: &str, value: u64, patience: Duration) -> Result<bool> {
-        let context = || format!("watch {}", self.path.join("cgroup.events").display());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let mut events = File::from(
-            rustix::fs::openat(&self.file, "cgroup.events", flags, Mode::empty())
-                .with_context(context)?,
-        );
         let deadline = Instant::now() + patience;
-        loop {
-            let mut text = String::new();
-            events
-                .rewind()
-                .and_then(|()| events.read_to_string(&mut text))
-                .with_context(context)?;
-            if field(&text, key) == Some(value) {
-                return Ok(true);
+        let watch = || -> io::Result<bool> {
+            let mut events = self.open_file("cgroup.events", OFlags::RDONLY)?;
+            loop {
+                let mut text = String::new();
+                events.rewind()?;
+                events.read_to_string(&mut text)?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                if field(&text, key) == Some(value) || left.is_zero() {
+                    return Ok(field(&text, key) == Some(value));
+                }
+                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                match poll(
+                    &mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)],
+                    timeout,
+                ) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            let timeout =
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            match poll(
-                &mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)],
-                timeout,
-            ) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(errno) => return Err(errno).with_context(context),
-            }
-        }
+        };
+        watch().with_context(|| format!("watch {}/cgroup.events", self.path.display()))
     }
 }
 

@@ -9,10 +9,17 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
 
 use crate::directory::Directory;
+
+/// What gives an ordinary user a cgroup of their own, for one command.
+pub(crate) const DELEGATE: &str = "systemd-run --user --scope -p Delegate=yes --";
+
+/// What gives all controllers to version 2.
+const UNIFY: &str = "boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, or try it in a \
+                     virtual machine: cargo lab vm";
 
 /// What the host's cgroup file systems look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +32,13 @@ pub enum Mode {
     Legacy,
 }
 
-/// The cgroup2 tree as this process sees it.
+/// The tree of version 2, as this process sees it.
 #[derive(Debug)]
 pub struct Hierarchy {
     pub mode: Mode,
-    /// Where cgroup2 is mounted.
-    pub mount: Option<PathBuf>,
     root: Option<Directory>,
-    own: Option<PathBuf>,
+    /// The cgroup that this process is in.
+    own: Option<Directory>,
 }
 
 /// The cgroup below which we may make our own.
@@ -49,29 +55,30 @@ impl Hierarchy {
         let cgroups = fs::read("/proc/self/cgroup").context("read /proc/self/cgroup")?;
         let (held, own) = memberships(&cgroups);
         for (top, mount) in cgroup2_mounts(&mounts) {
-            if let Some(root) = Directory::open(&mount)? {
-                let own = own
-                    .and_then(|own| own.strip_prefix(&top).ok())
-                    .map(|own| mount.join(own));
+            let root = Directory::open(&mount)?;
+            if root.is_some() {
+                let own = own.and_then(|own| own.strip_prefix(&top).ok());
+                let own = own.map(|own| Directory::open(&mount.join(own)));
+                let own = own.transpose()?.flatten();
                 let mode = if held.is_empty() {
                     Mode::Unified
                 } else {
                     Mode::Hybrid { held }
                 };
-                return Ok(Self {
-                    mode,
-                    mount: Some(mount),
-                    root: Some(root),
-                    own,
-                });
+                return Ok(Self { mode, root, own });
             }
         }
+        let (root, own) = (None, None);
         Ok(Self {
             mode: Mode::Legacy,
-            mount: None,
-            root: None,
-            own: None,
+            root,
+            own,
         })
+    }
+
+    /// Where cgroup2 is mounted.
+    pub fn mount(&self) -> Option<&Path> {
+        self.root.as_ref().map(Directory::path)
     }
 
     /// The place for our cgroups: the root of the tree if that is ours to write, otherwise the
@@ -82,52 +89,26 @@ impl Hierarchy {
         let Some(root) = self.root else {
             ensure!(
                 needed.is_empty(),
-                "limit {asked}: cgroup version 2 is not mounted on this host; boot with the kernel parameter \
-                 systemd.unified_cgroup_hierarchy=1, or try it in a virtual machine: cargo lab vm"
+                "limit {asked}: cgroup version 2 is not mounted; {UNIFY}"
             );
             return Ok(None);
         };
         offers(&root, needed, |missing| absent(missing, &self.mode))?;
-        let own = self
-            .own
-            .as_deref()
-            .map(Directory::open)
-            .transpose()?
-            .flatten();
-        if root.is_ours() {
-            let is_own = self.own.as_deref() == Some(root.path());
-            return Ok(Some(Place {
-                directory: root,
-                is_own,
-            }));
-        }
-        if let Some(own) = own.filter(Directory::is_ours) {
-            offers(&own, needed, not_delegated)?;
-            return Ok(Some(Place {
-                directory: own,
-                is_own: true,
-            }));
-        }
-        if needed.is_empty() {
+        let own_path = self.own.as_ref().map(|own| own.path().to_owned());
+        let mut places = [Some(root), self.own].into_iter().flatten();
+        let Some(directory) = places.find(Directory::is_ours) else {
+            ensure!(needed.is_empty(), "limit {asked}: {}", no_place());
             return Ok(None);
-        }
-        if geteuid().is_root() {
-            bail!(
-                "limit {asked}: {} cannot be written to; inside a container, ask for it to be mounted \
-                   read-write (docker run --privileged)",
-                root.path().display()
-            );
-        }
-        bail!(
-            "limit {asked}: an ordinary user needs a cgroup that is delegated to them; put \
-               `systemd-run --user --scope -p Delegate=yes --` before the command"
-        )
+        };
+        offers(&directory, needed, not_delegated)?;
+        let is_own = own_path.as_deref() == Some(directory.path());
+        Ok(Some(Place { directory, is_own }))
     }
 }
 
 /// Refuses, with the reason that `why` knows, if `directory` does not have all controllers `needed`.
 fn offers(directory: &Directory, needed: &[&str], why: impl Fn(&str) -> String) -> Result<()> {
-    let offered = directory.read("cgroup.controllers")?.unwrap_or_default();
+    let offered = directory.read("cgroup.controllers")?;
     for &controller in needed {
         ensure!(
             offered.split_whitespace().any(|offer| offer == controller),
@@ -142,9 +123,7 @@ fn offers(directory: &Directory, needed: &[&str], why: impl Fn(&str) -> String) 
 fn absent(controller: &str, mode: &Mode) -> String {
     match mode {
         Mode::Hybrid { held } if held.iter().any(|held| held == controller) => {
-            "it is held by cgroup version 1; boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, \
-             or try it in a virtual machine: cargo lab vm"
-                .to_owned()
+            format!("it is held by cgroup version 1; {UNIFY}")
         }
         _ => format!(
             "this kernel was built or booted without it; boot with the kernel parameter \
@@ -155,9 +134,18 @@ fn absent(controller: &str, mode: &Mode) -> String {
 
 fn not_delegated(controller: &str) -> String {
     format!(
-        "your part of the tree was delegated without it; let root write `[Service]` and \
-         `Delegate=cpu memory pids` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
+        "it was not delegated to you; let root write the lines `[Service]` and `Delegate=cpu memory \
+         pids` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
     )
+}
+
+fn no_place() -> String {
+    if geteuid().is_root() {
+        return "the cgroup2 file system cannot be written to; inside a container, have it mounted \
+                read-write (docker run --privileged)"
+            .to_owned();
+    }
+    format!("an ordinary user needs a delegated cgroup; put `{DELEGATE}` before the command")
 }
 
 /// From /proc/self/cgroup (cgroups(7)): the controllers that version 1 holds, and the path of our

@@ -15,7 +15,7 @@
 //! limits into it; the container's first process is born in it (clone3 with `CLONE_INTO_CGROUP`) or
 //! is moved there by [`Cgroup::add`]; what it forks stays. When the `Cgroup` is dropped, whoever is
 //! still in it is killed, and the directory is removed. If its owner is killed instead, the next
-//! `create` does that: see [`parent`].
+//! `create` does that (parent.rs).
 //!
 //! Man page: cgroups(7), and the kernel's Documentation/admin-guide/cgroup-v2.rst.
 
@@ -24,7 +24,6 @@ mod hierarchy;
 mod limits;
 mod parent;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -106,16 +105,14 @@ impl Cgroup {
     /// How many processes the kernel has killed here because the memory limit was reached: 0 where
     /// memory is not limited.
     pub fn oom_kills(&self) -> Result<u64> {
-        let events = self.directory.read("memory.events")?.unwrap_or_default();
+        let events = self.directory.read("memory.events")?;
         Ok(field(&events, "oom_kill").unwrap_or(0))
     }
 
     pub fn stats(&self) -> Result<Stats> {
-        let number = |file| -> Result<Option<u64>> {
-            let text = self.directory.read(file)?;
-            Ok(text.and_then(|text| text.trim().parse().ok()))
-        };
-        let cpu = self.directory.read("cpu.stat")?.unwrap_or_default();
+        let number =
+            |file| -> Result<Option<u64>> { Ok(self.directory.read(file)?.trim().parse().ok()) };
+        let cpu = self.directory.read("cpu.stat")?;
         Ok(Stats {
             memory: number("memory.current")?,
             memory_peak: number("memory.peak")?,
@@ -166,7 +163,7 @@ impl AsFd for Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if let Err(error) = self.parent.remove(&self.directory, OsStr::new(&self.name)) {
+        if let Err(error) = self.parent.remove(&self.directory, &self.name) {
             tracing::warn!("a cgroup stays behind: {error:#}");
         }
     }

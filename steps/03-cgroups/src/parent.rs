@@ -11,13 +11,14 @@
 //! lock on this directory meanwhile; who finds a lock free in here knows that its owner is dead.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::geteuid;
 
 use crate::directory::Directory;
-use crate::hierarchy::Place;
+use crate::hierarchy::{DELEGATE, Place};
 
 /// How long the killed may take to be gone: a dying process may still wait for a disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,26 +36,16 @@ impl Parent {
     /// Opens the cgroup `name` in `place`, made if need be, locked, and free of what dead owners
     /// left. Until the lock is ours, an owner on its way out may remove what we have just opened.
     pub(crate) fn open(place: Place, name: &str) -> Result<Self> {
-        let context = || {
-            format!(
-                "make the cgroup {}",
-                place.directory.path().join(name).display()
-            )
-        };
+        let path = place.directory.path().join(name);
         loop {
-            let directory = match place.directory.child(OsStr::new(name)) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    match place.directory.make(OsStr::new(name)) {
-                        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                            return Err(error).with_context(context);
-                        }
-                        _ => continue,
-                    }
+            let directory = match open_or_make(&place.directory, name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                directory => {
+                    directory.with_context(|| format!("make the cgroup {}", path.display()))?
                 }
-                directory => directory.with_context(context)?,
             };
             directory.lock()?;
-            if directory.is(&place.directory, OsStr::new(name))? {
+            if directory.is(&place.directory, name)? {
                 let parent = Self {
                     directory,
                     place,
@@ -70,7 +61,7 @@ impl Parent {
     /// Makes the cgroup `name` in here and locks it, before anybody could sweep it.
     pub(crate) fn make(&self, name: &str) -> Result<Directory> {
         let path = self.directory.path().join(name);
-        match self.directory.make(OsStr::new(name)) {
+        match self.directory.make(name) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 bail!(
                     "the cgroup {} belongs to a container that runs",
@@ -81,7 +72,7 @@ impl Parent {
         }
         let cgroup = self
             .directory
-            .child(OsStr::new(name))
+            .child(name)
             .with_context(|| format!("open {}", path.display()))?;
         tracing::info!(call = %format_args!("flock({path:?}, LOCK_EX)"), "held while we live: nobody takes it for a leftover");
         cgroup.lock()?;
@@ -122,18 +113,19 @@ impl Parent {
     /// Looks who else is in the place, rather than wait for EBUSY: the kernel lets cpu and pids be
     /// enabled beside processes, and only then refuses each that is to join a cgroup below.
     fn refuse_others(&self, controllers: &[&str]) -> Result<()> {
+        let others = self.place.directory.read("cgroup.procs")?;
         let place = self.place.directory.path().display();
-        let others = self
-            .place
-            .directory
-            .read("cgroup.procs")?
-            .unwrap_or_default();
+        let way_out = match geteuid().is_root() {
+            true => format!(
+                "move them into one of their own: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); \
+                 do echo $p > {place}/init/cgroup.procs; done"
+            ),
+            false => format!("put `{DELEGATE}` before the command"),
+        };
         ensure!(
             others.trim().is_empty(),
-            "limit {}: other processes are in {place}, and a cgroup limits none beside its own processes; \
-             put `systemd-run --user --scope -p Delegate=yes --` before the command, or, inside a container, \
-             move them first: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); do echo $p > \
-             {place}/init/cgroup.procs; done",
+            "limit {}: other processes are in {place}, and a cgroup cannot limit its children beside \
+             processes of its own; {way_out}",
             controllers.join(", "),
         );
         Ok(())
@@ -145,7 +137,7 @@ impl Parent {
     }
 
     /// Ends what is in `cgroup`, called `name` in here, and removes it with all that is below it.
-    pub(crate) fn remove(&self, cgroup: &Directory, name: &OsStr) -> Result<()> {
+    pub(crate) fn remove(&self, cgroup: &Directory, name: impl AsRef<OsStr>) -> Result<()> {
         if !cgroup.wait_until("populated", 0, Duration::ZERO)? {
             cgroup.write(
                 "cgroup.kill",
@@ -184,7 +176,6 @@ impl Parent {
     /// Goes back to where we came from. Only the last one can: to switch a controller off takes the
     /// limits from all cgroups in here.
     fn step_back(&self, refuge: &Directory, name: &str, controllers: &[&str]) -> Result<()> {
-        self.sweep()?;
         if self.directory.subdirectories()?.any(|other| other != name) {
             return Ok(());
         }
@@ -194,15 +185,24 @@ impl Parent {
         self.place
             .directory
             .write("cgroup.procs", "0", "back to the cgroup that we came from")?;
-        self.remove(refuge, OsStr::new(name))
+        self.remove(refuge, name)
+    }
+}
+
+fn open_or_make(place: &Directory, name: &str) -> io::Result<Directory> {
+    match place.child(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    match place.make(name) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => place.child(name),
     }
 }
 
 /// Turns controllers on (`+`) or off (`-`) for the children of `directory`, all with one write.
 fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()> {
-    let enabled = directory
-        .read("cgroup.subtree_control")?
-        .unwrap_or_default();
+    let enabled = directory.read("cgroup.subtree_control")?;
     let is_on = |controller: &str| enabled.split_whitespace().any(|on| on == controller);
     let change: Vec<String> = controllers
         .iter()
@@ -212,23 +212,25 @@ fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()>
     if change.is_empty() {
         return Ok(());
     }
-    directory.write(
-        "cgroup.subtree_control",
-        &change.join(" "),
-        "what the children's files may limit",
-    )
+    let why = match sign {
+        '+' => "the next level gets the files to limit these",
+        _ => "no process could go back here otherwise",
+    };
+    directory.write("cgroup.subtree_control", &change.join(" "), why)
 }
 
-/// What is left behind when the last container goes: nothing. (Controllers that were turned on in
-/// the root of the tree stay on: others may have come to rely on them.)
+/// What is left behind when the last container goes: nothing. The sweep finds what our own cgroup's
+/// removal left when it failed, and what was made but not yet locked. (Controllers that were turned
+/// on in the root of the tree stay on: others may have come to rely on them.)
 impl Drop for Parent {
     fn drop(&mut self) {
         let mut undo = || -> Result<()> {
             self.directory.lock()?;
+            self.sweep()?;
             if let Some((refuge, name, controllers)) = self.aside.take() {
                 self.step_back(&refuge, &name, &controllers)?;
             }
-            match self.place.directory.remove(OsStr::new(&self.name)) {
+            match self.place.directory.remove(&self.name) {
                 Err(error) if error.kind() != ErrorKind::ResourceBusy => {
                     Err(error).context("remove our cgroup")
                 }
