@@ -143,6 +143,19 @@ impl Running {
             .unwrap_or_else(|error| panic!("send {signal} to `{}`: {error}", self.command));
     }
 
+    /// Kills the command, and it alone, after `moment`, or lets it end before.
+    ///
+    /// # Panics
+    /// When it does not start within 10 s.
+    pub fn kill_after(self, moment: Duration) -> Output {
+        let pid = Pid::from_raw(self.pid());
+        std::thread::sleep(moment);
+        // It is waited for by the process that entered the machine, which is
+        // waited for below: until then the number is nobody else's, or gone.
+        kill(pid, Signal::SIGKILL).ok();
+        self.wait()
+    }
+
     /// Writes to the command's standard input.
     ///
     /// # Panics

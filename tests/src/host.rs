@@ -36,6 +36,7 @@ pub enum User {
 }
 
 /// Where a command runs.
+#[derive(Clone, Copy)]
 enum Place {
     Here,
     Terminal,

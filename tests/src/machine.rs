@@ -20,7 +20,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -163,11 +163,13 @@ impl Keep {
         umount2("/proc", MntFlags::MNT_DETACH).ok();
         attach(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None)?;
         nix::unistd::sethostname("laptop")?;
+        settle_addresses()?;
         if !self.outside {
             return Ok(None);
         }
         let outside = fs::File::open("/proc/self/ns/net")?;
         unshare(CloneFlags::CLONE_NEWNET).context("unshare the second net namespace")?;
+        settle_addresses()?;
         Ok(Some(outside.into()))
     }
 
@@ -217,6 +219,16 @@ impl Keep {
         }
         Ok(())
     }
+}
+
+/// Lets this network namespace's IPv6 addresses be valid at once, not seconds
+/// later, when a test compares what was with what is.
+fn settle_addresses() -> Result<()> {
+    let switch = "/proc/sys/net/ipv6/conf/default/accept_dad";
+    if Path::new(switch).exists() {
+        fs::write(switch, "0").with_context(|| format!("write {switch}"))?;
+    }
+    Ok(())
 }
 
 /// Waits until standard input ends, since nobody needs the machine any more, or
@@ -552,6 +564,14 @@ impl Enter {
             rustix::process::ioctl_tiocsctty(std::io::stdin())?;
         }
         if self.student {
+            // As login(1) and the shell would have it: /dev/stdout is opened
+            // anew, with the permissions of the pipe or terminal behind it.
+            for stream in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+                let (uid, gid) = (Uid::from_raw(STUDENT), Gid::from_raw(STUDENT));
+                if kind_of(stream)? == libc::S_IFIFO || self.terminal {
+                    nix::unistd::fchown(stream, Some(uid), Some(gid))?;
+                }
+            }
             setgroups(&[])?;
             setgid(Gid::from_raw(STUDENT))?;
             setuid(Uid::from_raw(STUDENT))?;
@@ -563,6 +583,10 @@ impl Enter {
         let error = Command::new(program).args(arguments).exec();
         Err(error).with_context(|| format!("run {}", OsStr::display(program)))
     }
+}
+
+fn kind_of(stream: BorrowedFd<'_>) -> Result<libc::mode_t> {
+    Ok(nix::sys::stat::fstat(stream)?.st_mode & libc::S_IFMT)
 }
 
 /// Ends as the command ended, by the same signal or with the same status.
