@@ -67,8 +67,16 @@ impl Command {
         }
     }
 
-    /// Sets a variable, in the place of an older one of its name.
-    pub fn set_env(&mut self, variable: OsString) {
+    /// Sets a variable, in the place of an older one of its name. A bare `NAME`
+    /// takes the value that the caller has, and is left out where it has none.
+    pub fn set_env(&mut self, mut variable: OsString) {
+        if !variable.as_bytes().contains(&b'=') {
+            let Some(value) = env::var_os(&variable) else {
+                return;
+            };
+            variable.push("=");
+            variable.push(value);
+        }
         let name = |of: &OsString| {
             of.as_bytes()
                 .split(|byte| *byte == b'=')

@@ -1,1 +1,212 @@
-//! A leaf.
+//! A network for a container.
+//!
+//! A container is born into an empty network namespace: a `lo` that is down, and nothing else. As
+//! root, this crate plugs it into a bridge, which is what a switch is on a desk:
+//!
+//! ```text
+//!   the container's namespace      the host's namespace
+//!   ┌─────────────────────┐        ┌──────────────────────────────────────────┐
+//!   │ lo    127.0.0.1     │  veth  │                 mini0          eth0      │
+//!   │ eth0  10.88.0.2 ────┼────────┼─ veth0a580002 ─ 10.88.0.1 ──── the world │
+//!   │ default via .0.1    │        │      another ─┘      nf_tables: who is   │
+//!   └─────────────────────┘        │                      turned into whom    │
+//!                                  └──────────────────────────────────────────┘
+//! ```
+//!
+//! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
+//! - `links`: bridge, veth pair, addresses and routes, by rtnetlink;
+//! - `nat` and `nft`: the rules, and how nf_tables reads them;
+//! - `netlink`: how both are sent, and answered;
+//! - [`files`]: resolv.conf, hosts and hostname;
+//! - `undertaker`: who waits while the kernel frees links;
+//! - `user`: the way outside for those who are not root.
+//!
+//! No `ip`, `iptables` or `nft` is run. [`Network`] puts it together for a container with one
+//! network; who wants more takes [`bridge::Bridge`] and [`files::Files`] themselves.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnetwork::Ipv4Network;
+use nix::unistd::Pid;
+
+pub mod bridge;
+pub mod files;
+mod links;
+mod nat;
+mod netlink;
+mod nft;
+mod publish;
+mod undertaker;
+mod user;
+
+use bridge::{Bridge, Endpoint, Lease};
+use files::{Files, Identity};
+pub use publish::{Protocol, Publish};
+use user::Carrier;
+
+/// What kind of network a container is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// An address of its own, and a way outside.
+    #[default]
+    Bridge,
+    /// Loopback only.
+    None,
+}
+
+impl FromStr for Mode {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "bridge" => Ok(Mode::Bridge),
+            "none" => Ok(Mode::None),
+            _ => bail!("it can be bridge or none"),
+        }
+    }
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// Where state is kept that a reboot may lose, such as /run/minidocker.
+    pub run_dir: &'a Path,
+    /// The kind of network.
+    pub mode: Mode,
+    /// Whether we may change the host's own network (CAP_NET_ADMIN). Without, the container's
+    /// network namespace must belong to a user namespace of ours.
+    pub privileged: bool,
+    /// Ports of the host that lead to the container.
+    pub ports: &'a [Publish],
+}
+
+/// What one container's network will be: files, and as root a lease on an address. Nothing of it
+/// is up yet. Dropping it gives all back.
+pub struct Network {
+    way: Way,
+    files: Files,
+}
+
+enum Way {
+    Loopback,
+    Leased(Box<Lease>),
+    Carried(Vec<Publish>),
+}
+
+/// A network that is up. Dropping it undoes everything: link and rules, lease, files, and with the
+/// last container the bridge.
+pub struct Attached {
+    _connection: Option<Connection>,
+    _files: Files,
+}
+
+/// Only held, to be dropped.
+enum Connection {
+    Plugged(#[expect(dead_code)] Box<Endpoint>),
+    Carried(#[expect(dead_code)] Carrier),
+}
+
+impl Network {
+    /// Prepares a network for the container `id`, after removing what dead containers left. Starts
+    /// no thread.
+    ///
+    /// # Errors
+    /// A port of the host is taken; no address is free; the host's network may not be changed.
+    pub fn open(settings: &Settings<'_>, id: &str, hostname: &str) -> Result<Self> {
+        let Settings {
+            run_dir,
+            mode,
+            privileged,
+            ports,
+        } = *settings;
+        ensure!(
+            mode == Mode::Bridge || ports.is_empty(),
+            "a container without a network cannot publish ports: leave out -p, or --network none"
+        );
+        let (way, address, nameserver) = match (mode, privileged) {
+            (Mode::Bridge, true) => {
+                let lease = Bridge::standard(run_dir)?.lease(id, ports)?;
+                let address = lease.address()?.ip();
+                (Way::Leased(Box::new(lease)), Some(address), None)
+            }
+            (Mode::Bridge, false) => (
+                Way::Carried(ports.to_vec()),
+                Some(user::ADDRESS),
+                Some(user::NAMESERVER),
+            ),
+            (Mode::None, _) => {
+                if privileged {
+                    Bridge::standard(run_dir)?.sweep()?;
+                }
+                (Way::Loopback, None, None)
+            }
+        };
+        let files = Files::write(
+            run_dir,
+            &Identity {
+                id,
+                hostname,
+                address,
+                nameserver,
+            },
+        )?;
+        Ok(Self { way, files })
+    }
+
+    /// resolv.conf, hosts and hostname: each a file of the host, and where it belongs in the
+    /// container.
+    pub fn files(&self) -> [(PathBuf, &'static str); 3] {
+        self.files.list()
+    }
+
+    /// The container's address on the bridge; `None` where it has none of its own there.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match &self.way {
+            Way::Leased(lease) => lease.address().ok().map(Ipv4Network::ip),
+            Way::Loopback | Way::Carried(_) => None,
+        }
+    }
+
+    /// Whether the container has to call [`loopback_up`] itself: only as root, and on a bridge, is
+    /// it done from outside.
+    pub fn needs_loopback(&self) -> bool {
+        !matches!(self.way, Way::Leased(_))
+    }
+
+    /// Connects the network namespace of a process. Call it while the process is held, so that its
+    /// pid is its own and its program finds the network up.
+    ///
+    /// # Errors
+    /// The kernel refused a message, which is named; what was made is unmade.
+    pub fn attach(self, pid: Pid) -> Result<Attached> {
+        let Self { way, files } = self;
+        let _connection = match way {
+            Way::Loopback => None,
+            Way::Leased(lease) => {
+                let path = format!("/proc/{pid}/ns/net");
+                let netns = File::open(&path).with_context(|| format!("open {path}"))?;
+                Some(Connection::Plugged(Box::new(
+                    lease.attach(netns.as_fd(), "eth0")?,
+                )))
+            }
+            Way::Carried(ports) => {
+                user::connect(pid, &ports, files.directory())?.map(Connection::Carried)
+            }
+        };
+        Ok(Attached {
+            _connection,
+            _files: files,
+        })
+    }
+}
+
+/// Sets `lo` up in the caller's network namespace. For a container that has no bridge to be
+/// plugged into from outside, before it executes its program.
+pub fn loopback_up() -> Result<()> {
+    links::loopback_up()
+}

@@ -1,1 +1,82 @@
-fn main() {}
+//! Step 4: a process with an address of its own.
+
+mod run;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cgroups::Cpus;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use network::{Mode, Publish};
+use rootfs::Volume;
+
+/// Run a command in a container with a network.
+#[derive(Parser)]
+#[command(name = "step04", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a command in a new container.
+    #[command(after_help = "Example: step04 run -p 8080:80 httpd -f")]
+    Run(Options),
+}
+
+/// What a container is like at this step.
+#[derive(Args)]
+struct Options {
+    /// Name of the container's machine [default: the container's id]
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Run a small init as pid 1, which reaps orphans and passes signals on
+    #[arg(long)]
+    init: bool,
+    /// Root file system [default: one made from the host's own programs]
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Mount the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Share a file or directory of the host
+    #[arg(short, long = "volume", value_name = "SRC:DST[:ro]",
+          value_parser = OsStringValueParser::new().try_map(|text| Volume::parse(&text)))]
+    volumes: Vec<Volume>,
+    /// Limit of memory, with swap [units: b, k, m, g]
+    #[arg(short, long, value_name = "BYTES", value_parser = cgroups::parse_memory)]
+    memory: Option<u64>,
+    /// Limit of processor time, in processors
+    #[arg(long, value_name = "NUMBER", value_parser = cgroups::parse_cpus)]
+    cpus: Option<Cpus>,
+    /// Limit of processes and threads
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pids_limit: Option<u64>,
+    /// Lead a port of the host to the container
+    #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/udp]")]
+    publish: Vec<Publish>,
+    /// What the container is connected to
+    #[arg(long, value_name = "NETWORK", default_value = "bridge")]
+    network: Mode,
+    /// Print every kernel-facing operation and its reason
+    #[arg(long)]
+    explain: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let Verb::Run(options) = Cli::parse().verb;
+    cli::start("step04", options.explain);
+    run::run(&options).map_or_else(
+        |error| {
+            cli::complain("step04", &error);
+            namespaces::exit_status(&error).into()
+        },
+        ExitCode::from,
+    )
+}

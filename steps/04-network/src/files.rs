@@ -1,0 +1,239 @@
+//! What a program reads to find its way: resolv.conf, hosts, hostname.
+//!
+//! They lie in `<run_dir>/network/containers/<id>`, to be bind-mounted over the container's own. An
+//! flock on the directory says that the container lives; one that can be taken is a dead one's.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bridge::lock;
+
+/// The container's files, with their places in it.
+const TARGETS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+
+/// The name servers that docker falls back to.
+const PUBLIC: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
+    IpAddr::V4(Ipv4Addr::new(8, 8, 4, 4)),
+];
+
+/// A directory with the three files. Dropping it removes them.
+pub struct Files {
+    directory: PathBuf,
+    _lock: File,
+}
+
+/// Who the container is, for its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// Names the directory; unique among living containers.
+    pub id: &'a str,
+    /// Its host name.
+    pub hostname: &'a str,
+    /// Its address; `None` where it has but loopback.
+    pub address: Option<Ipv4Addr>,
+    /// The only name server that it can reach; `None` to choose among the host's.
+    pub nameserver: Option<Ipv4Addr>,
+}
+
+impl Files {
+    /// Writes the files, after removing those of dead containers.
+    ///
+    /// # Errors
+    /// The id is no file name, or a living container has it.
+    pub fn write(run_dir: &Path, who: &Identity<'_>) -> Result<Self> {
+        let Identity {
+            id,
+            hostname,
+            address,
+            nameserver,
+        } = *who;
+        let is_name = !id.is_empty() && !id.contains('/') && id != "." && id != "..";
+        ensure!(
+            is_name,
+            "{id:?} cannot name a container: it must be usable as a file name"
+        );
+        let containers = run_dir.join("network/containers");
+        let directory = containers.join(id);
+        let files = {
+            let _lock = lock(run_dir)?;
+            fs::create_dir_all(&containers)
+                .with_context(|| format!("create {}", containers.display()))?;
+            sweep(&containers)?;
+            Self::claim(directory)?
+        };
+        let resolv = match nameserver {
+            Some(server) => resolv_conf(&read_host("/etc/resolv.conf")?, &[server.into()]),
+            None => reachable_resolv_conf()?,
+        };
+        let own = address
+            .map(|address| format!("{address}\t{hostname}\n"))
+            .unwrap_or_default();
+        files.put("resolv.conf", &resolv)?;
+        files.put("hosts", &format!("{LOCALHOST}{own}"))?;
+        files.put("hostname", &format!("{hostname}\n"))?;
+        Ok(files)
+    }
+
+    /// Each file and its place in the container.
+    pub fn list(&self) -> [(PathBuf, &'static str); 3] {
+        TARGETS.map(|target| {
+            (
+                self.directory.join(target.trim_start_matches("/etc/")),
+                target,
+            )
+        })
+    }
+
+    /// The directory, which may hold other things of the same life.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn claim(directory: PathBuf) -> Result<Self> {
+        let make = || -> std::io::Result<File> {
+            DirBuilder::new().mode(0o755).create(&directory)?;
+            let lock = File::open(&directory)?;
+            lock.lock()?;
+            Ok(lock)
+        };
+        match make() {
+            Ok(_lock) => Ok(Self { directory, _lock }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!(
+                    "a container of this id is running: {} exists",
+                    directory.display()
+                )
+            }
+            Err(error) => Err(error).with_context(|| format!("create {}", directory.display())),
+        }
+    }
+
+    fn put(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.directory.join(name);
+        // Whoever the container's program runs as must be able to read them, whatever our umask.
+        fs::write(&path, text)
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+            .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!("{} is not removed: {error}", self.directory.display());
+        }
+    }
+}
+
+/// Removes the directories whose lock nobody holds.
+fn sweep(containers: &Path) -> Result<()> {
+    let remove_dead = || -> std::io::Result<()> {
+        for entry in fs::read_dir(containers)? {
+            let path = entry?.path();
+            match File::open(&path)?.try_lock() {
+                Ok(()) => fs::remove_dir_all(&path)?,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    remove_dead().with_context(|| {
+        format!(
+            "remove what dead containers left in {}",
+            containers.display()
+        )
+    })
+}
+
+const LOCALHOST: &str = "\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+";
+
+/// The host's resolv.conf with the name servers that a container can reach. A resolver on the
+/// host's loopback is out of reach: in the container, 127.0.0.1 is the container. systemd-resolved,
+/// the usual one there, writes down elsewhere whom it asks itself.
+fn reachable_resolv_conf() -> Result<String> {
+    let host = read_host("/etc/resolv.conf")?;
+    let mut servers = reachable(&host);
+    if servers.is_empty() {
+        servers = reachable(&read_host("/run/systemd/resolve/resolv.conf")?);
+    }
+    if servers.is_empty() {
+        servers = PUBLIC.to_vec();
+    }
+    Ok(resolv_conf(&host, &servers))
+}
+
+/// The file's text; none where there is no file. Bytes outside UTF-8 can only be in comments.
+fn read_host(path: &str) -> Result<String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("read {path}")),
+    }
+}
+
+/// The IPv4 name servers that are not on loopback; the container has no way to IPv6 ones.
+fn reachable(resolv: &str) -> Vec<IpAddr> {
+    resolv
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok())?
+        })
+        .filter(|server: &IpAddr| {
+            server.is_ipv4() && !server.is_loopback() && !server.is_unspecified()
+        })
+        .collect()
+}
+
+/// These name servers, with the options and search domains of `host` (resolv.conf(5)).
+fn resolv_conf(host: &str, servers: &[IpAddr]) -> String {
+    let keyword = |line: &&str| {
+        matches!(
+            line.split_whitespace().next(),
+            Some("search" | "domain" | "options" | "sortlist")
+        )
+    };
+    let servers = servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"));
+    let rest = host.lines().filter(keyword).map(|line| format!("{line}\n"));
+    servers.chain(rest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_on_loopback_or_ipv6_is_left_out_and_options_are_kept() {
+        let host = "# local\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 2001:db8::1\n\
+                    nameserver 192.0.2.53 # office\noptions edns0\nsearch lan example.org\n";
+        let text = resolv_conf(host, &reachable(host));
+        assert_eq!(
+            text,
+            "nameserver 192.0.2.53\noptions edns0\nsearch lan example.org\n"
+        );
+    }
+
+    #[test]
+    fn nothing_reachable_is_an_empty_list() {
+        assert_eq!(
+            reachable("nameserver 127.0.0.53\nnameserver\nnameserver x\n; nameserver 1.2.3.4"),
+            [] as [IpAddr; 0]
+        );
+    }
+}

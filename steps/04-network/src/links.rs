@@ -1,0 +1,465 @@
+//! Links, addresses and routes: rtnetlink(7).
+//!
+//! The crate rtnetlink knows how these messages are laid out. They are sent and answered by
+//! [`netlink::ask`]: its own connection lives in an event loop, and where that connection breaks it
+//! reports success.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ipnetwork::Ipv4Network;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::SockProtocol;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::{
+    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
+};
+
+use crate::netlink::{self, Answer};
+use crate::undertaker;
+
+/// Every network namespace is born with `lo`, and with nothing before it.
+const LOOPBACK: u32 = 1;
+
+/// The group (ip-link(8)) that a link of ours gets when it is to be removed, and never before:
+/// whatever is in it, whoever put it there, is on its way out. ("mini" in ASCII.)
+const CONDEMNED: u32 = 0x6d69_6e69;
+
+/// One veth pair, to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Cable<'a> {
+    /// The name of the end that stays in the host.
+    pub host_end: &'a str,
+    /// The bridge that it is plugged into.
+    pub bridge: &'a str,
+    /// The name of the other end, inside.
+    pub interface: &'a str,
+    /// The address of the other end, with the prefix of the subnet.
+    pub address: Ipv4Network,
+}
+
+/// The bridge, up and with its address, whether it was there or not.
+pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
+    match find(name)? {
+        Some(link) => ensure!(
+            is_bridge_of(&link, gateway.ip()),
+            "a link {name} exists, and minidocker did not make it: rename it, or `ip link del {name}`"
+        ),
+        None => carry_out(&[create(
+            format!("RTM_NEWLINK {name} type bridge, up"),
+            "a switch made of software; containers are plugged into it",
+            LinkBridge::new(name)
+                .address(mac(gateway.ip()).to_vec())
+                .build(),
+        )])?,
+    }
+    let call = format!("RTM_NEWADDR {gateway} dev {name}");
+    let why = "the host's own place in the containers' network: their gateway";
+    carry_out(&[add_address(call, why, index(name)?, gateway)])
+}
+
+/// Removes a bridge that is in nobody's use: its leases were lost, but it was not.
+///
+/// # Errors
+/// It is in use; by another engine with a state directory of its own, then.
+pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Addr]) -> Result<()> {
+    let Some(link) = find(name)? else {
+        return Ok(());
+    };
+    if !gateways.iter().any(|gateway| is_bridge_of(&link, *gateway)) {
+        return Ok(()); // not ours, as will be said when it is in our way
+    }
+    let plugged_in = LinkAttribute::Controller(link.header.index);
+    let mut all = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    all.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let in_use = fetch("RTM_GETLINK", all)?.iter().any(
+        |answer| matches!(answer, RouteNetlinkMessage::NewLink(port) if port.attributes.contains(&plugged_in)),
+    );
+    ensure!(
+        !in_use,
+        "the bridge {name} has containers of which nothing is known here: they belong to a \
+         minidocker with another state directory"
+    );
+    condemn(name)?;
+    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
+    remove_condemned(&[name.to_owned()], socket.as_fd())
+}
+
+/// Plugs in a cable: one end in the bridge, the other born as `interface` in the namespace.
+pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
+    let Cable {
+        host_end,
+        bridge,
+        interface,
+        address,
+    } = *cable;
+    let peer = LinkMessageBuilder::<LinkUnspec>::default()
+        .name(interface)
+        .address(mac(address.ip()).to_vec())
+        .setns_by_fd(netns.as_raw_fd())
+        .build(); // not up: its other end is not there yet, and the kernel says ENOTCONN
+    let veth = LinkVeth::new(host_end, interface)
+        .controller(index(bridge)?)
+        .up()
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build();
+    let hairpin = LinkBridgePort::new(0).name(host_end).hairpin(true).build();
+    carry_out(&[
+        create(
+            format!("RTM_NEWLINK {host_end} type veth, master {bridge}, peer {interface} in netns"),
+            "a cable: what goes in at one end comes out at the other, in another network namespace",
+            veth,
+        ),
+        change(
+            format!("RTM_NEWLINK {host_end} type bridge_slave, hairpin on"),
+            "a bridge sends no frame back where it came from; a container that calls itself needs that",
+            hairpin,
+        ),
+    ])
+}
+
+/// The container's side, from within its namespace: loopback, address, way out.
+pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
+    let Cable {
+        interface, address, ..
+    } = *cable;
+    let index = index(interface)?;
+    let up = LinkUnspec::new_with_index(index).up().build();
+    let way_out = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(gateway)
+        .build();
+    carry_out(&[
+        loopback(),
+        add_address(
+            format!("RTM_NEWADDR {address} dev {interface}"),
+            "the address that the lease stands for",
+            index,
+            address,
+        ),
+        change(
+            format!("RTM_NEWLINK {interface} up"),
+            "a link carries nothing, and takes no route, until it is up",
+            up,
+        ),
+        Request {
+            call: format!("RTM_NEWROUTE default via {gateway}"),
+            why: "everything else goes to the host, which forwards it",
+            message: RouteNetlinkMessage::NewRoute(way_out),
+            flags: NLM_F_CREATE | NLM_F_EXCL,
+            harmless: libc::EEXIST, // a further network: the first one leads outside
+        },
+    ])
+}
+
+/// `lo` up, in the namespace of this thread.
+pub(crate) fn loopback_up() -> Result<()> {
+    carry_out(&[loopback()])
+}
+
+/// Works in another network namespace. setns(2) changes one thread, so that a thread goes there,
+/// and its end is the way back; sockets that it opens belong to that namespace.
+pub(crate) fn inside<T: Send>(
+    netns: BorrowedFd<'_>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    thread::scope(|scope| {
+        let there = thread::Builder::new().spawn_scoped(scope, move || {
+            tracing::info!(
+                call = "setns(netns, CLONE_NEWNET)",
+                "a thread of ours goes into the container's network and configures it from there"
+            );
+            setns(netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
+            work()
+        });
+        let there = there.context("start a thread for the container's network")?;
+        there
+            .join()
+            .map_err(|_| anyhow!("the thread in the container's network died"))?
+    })
+}
+
+/// Marks a link for removal, and stops its traffic. Answers whether it was there: one that went with
+/// its network namespace is as good.
+pub(crate) fn condemn(name: &str) -> Result<bool> {
+    if if_nametoindex(name) == Err(Errno::ENODEV) {
+        return Ok(false);
+    }
+    let link = LinkUnspec::new_with_name(name)
+        .down()
+        .link_group(CONDEMNED)
+        .build();
+    let call = format!("RTM_NEWLINK {name} down, group {CONDEMNED:#x}");
+    let mark = change(call, "what is in this group is about to be removed", link);
+    carry_out(&[Request {
+        harmless: libc::ENODEV,
+        ..mark
+    }])?;
+    Ok(true)
+}
+
+/// Marks the bridge for removal, if it is there and ours.
+pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Addr) -> Result<bool> {
+    match find(name)? {
+        Some(link) if is_bridge_of(&link, gateway) => condemn(name),
+        _ => Ok(false),
+    }
+}
+
+/// Removes the marked links, all in one message; a veth takes its other end along. Returns when
+/// these names are gone. `keep` stays open until the kernel has freed them.
+pub(crate) fn remove_condemned(names: &[String], keep: BorrowedFd<'_>) -> Result<()> {
+    let group = LinkMessageBuilder::<LinkUnspec>::default()
+        .link_group(CONDEMNED)
+        .build();
+    let request = Request {
+        call: format!("RTM_DELLINK group {CONDEMNED:#x} ({})", names.join(", ")),
+        why: "nothing of ours stays in the host",
+        message: RouteNetlinkMessage::DelLink(group),
+        flags: 0,
+        harmless: libc::ENODEV,
+    };
+    request.explain();
+    if undertaker::send_behind(&request.encode(0), keep).is_ok() && vanish(names) {
+        return Ok(());
+    }
+    carry_out(&[request])
+}
+
+/// The IPv4 networks to which this host knows a way, its own addresses among them.
+pub(crate) fn routed() -> Result<Vec<Ipv4Network>> {
+    let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(every));
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let network = |route: &RouteMessage| {
+        let address = route
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+                _ => None,
+            })?;
+        Ipv4Network::new(address, route.header.destination_prefix_length).ok()
+    };
+    let answers = fetch("RTM_GETROUTE", message)?;
+    Ok(answers
+        .iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => network(route),
+            _ => None,
+        })
+        .collect())
+}
+
+/// The link of this name.
+fn find(name: &str) -> Result<Option<LinkMessage>> {
+    if if_nametoindex(name) == Err(Errno::ENODEV) {
+        return Ok(None);
+    }
+    let link = LinkUnspec::new_with_name(name).build();
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetLink(link));
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    let answers = fetch(&format!("RTM_GETLINK {name}"), message)?;
+    Ok(answers.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    }))
+}
+
+/// A bridge of ours is known by its hardware address, which it got when it was born; a link that
+/// somebody else calls by that name is not touched.
+fn is_bridge_of(link: &LinkMessage, gateway: Ipv4Addr) -> bool {
+    link.attributes
+        .contains(&LinkAttribute::Address(mac(gateway).to_vec()))
+}
+
+/// A hardware address from an IP address, locally administered (bit 1 of the first byte). When an
+/// address is leased anew its neighbours' ARP tables stay right.
+fn mac(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x6d, a, b, c, d]
+}
+
+fn index(link: &str) -> Result<u32> {
+    if_nametoindex(link).with_context(|| format!("look for the link {link}"))
+}
+
+/// Whether the links are gone, within a second.
+fn vanish(names: &[String]) -> bool {
+    let start = Instant::now();
+    while names
+        .iter()
+        .any(|name| if_nametoindex(name.as_str()).is_ok())
+    {
+        if start.elapsed() > Duration::from_secs(1) {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(50));
+    }
+    true
+}
+
+/// A change that the kernel is asked for.
+struct Request {
+    /// What it is, for `--explain` and for errors.
+    call: String,
+    why: &'static str,
+    message: RouteNetlinkMessage,
+    flags: u16,
+    /// An errno that is as good as success; 0 for none.
+    harmless: i32,
+}
+
+fn create(call: String, why: &'static str, link: LinkMessage) -> Request {
+    let message = RouteNetlinkMessage::NewLink(link);
+    Request {
+        call,
+        why,
+        message,
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        harmless: 0,
+    }
+}
+
+fn change(call: String, why: &'static str, link: LinkMessage) -> Request {
+    Request {
+        call,
+        why,
+        message: RouteNetlinkMessage::NewLink(link),
+        flags: 0,
+        harmless: 0,
+    }
+}
+
+fn loopback() -> Request {
+    let lo = LinkUnspec::new_with_index(LOOPBACK).up().build();
+    change(
+        "RTM_NEWLINK lo up".to_owned(),
+        "without it not even 127.0.0.1 answers",
+        lo,
+    )
+}
+
+fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network) -> Request {
+    let message = AddressMessageBuilder::<Ipv4Addr>::new()
+        .index(index)
+        .address(address.ip(), address.prefix())
+        .build();
+    let message = RouteNetlinkMessage::NewAddress(message);
+    Request {
+        call,
+        why,
+        message,
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        harmless: 0,
+    }
+}
+
+impl Request {
+    fn explain(&self) {
+        tracing::info!(call = %self.call, "{}", self.why);
+    }
+
+    fn encode(&self, sequence: u32) -> Vec<u8> {
+        let mut message = NetlinkMessage::from(self.message.clone());
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | self.flags;
+        message.header.sequence_number = sequence;
+        encode(message)
+    }
+}
+
+fn encode(mut message: NetlinkMessage<RouteNetlinkMessage>) -> Vec<u8> {
+    message.finalize(); // fills in the length
+    let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// Sends requests in one datagram, which the kernel works through in their order. It does not stop
+/// at one that it refuses: whoever gets the error takes down what the others made.
+fn carry_out(requests: &[Request]) -> Result<()> {
+    let mut bytes = Vec::new();
+    for (sequence, request) in requests.iter().enumerate() {
+        request.explain();
+        bytes.extend(request.encode(sequence as u32));
+    }
+    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
+    let mut refused = None;
+    netlink::ask(socket.as_fd(), &bytes, |answer| {
+        let Answer::Outcome { sequence, errno } = answer else {
+            return true;
+        };
+        let sequence = sequence as usize;
+        if let Some(request) = requests.get(sequence)
+            && errno != 0
+            && errno != request.harmless
+        {
+            refused = Some((request, errno));
+        }
+        refused.is_none() && sequence + 1 != requests.len()
+    })
+    .with_context(|| {
+        requests
+            .iter()
+            .map(|request| request.call.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    })?;
+    refused.map_or(Ok(()), |(request, errno)| {
+        Err(refusal(&request.call, errno))
+    })
+}
+
+/// Asks a question.
+fn fetch(
+    call: &str,
+    question: NetlinkMessage<RouteNetlinkMessage>,
+) -> Result<Vec<RouteNetlinkMessage>> {
+    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
+    let mut found = Vec::new();
+    let mut outcome = 0;
+    netlink::ask(socket.as_fd(), &encode(question), |answer| match answer {
+        Answer::Data(message) => {
+            found.push(NetlinkMessage::deserialize(message));
+            true
+        }
+        Answer::Outcome { errno, .. } => {
+            outcome = errno;
+            false
+        }
+        Answer::End => false,
+    })
+    .with_context(|| call.to_owned())?;
+    if outcome != 0 {
+        return Err(refusal(call, outcome));
+    }
+    let mut answers = Vec::new();
+    for message in found {
+        let message = message.with_context(|| format!("read the answer to {call}"))?;
+        if let NetlinkPayload::InnerMessage(answer) = message.payload {
+            answers.push(answer);
+        }
+    }
+    Ok(answers)
+}
+
+fn refusal(call: &str, errno: i32) -> anyhow::Error {
+    let hint = match errno {
+        libc::EPERM => " (needs CAP_NET_ADMIN over the network namespace)",
+        libc::EOPNOTSUPP => " (has this kernel bridge and veth?)",
+        _ => "",
+    };
+    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("the kernel refused {call}{hint}"))
+}

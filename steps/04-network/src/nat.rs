@@ -1,0 +1,149 @@
+//! The rules: who is turned into whom on the way through the host.
+//!
+//! ```text
+//! table ip mini0                      one for the bridge
+//!   guard        prerouting, raw      mini0 -> 127.0.0.0/8                  drop
+//!   forward      forward, filter      elsewhere -> mini0, not published     drop
+//!   postrouting  postrouting, srcnat  subnet -> elsewhere                   masquerade
+//!                                     subnet -> subnet by a published port  masquerade
+//!                                     127.0.0.0/8 -> mini0                  masquerade
+//! table ip mini0-10.88.0.2            one for each container that publishes a port
+//!   prerouting   prerouting, dstnat   to this host, tcp 8080                dnat to 10.88.0.2:80
+//!   output       output, dstnat       the same, for programs of the host itself
+//! ```
+//!
+//! Both are ours alone; a table leaves with all that is in it, and nobody else's rule is read or
+//! changed.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+
+use anyhow::Result;
+use ipnetwork::Ipv4Network;
+
+use crate::nft::{Batch, Chain, Rule, has_table};
+use crate::publish::Publish;
+
+// Hooks and priorities: linux/netfilter.h (NF_INET_*) and linux/netfilter_ipv4.h (NF_IP_PRI_*).
+const GUARD: Chain = Chain {
+    name: "guard",
+    kind: "filter",
+    hook: libc::NF_INET_PRE_ROUTING,
+    priority: libc::NF_IP_PRI_RAW,
+};
+const FORWARD: Chain = Chain {
+    name: "forward",
+    kind: "filter",
+    hook: libc::NF_INET_FORWARD,
+    priority: libc::NF_IP_PRI_FILTER,
+};
+const POSTROUTING: Chain = Chain {
+    name: "postrouting",
+    kind: "nat",
+    hook: libc::NF_INET_POST_ROUTING,
+    priority: libc::NF_IP_PRI_NAT_SRC,
+};
+const PREROUTING: Chain = Chain {
+    name: "prerouting",
+    kind: "nat",
+    hook: libc::NF_INET_PRE_ROUTING,
+    priority: libc::NF_IP_PRI_NAT_DST,
+};
+const OUTPUT: Chain = Chain {
+    name: "output",
+    kind: "nat",
+    hook: libc::NF_INET_LOCAL_OUT,
+    priority: libc::NF_IP_PRI_NAT_DST,
+};
+
+/// Makes the bridge's table where it is missing. It is looked for each time: a firewall that was
+/// restarted (`flush ruleset`) took ours along with its own.
+pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
+    if has_table(bridge)? {
+        return Ok(());
+    }
+    let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?;
+    let mut batch = Batch::new();
+    batch.table(bridge, &format!("minidocker: network {bridge}"));
+    for chain in [GUARD, FORWARD, POSTROUTING] {
+        batch.chain(bridge, chain);
+    }
+    // route_localnet lets 127.0.0.0/8 cross the bridge; without this rule a container could speak
+    // to the services that the host keeps to itself (CVE-2020-8558).
+    let guard = Rule::new("what listens on the host's loopback is not for containers");
+    batch.rule(
+        bridge,
+        GUARD,
+        &guard.enters_by(bridge).destination_in(loopback).drop(),
+    );
+    // ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
+    let closed = Rule::new("others reach a container by its published ports only");
+    batch.rule(
+        bridge,
+        FORWARD,
+        &closed
+            .leaves_by(bridge)
+            .enters_not_by(bridge)
+            .new_connection()
+            .turned_round(false)
+            .drop(),
+    );
+    let out = Rule::new("containers leave with the host's address, answers find back");
+    batch.rule(
+        bridge,
+        POSTROUTING,
+        &out.source_in(subnet).leaves_not_by(bridge).masquerade(),
+    );
+    // Otherwise the answer goes straight to the neighbour, who never asked that address.
+    let hairpin = Rule::new("a container calls a published port: the answer passes here again");
+    batch.rule(
+        bridge,
+        POSTROUTING,
+        &hairpin
+            .source_in(subnet)
+            .leaves_by(bridge)
+            .turned_round(true)
+            .masquerade(),
+    );
+    let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address");
+    batch.rule(
+        bridge,
+        POSTROUTING,
+        &local.source_in(loopback).leaves_by(bridge).masquerade(),
+    );
+    batch.send()?;
+    Ok(())
+}
+
+/// Makes the table of one container's published ports.
+pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) -> Result<()> {
+    let comment = format!("container {id}");
+    let mut batch = Batch::new();
+    batch.table(table, &comment);
+    for chain in [PREROUTING, OUTPUT] {
+        batch.chain(table, chain);
+        for port in ports {
+            let rule = Rule::new(&comment);
+            let rule = match port.address {
+                Some(address) => rule.destination(address),
+                None => rule.destination_is_local(),
+            };
+            let rule = rule
+                .port(port.protocol, port.host)
+                .dnat(SocketAddrV4::new(to, port.container));
+            batch.rule(table, chain, &rule);
+        }
+    }
+    batch.send()?;
+    Ok(())
+}
+
+/// Removes tables, those that exist. The kernel frees them in the background, and makes whoever
+/// closes a socket like the answered one wait for that: keep it while there is other work.
+pub(crate) fn remove<'a>(tables: impl IntoIterator<Item = &'a str>) -> Result<OwnedFd> {
+    let mut batch = Batch::new();
+    for table in tables {
+        batch.no_table(table);
+    }
+    batch.send()
+}

@@ -1,0 +1,231 @@
+//! `-p 127.0.0.1:8080:80/tcp`: which port of the host leads to which port of the container.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The transport of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The default.
+    Tcp,
+    /// Asked for with `/udp`.
+    Udp,
+}
+
+impl Protocol {
+    /// The number that an IP header carries (`/etc/protocols`).
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// One published port: `[IP:]HOST:CONTAINER[/tcp|/udp]`, as docker's `-p` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// The address of the host that answers; `None` means each of them.
+    pub address: Option<Ipv4Addr>,
+    /// The port of the host.
+    pub host: u16,
+    /// The port that the container's program listens on.
+    pub container: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+impl FromStr for Publish {
+    type Err = anyhow::Error;
+
+    /// Reads docker's syntax; what docker has beyond it (ranges, a port that is picked for you,
+    /// IPv6, SCTP) is refused with a sentence.
+    fn from_str(text: &str) -> Result<Self> {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => bail!("invalid protocol {protocol:?} in {text:?}: tcp and udp are known"),
+        };
+        ensure!(
+            !ports.contains('['),
+            "{text:?}: IPv6 addresses cannot be published"
+        );
+        let (address, host, container) = match *ports.split(':').collect::<Vec<_>>().as_slice() {
+            [host, container] => (None, host, container),
+            [address, host, container] => (Some(address), host, container),
+            _ => bail!(
+                "invalid published port {text:?}: [IP:]HOST:CONTAINER[/tcp|/udp] is wanted, as in 8080:80"
+            ),
+        };
+        Ok(Self {
+            address: address
+                .map(|ip| parse_address(ip, text))
+                .transpose()?
+                .flatten(),
+            host: parse_port(host, "host", text)?,
+            container: parse_port(container, "container", text)?,
+            protocol,
+        })
+    }
+}
+
+fn parse_address(ip: &str, text: &str) -> Result<Option<Ipv4Addr>> {
+    let address: Ipv4Addr = ip
+        .parse()
+        .with_context(|| format!("invalid IP address {ip:?} in {text:?}"))?;
+    Ok(Some(address).filter(|address| !address.is_unspecified()))
+}
+
+fn parse_port(port: &str, side: &str, text: &str) -> Result<u16> {
+    ensure!(
+        !port.contains('-'),
+        "{text:?}: ranges of ports are not known here; give -p once for each"
+    );
+    ensure!(
+        !port.is_empty(),
+        "{text:?} lacks the {side}'s port: none is picked for you"
+    );
+    // u16's own parser takes "+80".
+    ensure!(
+        port.bytes().all(|byte| byte.is_ascii_digit()),
+        "invalid {side} port {port:?} in {text:?}"
+    );
+    let number: u16 = port
+        .parse()
+        .with_context(|| format!("invalid {side} port {port:?} in {text:?}"))?;
+    ensure!(
+        number != 0,
+        "invalid {side} port 0 in {text:?}: ports are 1 to 65535"
+    );
+    Ok(number)
+}
+
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = self.address {
+            write!(f, "{address}:")?;
+        }
+        write!(f, "{}:{}/{}", self.host, self.container, self.protocol)
+    }
+}
+
+impl Publish {
+    /// Whether both want a port of the host that only one of them can have.
+    pub(crate) fn collides(&self, other: &Self) -> bool {
+        let addresses_meet = match (self.address, other.address) {
+            (Some(one), Some(two)) => one == two,
+            _ => true,
+        };
+        self.protocol == other.protocol && self.host == other.host && addresses_meet
+    }
+
+    /// Where the host answers.
+    pub(crate) fn on_host(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED), self.host)
+    }
+
+    /// Takes the port on the host, so that no program of the host gets it while this is open, and
+    /// `ss -ltun` shows who has it. Nothing is ever received here: nf_tables turns each packet
+    /// round before it reaches the socket.
+    ///
+    /// A TCP socket must listen to be an obstacle: a bound one yields to every program that sets
+    /// SO_REUSEADDR, as all servers do (socket(7)).
+    pub(crate) fn reserve(&self) -> Result<OwnedFd> {
+        let place = self.on_host();
+        let socket = match self.protocol {
+            Protocol::Tcp => TcpListener::bind(place).map(OwnedFd::from),
+            Protocol::Udp => UdpSocket::bind(place).map(OwnedFd::from),
+        };
+        socket.map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EADDRINUSE) => format!(
+                    "a program of this host has it (`ss -ltunp sport = {}` names it)",
+                    self.host
+                ),
+                Some(libc::EADDRNOTAVAIL) => "no interface of this host has that address".into(),
+                Some(libc::EACCES) => {
+                    "without root, ports begin at sysctl net.ipv4.ip_unprivileged_port_start".into()
+                }
+                _ => "bind(2) refused it".into(),
+            };
+            anyhow::Error::new(error).context(format!(
+                "cannot publish {self}: {place}/{} is not to be had: {hint}",
+                self.protocol
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Publish>().expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_published_port_is_read_as_docker_reads_it() {
+        let plain: Publish = "8080:80".parse().expect("plain");
+        assert_eq!(
+            plain,
+            Publish {
+                address: None,
+                host: 8080,
+                container: 80,
+                protocol: Protocol::Tcp
+            }
+        );
+        let full: Publish = "127.0.0.1:53:5353/UDP".parse().expect("full");
+        assert_eq!(full.address, Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(
+            (full.host, full.container, full.protocol),
+            (53, 5353, Protocol::Udp)
+        );
+        let everywhere: Publish = "0.0.0.0:1:2".parse().expect("unspecified");
+        assert_eq!(everywhere.address, None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in ["8080:80/tcp", "127.0.0.1:53:5353/udp"] {
+            assert_eq!(text.parse::<Publish>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_wrong_port_is_refused_with_a_sentence() {
+        assert!(error("80").contains("HOST:CONTAINER"));
+        assert!(error("0:80").contains("host port 0"));
+        assert!(error("80:65536").contains("container port"));
+        assert!(error("+80:80").contains("host port"));
+        assert!(error("8000-8010:80").contains("ranges"));
+        assert!(error("80:80/sctp").contains("sctp"));
+        assert!(error("300.1.1.1:80:80").contains("300.1.1.1"));
+        assert!(error("127.0.0.1::80").contains("none is picked"));
+        assert!(error("[::1]:80:80").contains("IPv6"));
+        assert!(error("").contains("HOST:CONTAINER"));
+    }
+
+    #[test]
+    fn two_ports_collide_where_their_addresses_meet() {
+        let port = |text: &str| text.parse::<Publish>().expect("port");
+        assert!(port("80:1").collides(&port("127.0.0.1:80:2")));
+        assert!(!port("127.0.0.2:80:1").collides(&port("127.0.0.1:80:2")));
+        assert!(!port("80:1").collides(&port("80:1/udp")));
+    }
+}

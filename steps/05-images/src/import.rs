@@ -1,0 +1,372 @@
+//! Images as they come: an OCI layout or what `docker save` writes, as a directory or a tar file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use tar::EntryType;
+
+use crate::archive::{BUFFER, Compression, Tar, decompress};
+use crate::digest::Digest;
+use crate::inside::{self, clean, shown, split};
+use crate::name::ImageName;
+use crate::oci::{
+    CONFIG, Descriptor, DockerImage, Document, FULL_NAME, Index, LARGEST_DOCUMENT, MANIFEST,
+    Manifest, REF_NAME,
+};
+use crate::scratch::{Blob, Scratch};
+
+/// Files in an archive of images: a few for each layer of each image. A root file system that was
+/// taken for one by mistake has more.
+const MOST_FILES: usize = 20_000;
+/// How deep one index may lie in another; two are in use.
+const DEEPEST_INDEX: u32 = 4;
+/// How many links in an archive may lead to one another; old `docker save` uses one.
+const MOST_LINKS: usize = 8;
+
+/// An image that was found, its blobs still where they were found.
+pub(crate) struct Found {
+    pub(crate) names: Vec<ImageName>,
+    pub(crate) media_type: String,
+    pub(crate) manifest: Blob,
+    pub(crate) config: Blob,
+    /// Each layer's blob and the digest of what it unpacks to, lowest first.
+    pub(crate) layers: Vec<(Blob, Digest)>,
+}
+
+/// Something that images come from.
+pub(crate) struct Import<'a> {
+    source: Source,
+    /// A directory of blobs that needn't be read again.
+    known: &'a Path,
+    scratch: &'a Scratch,
+    /// What an image is called that has only a tag: as the file or directory.
+    repository: String,
+}
+
+enum Source {
+    Layout(OwnedFd),
+    /// The archive's files by name. It is read once, start to end, for it may be a pipe and its
+    /// table of contents may come last.
+    Archive(HashMap<Vec<u8>, Stored>),
+}
+
+enum Stored {
+    File(Blob),
+    /// Another name for a file, as old `docker save` writes for a layer that two images share.
+    Link(Vec<u8>),
+}
+
+impl<'a> Import<'a> {
+    /// Opens a layout's directory, or reads an archive into `scratch`.
+    pub(crate) fn open(path: &Path, known: &'a Path, scratch: &'a Scratch) -> Result<Self> {
+        let stem = path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = stem.split('.').next().unwrap_or_default().to_lowercase();
+        let source = if path.is_dir() {
+            Source::Layout(inside::directory(path)?)
+        } else {
+            let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+            Source::Archive(store(file, scratch)?)
+        };
+        Ok(Self {
+            source,
+            known,
+            scratch,
+            repository: stem,
+        })
+    }
+
+    /// The images in it that can run on this machine.
+    pub(crate) fn images(&self) -> Result<Vec<Found>> {
+        if let Some(layout) = self.document("oci-layout")? {
+            check_layout(&layout)?;
+            let index = self.document("index.json")?;
+            return self.oci(&index.context("an OCI layout without an index.json")?);
+        }
+        match self.document("manifest.json")? {
+            Some(list) => self.docker(&list),
+            None => bail!(
+                "there are no images: neither an OCI layout (oci-layout, index.json) nor what \
+                 `docker save` writes (manifest.json)"
+            ),
+        }
+    }
+
+    fn oci(&self, index: &[u8]) -> Result<Vec<Found>> {
+        let index = Index::parse(index).context("read index.json")?;
+        let (ours, others): (Vec<_>, Vec<_>) = index.manifests.iter().partition(|descriptor| {
+            let platform = descriptor.platform.as_ref();
+            platform.is_none_or(crate::oci::Platform::is_ours)
+        });
+        if ours.is_empty() && !others.is_empty() {
+            return Err(no_variant(&index));
+        }
+        let mut found = Vec::new();
+        for descriptor in ours {
+            let names = self.name(descriptor).into_iter().collect();
+            let manifest = self.variant(descriptor, 0)?;
+            found.push(self.image(names, &manifest)?);
+        }
+        Ok(found)
+    }
+
+    /// The one manifest for this machine that a descriptor leads to.
+    fn variant(&self, descriptor: &Descriptor, depth: u32) -> Result<Descriptor> {
+        if !descriptor.is_index() {
+            return Ok(descriptor.clone());
+        }
+        ensure!(depth < DEEPEST_INDEX, "an index in an index in an index …");
+        let bytes = read_document(&self.blob(descriptor)?)?;
+        let index = Index::parse(&bytes)
+            .with_context(|| format!("read the index {}", descriptor.digest))?;
+        let ours = index.manifests.iter().find(|variant| {
+            let platform = variant.platform.as_ref();
+            platform.is_none_or(crate::oci::Platform::is_ours)
+        });
+        match ours {
+            Some(variant) => self.variant(variant, depth + 1),
+            None => Err(no_variant(&index)),
+        }
+    }
+
+    fn image(&self, names: Vec<ImageName>, descriptor: &Descriptor) -> Result<Found> {
+        let digest = descriptor.digest;
+        let manifest = self.blob(descriptor)?;
+        let parsed = Manifest::parse(&read_document(&manifest)?)
+            .with_context(|| format!("read the manifest {digest}"))?;
+        if let Some(own) = &parsed.media_type {
+            ensure!(
+                *own == descriptor.media_type,
+                "the manifest {digest} is announced as {} and calls itself {own}",
+                descriptor.media_type
+            );
+        }
+        let config = self.blob(&parsed.config)?;
+        let document = Document::parse(&read_document(&config)?)?;
+        let layers = parsed.layers.iter().map(|layer| self.blob(layer));
+        let layers = with_diff_ids(layers.collect::<Result<_>>()?, &document)?;
+        Ok(Found {
+            names,
+            media_type: descriptor.media_type.clone(),
+            manifest,
+            config,
+            layers,
+        })
+    }
+
+    /// A descriptor's name: in full, or only a tag to the name of the whole.
+    fn name(&self, descriptor: &Descriptor) -> Option<ImageName> {
+        let annotations = &descriptor.annotations;
+        let name = annotations.get(FULL_NAME).or(annotations.get(REF_NAME))?;
+        match name.contains([':', '/']) {
+            true => name.parse().ok(),
+            false => format!("{}:{name}", self.repository).parse().ok(),
+        }
+    }
+
+    fn docker(&self, list: &[u8]) -> Result<Vec<Found>> {
+        let images: Vec<DockerImage> =
+            serde_json::from_slice(list).context("read manifest.json")?;
+        images
+            .iter()
+            .map(|image| self.docker_image(image))
+            .collect()
+    }
+
+    /// Turns an entry of `manifest.json` into a manifest. The config stays, byte for byte, and so
+    /// the image's id is the one that docker shows.
+    fn docker_image(&self, image: &DockerImage) -> Result<Found> {
+        let names = image.repo_tags.iter().map(|tag| tag.parse());
+        let names = names.collect::<Result<_>>()?;
+        let config = self.file(&image.config)?;
+        if let Some(Ok(named)) = image.config.strip_suffix(".json").map(Digest::from_hex) {
+            check(&image.config, named, config.digest)?;
+        }
+        let document = Document::parse(&read_document(&config)?)?;
+        let layers = image.layers.iter().map(|layer| self.file(layer));
+        let layers = with_diff_ids(layers.collect::<Result<_>>()?, &document)?;
+
+        let descriptors = layers.iter().map(|(blob, _)| describe_layer(blob));
+        let manifest = Manifest::new(
+            Descriptor::new(CONFIG, config.digest, config.size),
+            descriptors.collect::<Result<_>>()?,
+        );
+        let mut spool = self.scratch.spool()?;
+        spool.write_all(&serde_json::to_vec(&manifest)?)?;
+        Ok(Found {
+            names,
+            media_type: MANIFEST.to_owned(),
+            manifest: spool.finish(),
+            config,
+            layers,
+        })
+    }
+
+    /// A JSON file at the top; none where there is no such file.
+    fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let there = match &self.source {
+            Source::Archive(files) => files.contains_key(name.as_bytes()),
+            Source::Layout(dir) => rustix::fs::accessat(
+                dir,
+                name,
+                rustix::fs::Access::EXISTS,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok(),
+        };
+        match there {
+            true => read_document(&self.file(name)?).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
+        let Descriptor { digest, size, .. } = *descriptor;
+        let known = self.known.join(digest.hex());
+        let blob = match std::fs::metadata(&known) {
+            Ok(file) => Blob {
+                path: known,
+                digest,
+                size: file.len(),
+            },
+            Err(_) => self.file(&format!("blobs/sha256/{}", digest.hex()))?,
+        };
+        ensure!(
+            blob.size == size,
+            "the blob {digest} is said to be of {size} bytes, and is of {}",
+            blob.size
+        );
+        Ok(blob)
+    }
+
+    /// A file by its name in the source. One that is named by its digest must have it.
+    fn file(&self, name: &str) -> Result<Blob> {
+        let blob = match &self.source {
+            Source::Layout(dir) => inside::open_file(dir, name.as_bytes())
+                .and_then(|file| {
+                    self.scratch
+                        .keep(&mut BufReader::with_capacity(BUFFER, file))
+                })
+                .with_context(|| format!("read {}", shown(name.as_bytes())))?,
+            Source::Archive(files) => lookup(files, name)
+                .with_context(|| format!("{} is not in the archive", shown(name.as_bytes())))?
+                .clone(),
+        };
+        if let Some(hex) = name.strip_prefix("blobs/sha256/") {
+            check(name, Digest::from_hex(hex)?, blob.digest)?;
+        }
+        Ok(blob)
+    }
+}
+
+/// Writes each file of an archive down and hashes it.
+fn store(file: impl Read, scratch: &Scratch) -> Result<HashMap<Vec<u8>, Stored>> {
+    let (_, stream) = decompress(file)?;
+    let mut tar = Tar::new(BufReader::with_capacity(BUFFER, stream));
+    let mut files = HashMap::new();
+    while let Some(member) = tar.next()? {
+        let name = clean(&member.path)?;
+        let stored = match member.kind {
+            EntryType::Regular | EntryType::Continuous => {
+                let mut spool = scratch.spool()?;
+                tar.read(&member, |_, bytes| Ok(spool.write_all(bytes)?))?;
+                Stored::File(spool.finish())
+            }
+            EntryType::Symlink => {
+                let (dir, _) = split(&name);
+                Stored::Link(clean(&[dir, &member.link].join(&b'/'))?)
+            }
+            EntryType::Link => Stored::Link(clean(&member.link)?),
+            _ => continue,
+        };
+        files.insert(name, stored);
+        ensure!(
+            files.len() <= MOST_FILES,
+            "more than {MOST_FILES} files: this is no archive of images"
+        );
+    }
+    tar.drain()?;
+    Ok(files)
+}
+
+fn lookup<'a>(files: &'a HashMap<Vec<u8>, Stored>, name: &str) -> Option<&'a Blob> {
+    let mut name = clean(name.as_bytes()).ok()?;
+    for _ in 0..MOST_LINKS {
+        match files.get(&name)? {
+            Stored::File(blob) => return Some(blob),
+            Stored::Link(target) => name.clone_from(target),
+        }
+    }
+    None
+}
+
+fn check(name: &str, stated: Digest, found: Digest) -> Result<()> {
+    ensure!(
+        stated == found,
+        "{} should have the digest {stated}, and has {found}",
+        shown(name.as_bytes())
+    );
+    Ok(())
+}
+
+/// Reads a whole document, if it is of a document's size.
+pub(crate) fn read_document(blob: &Blob) -> Result<Vec<u8>> {
+    let Blob { digest, size, .. } = blob;
+    ensure!(
+        *size <= LARGEST_DOCUMENT,
+        "{digest} has {size} bytes, too many for a JSON document"
+    );
+    std::fs::read(&blob.path).with_context(|| format!("read {}", blob.path.display()))
+}
+
+/// Only the config knows what the layers unpack to, by their order.
+fn with_diff_ids(layers: Vec<Blob>, document: &Document) -> Result<Vec<(Blob, Digest)>> {
+    let diff_ids = &document.rootfs.diff_ids;
+    ensure!(
+        layers.len() == diff_ids.len(),
+        "the manifest has {} layers and the config {}",
+        layers.len(),
+        diff_ids.len()
+    );
+    Ok(layers.into_iter().zip(diff_ids.iter().copied()).collect())
+}
+
+fn describe_layer(blob: &Blob) -> Result<Descriptor> {
+    let mut start = Vec::new();
+    File::open(&blob.path)?.take(6).read_to_end(&mut start)?;
+    let kind = Compression::of(&start)?.media_type();
+    Ok(Descriptor::new(kind, blob.digest, blob.size))
+}
+
+/// image-layout.md: the version is 1.0.0, and so far there is no other.
+pub(crate) fn check_layout(bytes: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let layout: Layout = serde_json::from_slice(bytes).context("read oci-layout")?;
+    let version = layout.image_layout_version;
+    ensure!(
+        version == "1.0.0",
+        "an OCI layout of the unknown version {version:?}"
+    );
+    Ok(())
+}
+
+fn no_variant(index: &Index) -> anyhow::Error {
+    let platforms = index.manifests.iter().filter_map(|variant| {
+        let platform = variant.platform.as_ref()?;
+        Some(format!("{}/{}", platform.os, platform.architecture))
+    });
+    let platforms: Vec<_> = platforms.collect();
+    anyhow::anyhow!(
+        "no image for linux/{}, only for: {}",
+        crate::oci::architecture(),
+        platforms.join(", ")
+    )
+}

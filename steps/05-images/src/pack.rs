@@ -1,0 +1,102 @@
+//! An image from a directory: the one that is made from the host's own programs.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Map;
+use tar::{Builder, Header};
+
+use crate::archive::{BUFFER, Compression};
+use crate::import::Found;
+use crate::name::ImageName;
+use crate::oci::{self, Config, Descriptor, Document, Manifest, RootFs};
+use crate::scratch::{Blob, Scratch};
+
+/// Writes the tree as a layer, and the config and the manifest to it.
+pub(crate) fn pack(
+    tree: &Path,
+    name: &ImageName,
+    config: Config,
+    scratch: &Scratch,
+) -> Result<Found> {
+    let mut layer = scratch.spool()?;
+    let mut archive = Builder::new(BufWriter::with_capacity(BUFFER, &mut layer));
+    append(&mut archive, tree, Path::new(""))?;
+    archive.into_inner()?.flush()?;
+    let layer = layer.finish();
+
+    let document = Document {
+        created: Some(jiff::Timestamp::now().to_string()),
+        architecture: oci::architecture().to_owned(),
+        os: "linux".to_owned(),
+        config,
+        rootfs: RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: vec![layer.digest],
+        },
+        extra: Map::new(),
+    };
+    let config = keep(&serde_json::to_vec(&document)?, scratch)?;
+    let manifest = Manifest::new(
+        Descriptor::new(oci::CONFIG, config.digest, config.size),
+        vec![Descriptor::new(
+            Compression::None.media_type(),
+            layer.digest,
+            layer.size,
+        )],
+    );
+    Ok(Found {
+        names: vec![name.clone()],
+        media_type: oci::MANIFEST.to_owned(),
+        manifest: keep(&serde_json::to_vec(&manifest)?, scratch)?,
+        config,
+        layers: vec![(layer.clone(), layer.digest)],
+    })
+}
+
+fn keep(bytes: &[u8], scratch: &Scratch) -> Result<Blob> {
+    let mut spool = scratch.spool()?;
+    spool.write_all(bytes)?;
+    Ok(spool.finish())
+}
+
+/// Appends what is in `tree/dir`, by name: the same tree gives the same layer.
+fn append(archive: &mut Builder<impl Write>, tree: &Path, dir: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(tree.join(dir))?;
+    let names = entries.map(|entry| Ok(dir.join(entry?.file_name())));
+    let mut names = names.collect::<Result<Vec<PathBuf>>>()?;
+    names.sort();
+    for name in names {
+        let path = tree.join(&name);
+        let what = || format!("pack {}", path.display());
+        let metadata = path.symlink_metadata().with_context(what)?;
+        let mut header = Header::new_gnu();
+        header.set_metadata(&metadata);
+        header.set_uid(0);
+        header.set_gid(0);
+        if metadata.is_dir() {
+            archive
+                .append_data(&mut header, &name, &b""[..])
+                .with_context(what)?;
+            append(archive, tree, &name)?;
+        } else if metadata.is_symlink() {
+            let target = path.read_link().with_context(what)?;
+            archive
+                .append_link(&mut header, &name, target)
+                .with_context(what)?;
+        } else if metadata.is_file() {
+            let file = File::open(&path).with_context(what)?;
+            archive
+                .append_data(&mut header, &name, file)
+                .with_context(what)?;
+        } else {
+            bail!(
+                "{} is neither a file nor a directory nor a link",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The story of step 5: a command in an image.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use cgroups::{Cgroup, Limits};
+use cli::Dirs;
+use namespaces::{Command, ContainerId, Isolation, Signals, User};
+use network::{Network, Settings};
+use rootfs::{Mount, Root};
+
+use crate::Options;
+use crate::shelf::{self, as_root};
+
+/// The whole life of a container; returns the command's exit status.
+pub fn run(options: &Options) -> Result<u8> {
+    let id = ContainerId::random()?;
+    let hostname = options.hostname.as_deref().unwrap_or(id.as_str());
+    let mut isolation = Isolation::full()?;
+    isolation.hostname = Some(hostname);
+    let privileged = isolation.ids.is_none();
+    let dirs = Dirs::of_caller(privileged)?;
+
+    // From here on Ctrl-C waits until there is a container to pass it on to.
+    let signals = Signals::hold()?;
+
+    // The image says how to run it, and the user has the last word.
+    let store = shelf::open(&dirs, &signals)?;
+    let image = shelf::find(&store, &options.image)?;
+    let config = image.config();
+    let args = config.command(options.entrypoint.as_deref(), &options.command)?;
+    let mut command = Command::new(&args, hostname);
+    command.init = options.init;
+    command.cwd = Some(options.workdir.clone().unwrap_or_else(|| config.cwd()));
+    let env: Vec<OsString> = config.env.iter().map(OsString::from).collect();
+    let user = options.user.as_deref().unwrap_or(&config.user);
+
+    // Its layers stay as they are; what the container writes goes on top.
+    let container = store.container(&image, id.as_str())?;
+    let overlay = container.overlay();
+    let mut root = Root::new(container.root());
+    root.read_only = options.read_only;
+
+    // Limits first: the child is born under them.
+    let limits = Limits {
+        memory: options.memory,
+        cpus: options.cpus,
+        pids: options.pids_limit,
+    };
+    let cgroup = Cgroup::create("minidocker", id.as_str(), &limits)?;
+    isolation.cgroup = cgroup.as_ref().map(AsFd::as_fd);
+    root.mounts
+        .extend(cgroup.as_ref().map(|_| Mount::cgroup2()));
+
+    // An address is leased before the child is there, for its /etc/hosts names it.
+    let settings = Settings {
+        run_dir: &dirs.run,
+        mode: options.network,
+        privileged,
+        ports: &options.publish,
+    };
+    let network = Network::open(&settings, id.as_str(), hostname)?;
+    let needs_loopback = network.needs_loopback();
+    for (source, target) in network.files() {
+        root.mounts.push(Mount::bind(source, target.into(), false));
+    }
+    root.mounts.extend(options.volumes.iter().map(Mount::from));
+
+    // Born with its namespaces, and held at the gate.
+    let child = namespaces::spawn(&isolation, |inside| {
+        if needs_loopback {
+            network::loopback_up()?;
+        }
+        overlay.mount()?;
+        rootfs::enter(&root)?;
+
+        // Only in its root do names mean what the image says that they mean.
+        let user = images::lookup_user(user)?;
+        let mut command = command.clone();
+        let home = OsStr::new("HOME=");
+        command.set_env([home, user.home.as_os_str()].into_iter().collect());
+        for variable in env.iter().chain(&options.env) {
+            command.set_env(variable.clone());
+        }
+        command.user = Some(User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        });
+        if let Some(dir) = &command.cwd {
+            let make = || format!("make the working directory {}", dir.display());
+            fs::create_dir_all(dir).with_context(make)?;
+        }
+        inside.exec(&command)
+    })?;
+    if let Some(cgroup) = &cgroup
+        && !child.born_in_cgroup()
+    {
+        cgroup.add(child.pid())?;
+    }
+
+    // Plugged in from outside, while the child waits.
+    let _attached = network.attach(child.pid())?;
+
+    // Open the gate, and stay until the end.
+    let status = child.release()?.wait(&signals)?;
+    if let Some(cgroup) = &cgroup
+        && cgroup.oom_kills()? > 0
+    {
+        tracing::warn!("out of memory: the kernel killed a process at the container's limit");
+    }
+    as_root(&signals, || container.remove())?;
+    Ok(status)
+}

@@ -1,0 +1,182 @@
+//! The images at hand: what can be done with them besides running one.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use cli::Dirs;
+use images::{Config, Image, ImageName, Store};
+use jiff::Timestamp;
+use namespaces::{Isolation, Signals};
+use rootfs::host;
+
+/// The image that is always there: made from this host's own programs.
+const HOST: &str = "host";
+
+/// Opens the caller's store.
+pub fn open(dirs: &Dirs, signals: &Signals) -> Result<Store> {
+    let store = Store::open(&dirs.data)?;
+    // What a dead container left may belong to its users, whom only its root
+    // may sweep out.
+    if store.sweep().is_err() {
+        as_root(signals, || store.sweep())?;
+    }
+    if store.find(HOST).is_err() {
+        let tree = dirs.data.join("rootfs");
+        host::ensure(&tree)?;
+        as_root(signals, || import_host(&store, &tree))?;
+    }
+    Ok(store)
+}
+
+fn import_host(store: &Store, tree: &Path) -> Result<()> {
+    let config = Config {
+        cmd: vec!["sh".to_owned()],
+        ..Config::default()
+    };
+    store.import_dir(tree, &HOST.parse()?, config).map(drop)
+}
+
+/// The image to run; there is no registry to ask for one that is missing.
+pub fn find(store: &Store, name: &str) -> Result<Image> {
+    store.find(name).with_context(|| {
+        format!(
+            "Unable to find image '{name}' locally; see `step05 images`, or load it from a file"
+        )
+    })
+}
+
+/// Works on files that belong to a container's users, as their root. Without
+/// privileges that takes a user namespace, and so a process of its own.
+pub fn as_root(signals: &Signals, work: impl Fn() -> Result<()>) -> Result<()> {
+    let isolation = Isolation::users_only()?;
+    if isolation.ids.is_none() {
+        return work();
+    }
+    let child = namespaces::spawn(&isolation, |_| work().map(|()| 0))?;
+    let status = child.release()?.wait(signals)?;
+    ensure!(status == 0, "interrupted");
+    Ok(())
+}
+
+/// `load FILE_OR_DIR [--name NAME:TAG]`
+pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
+    let signals = Signals::hold()?;
+    let store = open(dirs, &signals)?;
+    as_root(&signals, || {
+        for image in store.load(path, name)? {
+            match image.names() {
+                [] => println!("Loaded image ID: {}", image.id()),
+                names => names
+                    .iter()
+                    .for_each(|name| println!("Loaded image: {name}")),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+/// `rmi IMAGE...`
+pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
+    let signals = Signals::hold()?;
+    let store = open(dirs, &signals)?;
+    as_root(&signals, || {
+        for image in images {
+            println!("{}", store.remove(image)?);
+        }
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+/// `inspect IMAGE...`
+pub fn inspect(dirs: &Dirs, images: &[String]) -> Result<u8> {
+    let store = open(dirs, &Signals::hold()?)?;
+    let found: Vec<Image> = images
+        .iter()
+        .map(|image| store.find(image))
+        .collect::<Result<_>>()?;
+    println!("{}", serde_json::to_string_pretty(&found)?);
+    Ok(0)
+}
+
+/// `images`, as docker lists them.
+pub fn list(dirs: &Dirs) -> Result<u8> {
+    let store = open(dirs, &Signals::hold()?)?;
+    let mut rows = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(String::from)];
+    for image in store.images()? {
+        let created = image.created().map_or_else(|| "N/A".to_owned(), age);
+        let row = |repository: String, tag: String| {
+            [
+                repository,
+                tag,
+                image.short_id(),
+                created.clone(),
+                size(image.size()),
+            ]
+        };
+        match image.names() {
+            [] => rows.push(row("<none>".to_owned(), "<none>".to_owned())),
+            names => rows.extend(
+                names
+                    .iter()
+                    .map(|name| row(name.repository(), name.tag().to_owned())),
+            ),
+        }
+    }
+    print(&rows);
+    Ok(0)
+}
+
+/// Columns as wide as their widest cell, three spaces apart.
+fn print(rows: &[[String; 5]]) {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
+    }
+}
+
+/// How long ago, in one unit that a person would choose.
+fn age(then: Timestamp) -> String {
+    let seconds = (Timestamp::now().as_second() - then.as_second()).max(0);
+    let units = [
+        (365 * 86400, "years"),
+        (30 * 86400, "months"),
+        (7 * 86400, "weeks"),
+        (86400, "days"),
+        (3600, "hours"),
+        (60, "minutes"),
+        (1, "seconds"),
+    ];
+    // Docker says "5 weeks", not "1 month", until there are two of the larger.
+    units
+        .iter()
+        .find(|(length, _)| seconds >= 2 * length)
+        .map_or_else(
+            || "Less than a second ago".to_owned(),
+            |(length, name)| format!("{} {name} ago", seconds / length),
+        )
+}
+
+/// Bytes in powers of 1000 and three digits, as docker shows them.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn size(bytes: u64) -> String {
+    let mut amount = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB", "TB"] {
+        if amount < 999.5 {
+            let decimals = match amount {
+                small if unit == "B" || small >= 99.95 => 0,
+                small if small >= 9.995 => 1,
+                _ => 2,
+            };
+            return format!("{amount:.decimals$}{unit}");
+        }
+        amount /= 1000.0;
+    }
+    format!("{amount:.0}PB")
+}
