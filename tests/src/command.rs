@@ -86,6 +86,12 @@ impl std::fmt::Display for Output {
     }
 }
 
+/// The command that `enter`, a process of `machine enter`, waits for.
+pub(crate) fn inner(enter: u32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{enter}/task/{enter}/children"));
+    children.ok()?.split_whitespace().next()?.parse().ok()
+}
+
 type Shared = Arc<Mutex<Vec<u8>>>;
 
 /// A command that runs. Dropped, it is killed.
@@ -129,8 +135,7 @@ impl Running {
     pub fn pid(&self) -> i32 {
         let enter = self.child.id();
         wait_for(&format!("`{}` to start", self.command), 10, || {
-            let children = std::fs::read_to_string(format!("/proc/{enter}/task/{enter}/children"));
-            children.ok()?.split_whitespace().next()?.parse().ok()
+            inner(enter)
         })
     }
 
@@ -265,11 +270,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.ended {
-            // The command dies with the process that entered the machine for it.
-            self.child.kill().ok();
-            self.child.wait().ok();
+        if self.ended {
+            return;
         }
+        // Whoever entered the machine for the command ends when the command has.
+        if let Some(command) = inner(self.child.id()) {
+            kill(Pid::from_raw(command), Signal::SIGKILL).ok();
+        } else {
+            self.child.kill().ok();
+        }
+        self.child.wait().ok();
     }
 }
 

@@ -217,6 +217,7 @@ impl Keep {
         for one in &shown {
             one.place()?;
         }
+        open_tun()?;
         Ok(())
     }
 }
@@ -436,6 +437,20 @@ fn own_etc(no_subids: bool) -> Result<()> {
     }
     fs::write(resolver, "nameserver 192.0.2.2\n")?;
     Ok(())
+}
+
+/// /dev/net/tun for everybody, as udev has it everywhere: the device checks
+/// for itself who may do what.
+fn open_tun() -> Result<()> {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    if !Path::new("/dev/net/tun").exists() {
+        return Ok(());
+    }
+    let own = "/run/workspace/tun";
+    fs::create_dir_all("/run/workspace")?;
+    mknod(own, SFlag::S_IFCHR, Mode::empty(), makedev(10, 200)).context("mknod tun")?;
+    fs::set_permissions(own, fs::Permissions::from_mode(0o666))?;
+    attach(Some(own), "/dev/net/tun", None, MsFlags::MS_BIND, None)
 }
 
 /// Adds an account's line to a file of accounts; it takes the place of others

@@ -1,6 +1,7 @@
 //! What a machine holds, before and after.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::host::Host;
 
@@ -25,22 +26,30 @@ done 2>/dev/null
 part files;     find /run /tmp /var/lib/minidocker /home /dev/shm /var/tmp -path /run/workspace -prune -o \
                      -path /run/etc -prune -o -printf '%y %s %p\n' | sed 's/^d [0-9]*/d/'
 part hostname;  hostname
-part settings;  cd /proc/sys/net/ipv4 && head -n99 ip_forward conf/lo/route_localnet conf/all/route_localnet \
-                     conf/default/route_localnet 2>/dev/null | paste -s -d ' '
+part settings;  cd /proc/sys/net/ipv4 && for s in ip_forward conf/lo/route_localnet conf/all/route_localnet; do
+                     echo $s $(cat $s); done
 "###;
 
 /// What may be there afterwards although it was not before: what is kept on
 /// purpose, so that the next container starts faster, and the machine's switch
 /// between its networks, which others may rely on by now.
-const KEPT: [&str; 4] = [
-    "/minidocker/rootfs",
-    "/minidocker/images",
-    "/minidocker/overlay",
-    "/proc/sys/net/ipv4/ip_forward",
-];
+const KEPT: [&str; 2] = ["/minidocker/rootfs", "/minidocker/images"];
 
 impl Snapshot {
+    /// Looks; for a second it waits for helpers that outlive their command by
+    /// a moment, while the kernel frees a network.
     pub(crate) fn take(host: &Host) -> Snapshot {
+        let end = Instant::now() + Duration::from_secs(1);
+        loop {
+            let now = Snapshot::look(host);
+            let busy = now.part("processes").iter().any(|line| line.contains("step0"));
+            if !busy || Instant::now() > end {
+                return now;
+            }
+        }
+    }
+
+    fn look(host: &Host) -> Snapshot {
         let mut parts = BTreeMap::<_, Vec<_>>::new();
         let mut part = String::new();
         for line in host.run(["sh", "-c", LOOK]).text().lines() {
@@ -81,7 +90,7 @@ pub fn assert_same(before: &Snapshot, after: &Snapshot) {
     let mut changes = String::new();
     for (part, now) in &after.0 {
         let then = before.part(part);
-        for line in then.iter().filter(|line| !now.contains(line)) {
+        for line in then.iter().filter(|line| !now.contains(line) && !is_kept(part, line)) {
             changes += &format!("{part}: gone: {line}\n");
         }
         for line in extra(now, then).filter(|line| !is_kept(part, line)) {
@@ -103,7 +112,7 @@ fn extra<'a>(now: &'a [String], then: &'a [String]) -> impl Iterator<Item = &'a 
 
 fn is_kept(part: &str, line: &str) -> bool {
     match part {
-        "settings" => true,
+        "settings" => line.starts_with("ip_forward"),
         // Directories, and empty files to take locks on, cost nobody anything.
         "files" if line.contains("/minidocker") => {
             let empty = line.starts_with("d ") || line.starts_with("f 0 ");

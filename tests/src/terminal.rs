@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::command::collect;
+use crate::command::{collect, inner};
 
 /// A command on a terminal of its own. Dropped, it is killed.
 #[derive(Debug)]
@@ -142,7 +144,11 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.child.kill().ok();
+        if let Some(command) = inner(self.child.id()) {
+            kill(Pid::from_raw(command), Signal::SIGKILL).ok();
+        } else {
+            self.child.kill().ok();
+        }
         self.child.wait().ok();
     }
 }

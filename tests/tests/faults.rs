@@ -14,14 +14,14 @@ const RUN: [&str; 9] =
 /// What may fail, with words of which the sentence must hold one.
 const FAULTS: [(&str, &str, &[&str]); 16] = [
     ("mount", "EIO", &["mount"]),
-    ("umount2", "EIO", &["umount", "unmount", "detach"]),
+    ("umount2", "EIO", &["umount", "unmount", "detach", "root"]),
     ("pivot_root", "EIO", &["pivot_root", "root"]),
-    ("clone3", "EAGAIN", &["clone", "process", "namespace"]),
+    ("clone3", "EAGAIN", &["clone", "process", "namespace", "thread"]),
     ("unshare", "EIO", &["unshare", "namespace"]),
     ("setns", "EIO", &["setns", "namespace"]),
     ("sethostname", "EIO", &["hostname", "name"]),
-    ("sendto", "EIO", &["link", "address", "route", "bridge", "veth", "rule", "nf", "netlink", "network", "table", "port", "interface"]),
-    ("sendmsg", "EIO", &["link", "address", "route", "bridge", "veth", "rule", "nf", "netlink", "network", "table", "port", "interface"]),
+    ("sendto", "EIO", &["link", "address", "route", "bridge", "veth", "rule", "nf", "netlink", "network", "table", "port", "gate", "interface"]),
+    ("sendmsg", "EIO", &["link", "address", "route", "bridge", "veth", "rule", "nf", "netlink", "network", "table", "port", "gate", "interface"]),
     ("mkdir", "EIO", &["/", "directory", "make", "create"]),
     ("mkdirat", "EIO", &["/", "directory", "make", "create"]),
     ("fsopen", "EIO", &["mount", "fsopen"]),

@@ -13,21 +13,21 @@ use crate::archive::Archive;
 use crate::kernel::Kernel;
 
 /// Programs of this machine that the suites run in the virtual one.
-const TOOLS: [&str; 70] = [
+const TOOLS: [&str; 71] = [
     "awk", "bash", "basename", "busybox", "cat", "chmod", "chown", "cmp", "cp", "curl", "cut",
     "date", "dd", "dirname", "du", "echo", "env", "expr", "false", "find", "getcap", "grep",
     "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mktemp", "mount",
     "mountpoint", "mv", "newgidmap", "newuidmap", "nft", "nsenter", "pasta", "ping", "printf",
     "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setpriv", "setsid", "sh", "sleep",
     "slirp4netns", "sort", "ss", "stat", "strace", "stty", "sync", "tail", "tee", "test",
-    "timeout", "touch", "tr", "true", "tty", "umount", "uniq",
+    "timeout", "touch", "tr", "true", "tty", "umount", "uniq", "unshare",
 ];
 
 /// A few more, of which busybox's are good enough.
-const LINKS: [&str; 30] = [
+const LINKS: [&str; 29] = [
     "chroot", "clear", "dmesg", "free", "hexdump", "httpd", "ifconfig", "insmod", "less", "lsmod",
     "md5sum", "more", "nc", "nproc", "od", "pgrep", "reboot", "renice", "route", "sha256sum",
-    "sysctl", "top", "uname", "unshare", "uptime", "usleep", "vi", "wc", "wget", "which",
+    "sysctl", "top", "uname", "uptime", "usleep", "vi", "wc", "wget", "which",
 ];
 
 /// Where the workspace's programs are in the virtual machine.
