@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, chdir, execve, getcwd, setgid, setgroups, setuid};
 
 use crate::gate::Failure;
-use crate::{Inside, die_with_parent, init, signals, terminal};
+use crate::{Inside, die_with_parent, init, terminal};
 
 /// Where a command without a slash is looked for, as docker has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -175,7 +175,6 @@ impl Inside {
             become_user(user)?;
         }
         die_with_parent()?;
-        signals::unblock_all()?;
         let path = CString::new(program.into_os_string().into_vec())?;
         let Err(errno) = execve(&path, &argv, &env) as Result<Infallible, Errno>;
         let name = command

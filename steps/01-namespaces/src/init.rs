@@ -12,6 +12,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
+use crate::signals;
+
 /// Forks. The child goes on (`None`) to become the command; pid 1 stays here
 /// as its init until it ends, and returns its exit status.
 pub(crate) fn stay_behind() -> Result<Option<u8>> {
@@ -23,7 +25,7 @@ pub(crate) fn stay_behind() -> Result<Option<u8>> {
     );
     // SAFETY: the process has one thread, so the child finds no lock held.
     match unsafe { fork() }.context("fork the command from init")? {
-        ForkResult::Child => Ok(None),
+        ForkResult::Child => signals::unblock_all().map(|()| None),
         ForkResult::Parent { child } => {
             let_go_of_files()?;
             serve(child).map(Some)

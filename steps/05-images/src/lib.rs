@@ -88,8 +88,7 @@ pub struct Removed {
 }
 
 impl Store {
-    /// Opens the store in `dir`, which is made where it is missing, and removes what dead
-    /// processes left in it.
+    /// Opens the store in `dir`, which is made where it is missing.
     ///
     /// # Errors
     /// `dir` cannot be written to, or holds a layout of another version.
@@ -121,9 +120,6 @@ impl Store {
                 replace(&layout, version)
             })?,
         }
-        // Somebody else's leftovers must not keep us from working; those of a container with many
-        // owners can be removed only from inside its user namespace, where `open` comes by again.
-        let _ = store.sweep();
         Ok(store)
     }
 
@@ -279,7 +275,11 @@ impl Store {
     }
 
     /// Removes what dead processes left, unless a living one is at work.
-    fn sweep(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// A dead container's files have several owners: then only a process in its user namespace may
+    /// remove them, and has to call this.
+    pub fn sweep(&self) -> Result<()> {
         let alone = File::open(self.dir.join("layers"))?;
         if alone.try_lock().is_err() {
             return Ok(());

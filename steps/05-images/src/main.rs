@@ -1,20 +1,16 @@
 //! Step 5: a process that wakes up in an image.
 
+mod options;
 mod run;
 mod shelf;
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cgroups::Cpus;
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use cli::Dirs;
 use images::ImageName;
-use network::{Mode, Publish};
-use rootfs::Volume;
+use options::Options;
 
 /// Run a command in a container made from an image.
 #[derive(Parser)]
@@ -58,78 +54,13 @@ enum Verb {
     },
 }
 
-/// What a container is like at this step.
-#[derive(Args)]
-struct Options {
-    /// Name of the container's machine [default: the container's id]
-    #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
-    /// Run a small init as pid 1, which reaps orphans and passes signals on
-    #[arg(long)]
-    init: bool,
-    /// Mount the root file system read-only
-    #[arg(long)]
-    read_only: bool,
-    /// Share a file or directory of the host
-    #[arg(short, long = "volume", value_name = "SRC:DST[:ro]",
-          value_parser = OsStringValueParser::new().try_map(|text| Volume::parse(&text)))]
-    volumes: Vec<Volume>,
-    /// Limit of memory, with swap [units: b, k, m, g]
-    #[arg(short, long, value_name = "BYTES", value_parser = cgroups::parse_memory)]
-    memory: Option<u64>,
-    /// Limit of processor time, in processors
-    #[arg(long, value_name = "NUMBER", value_parser = cgroups::parse_cpus)]
-    cpus: Option<Cpus>,
-    /// Limit of processes and threads
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
-    pids_limit: Option<u64>,
-    /// Lead a port of the host to the container
-    #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/udp]")]
-    publish: Vec<Publish>,
-    /// What the container is connected to
-    #[arg(long, value_name = "NETWORK", default_value = "bridge")]
-    network: Mode,
-    /// Set a variable of the environment; KEY alone passes on your own
-    #[arg(short, long, value_name = "KEY=VALUE",
-          value_parser = OsStringValueParser::new().try_map(variable))]
-    env: Vec<OsString>,
-    /// Directory to start in [default: what the image says]
-    #[arg(short, long, value_name = "DIR", value_parser = absolute)]
-    workdir: Option<PathBuf>,
-    /// Who runs the command: names or numbers [default: what the image says]
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Program in place of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    entrypoint: Option<OsString>,
-    /// A name, an id, or the beginning of an id
-    image: String,
-    /// The command and its arguments [default: what the image says]
-    #[arg(trailing_var_arg = true)]
-    command: Vec<OsString>,
-}
-
-fn variable(text: OsString) -> Result<OsString, String> {
-    match text.as_bytes().first() {
-        None | Some(b'=') => Err("a variable needs a name".to_owned()),
-        Some(_) => Ok(text),
-    }
-}
-
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    path.is_absolute()
-        .then_some(path)
-        .ok_or_else(|| "it must be an absolute path".to_owned())
-}
-
 fn main() -> ExitCode {
     let Cli { verb, explain } = Cli::parse();
     cli::start("step05", explain);
     let done = namespaces::is_privileged()
         .and_then(Dirs::of_caller)
         .and_then(|dirs| match &verb {
-            Verb::Run(options) => run::run(options),
+            Verb::Run(options) => run::run(&dirs, options),
             Verb::Load { path, name } => shelf::load(&dirs, path, name.as_ref()),
             Verb::Images => shelf::list(&dirs),
             Verb::Rmi { images } => shelf::remove(&dirs, images),

@@ -11,23 +11,19 @@ use namespaces::{Command, ContainerId, Isolation, Signals, User};
 use network::{Network, Settings};
 use rootfs::{Mount, Root};
 
-use crate::Options;
+use crate::options::Options;
 use crate::shelf::{self, as_root};
 
 /// The whole life of a container; returns the command's exit status.
-pub fn run(options: &Options) -> Result<u8> {
+pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     let id = ContainerId::random()?;
     let hostname = options.hostname.as_deref().unwrap_or(id.as_str());
     let mut isolation = Isolation::full()?;
     isolation.hostname = Some(hostname);
     let privileged = isolation.ids.is_none();
-    let dirs = Dirs::of_caller(privileged)?;
-
-    // From here on Ctrl-C waits until there is a container to pass it on to.
-    let signals = Signals::hold()?;
 
     // The image says how to run it, and the user has the last word.
-    let store = shelf::open(&dirs, &signals)?;
+    let store = shelf::open(dirs)?;
     let image = shelf::find(&store, &options.image)?;
     let config = image.config();
     let args = config.command(options.entrypoint.as_deref(), &options.command)?;
@@ -36,6 +32,9 @@ pub fn run(options: &Options) -> Result<u8> {
     command.cwd = Some(options.workdir.clone().unwrap_or_else(|| config.cwd()));
     let env: Vec<OsString> = config.env.iter().map(OsString::from).collect();
     let user = options.user.as_deref().unwrap_or(&config.user);
+
+    // From here on Ctrl-C waits until there is a container to pass it on to.
+    let signals = Signals::hold()?;
 
     // Its layers stay as they are; what the container writes goes on top.
     let container = store.container(&image, id.as_str())?;
@@ -111,6 +110,6 @@ pub fn run(options: &Options) -> Result<u8> {
     {
         tracing::warn!("out of memory: the kernel killed a process at the container's limit");
     }
-    as_root(&signals, || container.remove())?;
+    as_root(|| container.remove())?;
     Ok(status)
 }

@@ -8,22 +8,25 @@ use images::{Config, Image, ImageName, Store};
 use jiff::Timestamp;
 use namespaces::{Isolation, Signals};
 use rootfs::host;
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::PrettyFormatter;
 
 /// The image that is always there: made from this host's own programs.
 const HOST: &str = "host";
 
 /// Opens the caller's store.
-pub fn open(dirs: &Dirs, signals: &Signals) -> Result<Store> {
+pub fn open(dirs: &Dirs) -> Result<Store> {
     let store = Store::open(&dirs.data)?;
     // What a dead container left may belong to its users, whom only its root
     // may sweep out.
     if store.sweep().is_err() {
-        as_root(signals, || store.sweep())?;
+        as_root(|| store.sweep())?;
     }
     if store.find(HOST).is_err() {
         let tree = dirs.data.join("rootfs");
         host::ensure(&tree)?;
-        as_root(signals, || import_host(&store, &tree))?;
+        as_root(|| import_host(&store, &tree))?;
     }
     Ok(store)
 }
@@ -47,22 +50,22 @@ pub fn find(store: &Store, name: &str) -> Result<Image> {
 
 /// Works on files that belong to a container's users, as their root. Without
 /// privileges that takes a user namespace, and so a process of its own.
-pub fn as_root(signals: &Signals, work: impl Fn() -> Result<()>) -> Result<()> {
+pub fn as_root(work: impl Fn() -> Result<()>) -> Result<()> {
     let isolation = Isolation::users_only()?;
     if isolation.ids.is_none() {
         return work();
     }
+    let signals = Signals::hold()?;
     let child = namespaces::spawn(&isolation, |_| work().map(|()| 0))?;
-    let status = child.release()?.wait(signals)?;
+    let status = child.release()?.wait(&signals)?;
     ensure!(status == 0, "interrupted");
     Ok(())
 }
 
 /// `load FILE_OR_DIR [--name NAME:TAG]`
 pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
-    let signals = Signals::hold()?;
-    let store = open(dirs, &signals)?;
-    as_root(&signals, || {
+    let store = open(dirs)?;
+    as_root(|| {
         for image in store.load(path, name)? {
             match image.names() {
                 [] => println!("Loaded image ID: {}", image.id()),
@@ -78,9 +81,8 @@ pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
 
 /// `rmi IMAGE...`
 pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
-    let signals = Signals::hold()?;
-    let store = open(dirs, &signals)?;
-    as_root(&signals, || {
+    let store = open(dirs)?;
+    as_root(|| {
         for image in images {
             println!("{}", store.remove(image)?);
         }
@@ -91,18 +93,22 @@ pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
 
 /// `inspect IMAGE...`
 pub fn inspect(dirs: &Dirs, images: &[String]) -> Result<u8> {
-    let store = open(dirs, &Signals::hold()?)?;
+    let store = open(dirs)?;
     let found: Vec<Image> = images
         .iter()
         .map(|image| store.find(image))
         .collect::<Result<_>>()?;
-    println!("{}", serde_json::to_string_pretty(&found)?);
+    // Docker indents by four.
+    let format = PrettyFormatter::with_indent(b"    ");
+    let mut text = Serializer::with_formatter(Vec::new(), format);
+    found.serialize(&mut text)?;
+    println!("{}", String::from_utf8(text.into_inner())?);
     Ok(0)
 }
 
 /// `images`, as docker lists them.
 pub fn list(dirs: &Dirs) -> Result<u8> {
-    let store = open(dirs, &Signals::hold()?)?;
+    let store = open(dirs)?;
     let mut rows = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(String::from)];
     for image in store.images()? {
         let created = image.created().map_or_else(|| "N/A".to_owned(), age);
