@@ -134,9 +134,7 @@ impl Running {
     /// When it does not start within 10 s.
     pub fn pid(&self) -> i32 {
         let enter = self.child.id();
-        wait_for(&format!("`{}` to start", self.command), 10, || {
-            inner(enter)
-        })
+        wait_for(&format!("`{}` to start", self.command), 10, || inner(enter))
     }
 
     /// Sends a signal to the command itself.

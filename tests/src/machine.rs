@@ -581,7 +581,11 @@ impl Enter {
         if self.student {
             // As login(1) and the shell would have it: /dev/stdout is opened
             // anew, with the permissions of the pipe or terminal behind it.
-            for stream in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+            for stream in [
+                std::io::stdin().as_fd(),
+                std::io::stdout().as_fd(),
+                std::io::stderr().as_fd(),
+            ] {
                 let (uid, gid) = (Uid::from_raw(STUDENT), Gid::from_raw(STUDENT));
                 if kind_of(stream)? == libc::S_IFIFO || self.terminal {
                     nix::unistd::fchown(stream, Some(uid), Some(gid))?;

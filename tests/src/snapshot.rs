@@ -33,7 +33,13 @@ part settings;  cd /proc/sys/net/ipv4 && for s in ip_forward conf/lo/route_local
 /// What may be there afterwards although it was not before: what is kept on
 /// purpose, so that the next container starts faster, and the machine's switch
 /// between its networks, which others may rely on by now.
-const KEPT: [&str; 2] = ["/minidocker/rootfs", "/minidocker/images"];
+const KEPT: [&str; 4] = [
+    "/minidocker/rootfs",
+    "/minidocker/images",
+    "/minidocker/layers",
+    // Which subnet is free is found out once.
+    "/minidocker/network/mini0/subnet",
+];
 
 impl Snapshot {
     /// Looks; for a second it waits for helpers that outlive their command by
@@ -42,7 +48,10 @@ impl Snapshot {
         let end = Instant::now() + Duration::from_secs(1);
         loop {
             let now = Snapshot::look(host);
-            let busy = now.part("processes").iter().any(|line| line.contains("step0"));
+            let busy = now
+                .part("processes")
+                .iter()
+                .any(|line| line.contains("step0"));
             if !busy || Instant::now() > end {
                 return now;
             }
@@ -90,7 +99,10 @@ pub fn assert_same(before: &Snapshot, after: &Snapshot) {
     let mut changes = String::new();
     for (part, now) in &after.0 {
         let then = before.part(part);
-        for line in then.iter().filter(|line| !now.contains(line) && !is_kept(part, line)) {
+        for line in then
+            .iter()
+            .filter(|line| !now.contains(line) && !is_kept(part, line))
+        {
             changes += &format!("{part}: gone: {line}\n");
         }
         for line in extra(now, then).filter(|line| !is_kept(part, line)) {

@@ -14,18 +14,37 @@ type Counts = BTreeMap<String, (usize, usize)>;
 
 /// One name for the calls that all begin a process.
 fn family(call: &str) -> &str {
-    if ["clone3", "fork", "vfork"].contains(&call) { "clone" } else { call }
+    if ["clone3", "fork", "vfork"].contains(&call) {
+        "clone"
+    } else {
+        call
+    }
 }
 
 /// Runs a step under strace(1), and returns what it explained and what it did.
 fn traced(host: &Host, user: User, argv: &[&str]) -> (Counts, Counts, String) {
     host.shell("rm -rf /tmp/traces; mkdir -m 777 /tmp/traces");
     let calls = format!("trace={CALLS}");
-    let mut whole = vec!["env"];
+    let mut whole = vec!["env", "-C", "/"];
     if user == User::Student {
-        whole.extend(["HOME=/home/student", "USER=student", "XDG_RUNTIME_DIR=/run/user/1000"]);
+        whole.extend([
+            "HOME=/home/student",
+            "USER=student",
+            "XDG_RUNTIME_DIR=/run/user/1000",
+        ]);
     }
-    whole.extend(["strace", "-ff", "--pidns-translation", "-qq", "-s", "200", "-e", &calls, "-o", "/tmp/traces/t"]);
+    whole.extend([
+        "strace",
+        "-ff",
+        "--pidns-translation",
+        "-qq",
+        "-s",
+        "200",
+        "-e",
+        &calls,
+        "-o",
+        "/tmp/traces/t",
+    ]);
     if user == User::Student {
         // A tracer without rights would take newuidmap's away as well.
         whole.extend(["-u", "student"]);
@@ -40,9 +59,15 @@ fn traced(host: &Host, user: User, argv: &[&str]) -> (Counts, Counts, String) {
             *count = (count.0 + 1, count.1 + 1);
         }
     }
-    let first = host.shell("grep -l 'execve(.*\"--explain\"' /tmp/traces/t.* | sort -t. -k2 -n | head -n1");
+    let first =
+        host.shell("grep -l 'execve(.*\"--explain\"' /tmp/traces/t.* | sort -t. -k2 -n | head -n1");
     let mut seen = Counts::new();
-    follow(host, first.trim_start_matches("/tmp/traces/t."), true, &mut seen);
+    follow(
+        host,
+        first.trim_start_matches("/tmp/traces/t."),
+        true,
+        &mut seen,
+    );
     (told, seen, out.errors())
 }
 
@@ -51,7 +76,11 @@ fn traced(host: &Host, user: User, argv: &[&str]) -> (Counts, Counts, String) {
 fn follow(host: &Host, pid: &str, is_first: bool, seen: &mut Counts) {
     let trace = host.run(["cat", &format!("/tmp/traces/t.{pid}")]).text();
     let skip = usize::from(is_first);
-    for line in trace.lines().filter(|line| line.contains('(') && line.contains(" = ")).skip(skip) {
+    for line in trace
+        .lines()
+        .filter(|line| line.contains('(') && line.contains(" = "))
+        .skip(skip)
+    {
         let name = line.split('(').next().unwrap_or_default();
         let is_thread = line.contains("CLONE_THREAD");
         let result = line.rsplit(" = ").next().unwrap_or_default();
@@ -65,7 +94,10 @@ fn follow(host: &Host, pid: &str, is_first: bool, seen: &mut Counts) {
             continue;
         }
         if family(name) == "clone" {
-            let translated = result.split("/* ").nth(1).and_then(|rest| rest.split(' ').next());
+            let translated = result
+                .split("/* ")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next());
             let child = translated.unwrap_or_else(|| result.split(' ').next().unwrap_or_default());
             follow(host, child, false, seen);
         }
@@ -78,7 +110,10 @@ fn follow(host: &Host, pid: &str, is_first: bool, seen: &mut Counts) {
 fn holds(host: &Host, user: User, argv: &[&str]) {
     let (told, seen, text) = traced(host, user, argv);
     for call in ["clone", "execve"] {
-        assert!(seen.contains_key(call), "a container without {call}? {seen:?}");
+        assert!(
+            seen.contains_key(call),
+            "a container without {call}? {seen:?}"
+        );
     }
     for (call, (done, tried)) in &seen {
         let said = told.get(call).map_or(0, |count| count.0);
@@ -89,7 +124,10 @@ fn holds(host: &Host, user: User, argv: &[&str]) {
         );
     }
     for call in told.keys() {
-        assert!(seen.contains_key(call), "{user:?} {argv:?}: {call} was explained and never called:\n{text}");
+        assert!(
+            seen.contains_key(call),
+            "{user:?} {argv:?}: {call} was explained and never called:\n{text}"
+        );
     }
 }
 
@@ -97,8 +135,16 @@ fn holds(host: &Host, user: User, argv: &[&str]) {
 fn every_call_of_step_1_is_explained() {
     let host = Host::new();
     for user in [User::Root, User::Student] {
-        holds(&host, user, &["step01", "run", "--explain", "--hostname", "box", "true"]);
-        holds(&host, user, &["step01", "run", "--explain", "--init", "true"]);
+        holds(
+            &host,
+            user,
+            &["step01", "run", "--explain", "--hostname", "box", "true"],
+        );
+        holds(
+            &host,
+            user,
+            &["step01", "run", "--explain", "--init", "true"],
+        );
     }
 }
 
@@ -110,7 +156,19 @@ fn every_call_of_step_2_is_explained() {
         for _ in 0..2 {
             holds(&host, user, &["step02", "run", "--explain", "true"]);
         }
-        holds(&host, user, &["step02", "run", "--explain", "--read-only", "-v", "/srv:/a/b:ro", "true"]);
+        holds(
+            &host,
+            user,
+            &[
+                "step02",
+                "run",
+                "--explain",
+                "--read-only",
+                "-v",
+                "/srv:/a/b:ro",
+                "true",
+            ],
+        );
     }
 }
 
@@ -126,8 +184,16 @@ fn every_call_of_step_3_is_explained() {
 fn every_call_of_step_4_is_explained() {
     let host = Host::online();
     for user in [User::Root, User::Student] {
-        holds(&host, user, &["step04", "run", "--explain", "--network", "none", "true"]);
-        holds(&host, user, &["step04", "run", "--explain", "-p", "8080:80", "true"]);
+        holds(
+            &host,
+            user,
+            &["step04", "run", "--explain", "--network", "none", "true"],
+        );
+        holds(
+            &host,
+            user,
+            &["step04", "run", "--explain", "-p", "8080:80", "true"],
+        );
     }
 }
 

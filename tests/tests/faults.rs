@@ -5,23 +5,72 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use harness::{Host, Output, User, assert_same};
+use harness::{Host, Output, User, assert_same, wait_for};
 
 /// A run that uses everything that step 4 has.
-const RUN: [&str; 9] =
-    ["step04", "run", "-p", "8080:80", "-v", "/srv:/data:ro", "echo", "the command", "ran"];
+const RUN: [&str; 9] = [
+    "step04",
+    "run",
+    "-p",
+    "8080:80",
+    "-v",
+    "/srv:/data:ro",
+    "echo",
+    "the command",
+    "ran",
+];
 
 /// What may fail, with words of which the sentence must hold one.
 const FAULTS: [(&str, &str, &[&str]); 16] = [
     ("mount", "EIO", &["mount"]),
     ("umount2", "EIO", &["umount", "unmount", "detach", "root"]),
     ("pivot_root", "EIO", &["pivot_root", "root"]),
-    ("clone3", "EAGAIN", &["clone", "process", "namespace", "thread"]),
+    (
+        "clone3",
+        "EAGAIN",
+        &["clone", "process", "namespace", "thread"],
+    ),
     ("unshare", "EIO", &["unshare", "namespace"]),
     ("setns", "EIO", &["setns", "namespace"]),
     ("sethostname", "EIO", &["hostname", "name"]),
-    ("sendto", "EIO", &["link", "address", "route", "bridge", "veth", "rule", "nf", "netlink", "network", "table", "port", "gate", "interface"]),
-    ("sendmsg", "EIO", &["link", "address", "route", "bridge", "veth", "rule", "nf", "netlink", "network", "table", "port", "gate", "interface"]),
+    (
+        "sendto",
+        "EIO",
+        &[
+            "link",
+            "address",
+            "route",
+            "bridge",
+            "veth",
+            "rule",
+            "nf",
+            "netlink",
+            "network",
+            "table",
+            "port",
+            "gate",
+            "interface",
+        ],
+    ),
+    (
+        "sendmsg",
+        "EIO",
+        &[
+            "link",
+            "address",
+            "route",
+            "bridge",
+            "veth",
+            "rule",
+            "nf",
+            "netlink",
+            "network",
+            "table",
+            "port",
+            "gate",
+            "interface",
+        ],
+    ),
     ("mkdir", "EIO", &["/", "directory", "make", "create"]),
     ("mkdirat", "EIO", &["/", "directory", "make", "create"]),
     ("fsopen", "EIO", &["mount", "fsopen"]),
@@ -34,7 +83,17 @@ const FAULTS: [(&str, &str, &[&str]); 16] = [
 fn with_fault(host: &Host, call: &str, error: &str, n: usize) -> Output {
     let trace = format!("trace={call}");
     let inject = format!("inject={call}:error={error}:when={n}");
-    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
     host.run(strace.iter().chain(&RUN))
 }
 
@@ -48,7 +107,9 @@ fn counts(host: &Host) -> BTreeMap<String, usize> {
     let text = host.shell("cat /tmp/trace; rm /tmp/trace");
     let mut each = BTreeMap::<(String, String), usize>::new();
     for line in text.lines().filter(|line| !line.contains("resumed>")) {
-        let Some((pid, rest)) = line.split_once(' ') else { continue };
+        let Some((pid, rest)) = line.split_once(' ') else {
+            continue;
+        };
         let call = rest.trim().split('(').next().unwrap_or_default();
         *each.entry((call.to_owned(), pid.to_owned())).or_default() += 1;
     }
@@ -96,7 +157,9 @@ fn judge(out: &Output, words: &[&str]) -> Option<&'static str> {
         0 if out.text() == "the command ran" => None,
         125 if !errors.contains("step04: ") => Some("no sentence"),
         125 if errors.contains("panicked") => Some("a panic"),
-        125 if !words.iter().any(|word| errors.contains(word)) => Some("the operation is not named"),
+        125 if !words.iter().any(|word| errors.contains(word)) => {
+            Some("the operation is not named")
+        }
         125 => None,
         _ => Some("the status should be 125"),
     }
@@ -111,11 +174,20 @@ fn killed_at_any_moment_the_next_command_leaves_nothing() {
     let before = host.snapshot();
     for user in [User::Root, User::Student] {
         for _ in 0..20 {
-            let chance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
+            let chance = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .subsec_nanos();
             let moment = Duration::from_micros(u64::from(chance / 7 % 80_000));
-            let running = host.spawn_as(user, ["step04", "run", "-p", "8080:80", "sh", "-c", "sleep 0.02"]);
+            let running = host.spawn_as(
+                user,
+                ["step04", "run", "-p", "8080:80", "sh", "-c", "sleep 0.02"],
+            );
             running.kill_after(moment);
-            host.run_as(user, RUN).ok();
+            // Student's port was held by a helper, which the kernel is ending now.
+            wait_for("the next command to run", 3, || {
+                (host.run_as(user, RUN).code() == 0).then_some(())
+            });
             let after = host.snapshot();
             if let Err(panic) = std::panic::catch_unwind(|| assert_same(&before, &after)) {
                 let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();

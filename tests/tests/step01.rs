@@ -508,7 +508,11 @@ fn ctrl_c_ends_a_plain_command_with_130_and_the_terminal_is_as_it_was() {
         std::thread::sleep(std::time::Duration::from_millis(300));
         terminal.send("\x03");
         terminal.expect("status 130");
-        assert_eq!(terminal.wait(), 0, "{user:?}: the terminal's settings changed");
+        assert_eq!(
+            terminal.wait(),
+            0,
+            "{user:?}: the terminal's settings changed"
+        );
         host.shell("rm -f /tmp/before /tmp/after");
     }
 }

@@ -20,7 +20,11 @@ pub struct Archive<W: Write> {
 
 impl<W: Write> Archive<W> {
     pub fn new(out: W) -> Archive<W> {
-        Archive { out, inode: 0, present: BTreeSet::new() }
+        Archive {
+            out,
+            inode: 0,
+            present: BTreeSet::new(),
+        }
     }
 
     /// Whether something was added at `path`, which begins with a slash.
@@ -70,7 +74,9 @@ impl<W: Write> Archive<W> {
         let name_size = u32::try_from(name.len() + 1).map_err(std::io::Error::other)?;
         let (major, minor) = (device >> 8, device & 0xff);
         // ino mode uid gid nlink mtime filesize dev(2) rdev(2) namesize check
-        let fields = [self.inode, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0];
+        let fields = [
+            self.inode, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0,
+        ];
         write!(self.out, "070701")?;
         for field in fields {
             write!(self.out, "{field:08x}")?;
@@ -96,12 +102,18 @@ mod tests {
     fn an_archive_is_what_cpio_expects() {
         let mut archive = Archive::new(Vec::new());
         archive.file(Path::new("/a/b"), 0o644, b"hello").unwrap();
-        archive.file(Path::new("/a/b"), 0o644, b"a second one is left out").unwrap();
+        archive
+            .file(Path::new("/a/b"), 0o644, b"a second one is left out")
+            .unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8_lossy(&bytes);
         assert_eq!(text.matches("070701").count(), 3, "a, a/b and the trailer");
         assert!(text.starts_with("07070100000001000041ed"));
-        assert!(text.contains("a/b\0hello") || text.contains("a/b\0\0hello") || text.contains("a/b\0\0\0hello"));
+        assert!(
+            text.contains("a/b\0hello")
+                || text.contains("a/b\0\0hello")
+                || text.contains("a/b\0\0\0hello")
+        );
     }
 }

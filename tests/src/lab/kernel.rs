@@ -12,8 +12,21 @@ const NEWEST: &str = "linux-image-cloud-amd64";
 
 /// What containers need of what the kernel has as modules.
 const MODULES: [&str; 15] = [
-    "overlay", "bridge", "veth", "tun", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq",
-    "nft_ct", "nft_fib", "nft_fib_ipv4", "nft_fib_inet", "nf_nat", "nf_conntrack", "dummy",
+    "overlay",
+    "bridge",
+    "veth",
+    "tun",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_fib",
+    "nft_fib_ipv4",
+    "nft_fib_inet",
+    "nf_nat",
+    "nf_conntrack",
+    "dummy",
 ];
 
 /// A kernel on disk.
@@ -79,7 +92,8 @@ fn add_with_needs(
     }
     let content = if file.extension().is_some_and(|kind| kind == "xz") {
         let out = Command::new("xz").arg("-dc").arg(file).output();
-        out.context("run xz (Debian: apt-get install xz-utils)")?.stdout
+        out.context("run xz (Debian: apt-get install xz-utils)")?
+            .stdout
     } else {
         fs::read(file).with_context(|| format!("read {}", file.display()))?
     };
@@ -100,28 +114,42 @@ fn needs(module: &[u8]) -> Vec<String> {
     let rest = &module[at + mark.len()..];
     let list = rest.split(|byte| *byte == 0).next().unwrap_or_default();
     let list = String::from_utf8_lossy(list);
-    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    list.split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn fetch(dir: &Path, unpacked: &Path) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
-        bail!("the virtual machine is for x86_64 so far, and this is {}", std::env::consts::ARCH);
+        bail!(
+            "the virtual machine is for x86_64 so far, and this is {}",
+            std::env::consts::ARCH
+        );
     }
-    let out = Command::new("apt-cache").args(["depends", NEWEST]).output().context(
-        "run apt-cache: the virtual machine's kernel is Debian's, and this is not Debian; \
+    let out = Command::new("apt-cache")
+        .args(["depends", NEWEST])
+        .output()
+        .context(
+            "run apt-cache: the virtual machine's kernel is Debian's, and this is not Debian; \
          in a Debian container `cargo lab vm` works",
-    )?;
+        )?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let package = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: ")?.strip_prefix("linux-image-"))
+        .find_map(|line| {
+            line.trim()
+                .strip_prefix("Depends: ")?
+                .strip_prefix("linux-image-")
+        })
         .with_context(|| format!("apt knows no {NEWEST}: run `apt-get update` as root first"))?;
     let package = format!("linux-image-{package}");
     fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     eprintln!("lab: fetching {package} into {}", dir.display());
     // apt's own user cannot write to this directory, and need not.
     let mut apt = Command::new("apt-get");
-    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]).current_dir(dir);
+    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package])
+        .current_dir(dir);
     succeed(&mut apt)?;
     let archive = the_one_in(dir, &format!("{package}_"))?;
     let part = dir.join("kernel.part");
@@ -136,7 +164,10 @@ fn succeed(command: &mut Command) -> Result<()> {
     // What it says is for whoever waits, not part of the machine's output.
     let out = command.output().with_context(|| format!("run {name}"))?;
     if !out.status.success() {
-        bail!("{name} failed: {}", String::from_utf8_lossy(&out.stderr).trim());
+        bail!(
+            "{name} failed: {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
     Ok(())
 }
@@ -156,7 +187,10 @@ mod tests {
 
     #[test]
     fn a_module_names_what_it_needs() {
-        assert_eq!(needs(b"ELF\0license=GPL\0depends=nf_nat,nf-tables\0name=x\0"), ["nf_nat", "nf-tables"]);
+        assert_eq!(
+            needs(b"ELF\0license=GPL\0depends=nf_nat,nf-tables\0name=x\0"),
+            ["nf_nat", "nf-tables"]
+        );
         assert!(needs(b"ELF\0license=GPL\0depends=\0name=x\0").is_empty());
         assert!(needs(b"").is_empty());
     }

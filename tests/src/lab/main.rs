@@ -49,11 +49,17 @@ fn main() -> ExitCode {
 /// The directory of the workspace's Cargo.toml.
 fn workspace() -> Result<PathBuf> {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    Ok(tests.parent().context("the package has no workspace around it")?.to_owned())
+    Ok(tests
+        .parent()
+        .context("the package has no workspace around it")?
+        .to_owned())
 }
 
 /// The directory that cargo builds this profile's programs in.
 fn build_dir() -> Result<PathBuf> {
     let here = std::env::current_exe().context("find this program")?;
-    Ok(here.parent().context("this program is in no directory")?.to_owned())
+    Ok(here
+        .parent()
+        .context("this program is in no directory")?
+        .to_owned())
 }

@@ -14,20 +14,110 @@ use crate::kernel::Kernel;
 
 /// Programs of this machine that the suites run in the virtual one.
 const TOOLS: [&str; 71] = [
-    "awk", "bash", "basename", "busybox", "cat", "chmod", "chown", "cmp", "cp", "curl", "cut",
-    "date", "dd", "dirname", "du", "echo", "env", "expr", "false", "find", "getcap", "grep",
-    "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mktemp", "mount",
-    "mountpoint", "mv", "newgidmap", "newuidmap", "nft", "nsenter", "pasta", "ping", "printf",
-    "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setpriv", "setsid", "sh", "sleep",
-    "slirp4netns", "sort", "ss", "stat", "strace", "stty", "sync", "tail", "tee", "test",
-    "timeout", "touch", "tr", "true", "tty", "umount", "uniq", "unshare",
+    "awk",
+    "bash",
+    "basename",
+    "busybox",
+    "cat",
+    "chmod",
+    "chown",
+    "cmp",
+    "cp",
+    "curl",
+    "cut",
+    "date",
+    "dd",
+    "dirname",
+    "du",
+    "echo",
+    "env",
+    "expr",
+    "false",
+    "find",
+    "getcap",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "ip",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mknod",
+    "mktemp",
+    "mount",
+    "mountpoint",
+    "mv",
+    "newgidmap",
+    "newuidmap",
+    "nft",
+    "nsenter",
+    "pasta",
+    "ping",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "setpriv",
+    "setsid",
+    "sh",
+    "sleep",
+    "slirp4netns",
+    "sort",
+    "ss",
+    "stat",
+    "strace",
+    "stty",
+    "sync",
+    "tail",
+    "tee",
+    "test",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "tty",
+    "umount",
+    "uniq",
+    "unshare",
 ];
 
 /// A few more, of which busybox's are good enough.
 const LINKS: [&str; 29] = [
-    "chroot", "clear", "dmesg", "free", "hexdump", "httpd", "ifconfig", "insmod", "less", "lsmod",
-    "md5sum", "more", "nc", "nproc", "od", "pgrep", "reboot", "renice", "route", "sha256sum",
-    "sysctl", "top", "uname", "uptime", "usleep", "vi", "wc", "wget", "which",
+    "chroot",
+    "clear",
+    "dmesg",
+    "free",
+    "hexdump",
+    "httpd",
+    "ifconfig",
+    "insmod",
+    "less",
+    "lsmod",
+    "md5sum",
+    "more",
+    "nc",
+    "nproc",
+    "od",
+    "pgrep",
+    "reboot",
+    "renice",
+    "route",
+    "sha256sum",
+    "sysctl",
+    "top",
+    "uname",
+    "uptime",
+    "usleep",
+    "vi",
+    "wc",
+    "wget",
+    "which",
 ];
 
 /// Where the workspace's programs are in the virtual machine.
@@ -89,7 +179,10 @@ pub fn write(path: &Path, kernel: &Kernel, suites: &[PathBuf], command: &str) ->
     }
     system.workspace(suites)?;
     system.modules(kernel)?;
-    system.archive.finish().with_context(|| format!("write {}", path.display()))?;
+    system
+        .archive
+        .finish()
+        .with_context(|| format!("write {}", path.display()))?;
     Ok(())
 }
 
@@ -105,11 +198,15 @@ impl<W: Write> System<W> {
             let target = Path::new("usr").join(name);
             self.archive.link(&Path::new("/").join(name), &target)?;
         }
-        for dir in ["/dev", "/proc", "/sys", "/run", "/tmp", "/mnt", "/home", "/root", "/srv", "/opt", "/var/lib", "/var/tmp"] {
+        for dir in [
+            "/dev", "/proc", "/sys", "/run", "/tmp", "/mnt", "/home", "/root", "/srv", "/opt",
+            "/var/lib", "/var/tmp",
+        ] {
             self.archive.directory(Path::new(dir), 0o755)?;
         }
         // Where the kernel opens the first program's standard streams.
-        self.archive.character_device(Path::new("/dev/console"), 5, 1)?;
+        self.archive
+            .character_device(Path::new("/dev/console"), 5, 1)?;
         for (path, permissions, text) in [
             ("/init", 0o755, INIT),
             ("/etc/second", 0o755, SECOND),
@@ -121,7 +218,8 @@ impl<W: Write> System<W> {
             ("/etc/hosts", 0o644, "127.0.0.1 localhost\n"),
             ("/etc/resolv.conf", 0o644, ""),
         ] {
-            self.archive.file(Path::new(path), permissions, text.as_bytes())?;
+            self.archive
+                .file(Path::new(path), permissions, text.as_bytes())?;
         }
         Ok(())
     }
@@ -152,14 +250,25 @@ impl<W: Write> System<W> {
         let slim = self.stripped.join(name);
         let age = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
         let made = age(program).with_context(|| {
-            format!("look at {} (cargo build --workspace makes it)", program.display())
+            format!(
+                "look at {} (cargo build --workspace makes it)",
+                program.display()
+            )
         })?;
         if age(&slim).is_ok_and(|then| then > made) {
             return Ok(slim);
         }
         fs::create_dir_all(&self.stripped)?;
-        let status = Command::new("strip").arg("-o").arg(&slim).arg(program).status();
-        Ok(if status.is_ok_and(|status| status.success()) { slim } else { program.to_owned() })
+        let status = Command::new("strip")
+            .arg("-o")
+            .arg(&slim)
+            .arg(program)
+            .status();
+        Ok(if status.is_ok_and(|status| status.success()) {
+            slim
+        } else {
+            program.to_owned()
+        })
     }
 
     /// Adds a program at `to`, with its interpreter and libraries.
@@ -192,15 +301,21 @@ impl<W: Write> System<W> {
             self.archive.file(Path::new(&path), 0o644, &content)?;
             list += &format!("{path}\n");
         }
-        self.archive.file(Path::new("/etc/modules"), 0o644, list.as_bytes())?;
+        self.archive
+            .file(Path::new("/etc/modules"), 0o644, list.as_bytes())?;
         Ok(())
     }
 }
 
 /// `step03` of `step03-0123456789abcdef`.
 pub fn suite_name(suite: &Path) -> String {
-    let name = suite.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    name.rsplit_once('-').map_or(name.clone(), |(name, _)| name.to_owned())
+    let name = suite
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    name.rsplit_once('-')
+        .map_or(name.clone(), |(name, _)| name.to_owned())
 }
 
 /// The same place in a system where /bin is a link to /usr/bin.

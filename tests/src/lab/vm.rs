@@ -36,7 +36,10 @@ pub fn boot(suites: &[PathBuf], script: &str, limit: Option<Duration>) -> Result
     system::find("busybox")
         .context("busybox is not installed (Debian: apt-get install busybox-static)")?;
     let build = crate::build_dir()?;
-    let dir = build.parent().context("cargo's build directory has no parent")?.join("vm");
+    let dir = build
+        .parent()
+        .context("cargo's build directory has no parent")?
+        .join("vm");
     let kernel = Kernel::ensure(&dir)?;
     // Two machines at once must not share these two.
     let own = |name: &str| dir.join(format!("{name}.{}", std::process::id()));
@@ -63,7 +66,10 @@ fn build() -> Result<()> {
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let status = cargo.current_dir(crate::workspace()?).status().context("run cargo")?;
+    let status = cargo
+        .current_dir(crate::workspace()?)
+        .status()
+        .context("run cargo")?;
     if !status.success() {
         bail!("the workspace does not build");
     }
@@ -73,7 +79,15 @@ fn build() -> Result<()> {
 /// The black-box suites' executables, compiled.
 pub fn suites() -> Result<Vec<PathBuf>> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--quiet", "--package", "tests", "--test", "*", "--no-run"]);
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "tests",
+        "--test",
+        "*",
+        "--no-run",
+    ]);
     cargo.arg("--message-format=json");
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
@@ -90,7 +104,10 @@ pub fn suites() -> Result<Vec<PathBuf>> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message.get("executable")?.as_str().map(PathBuf::from)
     };
-    let found = String::from_utf8_lossy(&out.stdout).lines().filter_map(executable).collect::<Vec<_>>();
+    let found = String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter_map(executable)
+        .collect::<Vec<_>>();
     let is_suite = |path: &PathBuf| path.parent().is_some_and(|dir| dir.ends_with("deps"));
     Ok(found.into_iter().filter(is_suite).collect())
 }
@@ -100,7 +117,11 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
     let mut script = String::new();
     if interactive {
         let size = rustix::termios::tcgetwinsize(std::io::stdin())?;
-        writeln!(script, "stty -F /dev/ttyS0 sane rows {} cols {}", size.ws_row, size.ws_col)?;
+        writeln!(
+            script,
+            "stty -F /dev/ttyS0 sane rows {} cols {}",
+            size.ws_row, size.ws_col
+        )?;
         if let Some(term) = std::env::var_os("TERM") {
             writeln!(script, "export TERM={}", quoted(&term)?)?;
         }
@@ -108,11 +129,18 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
         // As a pipe would be: what goes in comes out, byte for byte.
         writeln!(script, "stty -F /dev/ttyS0 raw -echo")?;
     }
-    let words = command.iter().map(quoted).collect::<Result<Vec<_>>>()?.join(" ");
+    let words = command
+        .iter()
+        .map(quoted)
+        .collect::<Result<Vec<_>>>()?
+        .join(" ");
     let words = if words.is_empty() { "sh -l" } else { &words };
     if interactive {
         // A terminal of its own, so that Ctrl-C reaches the command.
-        writeln!(script, "setsid -c -w {words} </dev/ttyS0 >/dev/ttyS0 2>&1; status=$?")?;
+        writeln!(
+            script,
+            "setsid -c -w {words} </dev/ttyS0 >/dev/ttyS0 2>&1; status=$?"
+        )?;
     } else {
         writeln!(script, "{words} </dev/null >/dev/ttyS0 2>&1; status=$?")?;
     }
@@ -149,7 +177,13 @@ impl Machine {
         };
         let mut child = Command::new(qemu)
             .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
-            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-no-reboot",
+                "-display",
+                "none",
+            ])
             .args(["-chardev", "stdio,id=terminal,signal=off"])
             .args(["-serial", "chardev:terminal", "-serial"])
             .arg(to_file(&self.status))
@@ -167,7 +201,10 @@ impl Machine {
             if limit.is_some_and(|limit| start.elapsed() > limit) {
                 child.kill()?;
                 child.wait()?;
-                bail!("the virtual machine was ended after {} s", start.elapsed().as_secs());
+                bail!(
+                    "the virtual machine was ended after {} s",
+                    start.elapsed().as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
