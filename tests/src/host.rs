@@ -1,0 +1,279 @@
+//! A private machine for one test.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::command::{Output, Running};
+use crate::snapshot::Snapshot;
+use crate::step::{build_dir, step};
+use crate::terminal::Terminal;
+
+/// What a host is to be like; the default is a laptop with a pure cgroup2 tree,
+/// a user `student` with subordinate ids, and no network but loopback.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Keep the cgroup mounts of the real machine, whatever they are.
+    pub machine_cgroups: bool,
+    /// Join a second network: 192.0.2.1 here, 192.0.2.2 there.
+    pub outside: bool,
+    /// No line for student in /etc/subuid and /etc/subgid.
+    pub no_subids: bool,
+    /// A cgroup of student's own, with controllers, as systemd gives one.
+    pub delegated: bool,
+    /// Directories to show at /run/workspace/NAME, beside the programs.
+    pub shown: Vec<(PathBuf, String)>,
+}
+
+/// Who runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// uid 0, with the capabilities that the tests were given.
+    Root,
+    /// uid 1000, without any.
+    Student,
+}
+
+/// Where a command runs.
+#[derive(Clone, Copy)]
+enum Place {
+    Here,
+    Terminal,
+    Outside,
+}
+
+/// A private machine; see `machine.rs` for what the kernel holds of it.
+/// Dropped, it is gone with every process on it.
+#[derive(Debug)]
+pub struct Host {
+    setup: Setup,
+    keeper: Child,
+    pid: i32,
+    net_fd: i32,
+}
+
+impl Host {
+    /// A host as [`Setup::default`] describes it.
+    pub fn new() -> Host {
+        Host::with(Setup::default())
+    }
+
+    /// A host with a network behind it.
+    pub fn online() -> Host {
+        Host::with(Setup {
+            outside: true,
+            ..Setup::default()
+        })
+    }
+
+    /// # Panics
+    /// Where the machine cannot be made, above all without root.
+    pub fn with(setup: Setup) -> Host {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "the black-box suites make network namespaces and mounts: run them as root, \
+             or as anybody in a virtual machine: `cargo lab test` and `cargo lab vm`"
+        );
+        let mut keep = Command::new(machine());
+        keep.arg("keep");
+        for (set, flag) in [
+            (setup.machine_cgroups, "--machine-cgroups"),
+            (setup.outside, "--outside"),
+            (setup.no_subids, "--no-subids"),
+            (setup.delegated, "--delegated"),
+        ] {
+            if set {
+                keep.arg(flag);
+            }
+        }
+        for number in 1..=5 {
+            let name = format!("step{number:02}");
+            // One that does not exist is missed by the test that runs it.
+            if let Ok(path) = std::panic::catch_unwind(|| step(number)) {
+                keep.arg("--show").arg(show(&path, &name));
+            }
+        }
+        for (source, name) in &setup.shown {
+            keep.arg("--show").arg(show(source, name));
+        }
+        let mut keeper = keep
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {}: {error}", machine().display()));
+        let mut said = BufReader::new(keeper.stdout.take().expect("piped")).lines();
+        let mut word = |name: &str| -> i32 {
+            let line = said.next().and_then(Result::ok).unwrap_or_default();
+            line.strip_prefix(name)
+                .and_then(|rest| rest.trim().parse().ok())
+                .unwrap_or_else(|| panic!("the machine did not come up; see above"))
+        };
+        let pid = word("pid ");
+        let net_fd = word("ready ");
+        Host {
+            setup,
+            keeper,
+            pid,
+            net_fd,
+        }
+    }
+
+    /// The first process of the machine, as the real machine numbers it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Where the machine's file `path` is for this process.
+    pub fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    /// Runs a command as root, to its end.
+    #[track_caller]
+    pub fn run<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Output {
+        self.spawn(argv).wait()
+    }
+
+    /// Runs a shell script as root, to its end, and returns what it prints.
+    ///
+    /// # Panics
+    /// When the script fails.
+    #[track_caller]
+    pub fn shell(&self, script: &str) -> String {
+        self.run(["sh", "-euc", script]).ok()
+    }
+
+    /// Runs a command as `student`, to its end.
+    #[track_caller]
+    pub fn run_as_student<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Output {
+        self.spawn_as(User::Student, argv).wait()
+    }
+
+    /// Runs a command as `user`, to its end.
+    #[track_caller]
+    pub fn run_as<A: AsRef<OsStr>>(&self, user: User, argv: impl IntoIterator<Item = A>) -> Output {
+        self.spawn_as(user, argv).wait()
+    }
+
+    /// Runs a command in the network outside, to its end.
+    #[track_caller]
+    pub fn outside<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Output {
+        self.spawn_outside(argv).wait()
+    }
+
+    /// Starts a command as root.
+    pub fn spawn<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Running {
+        self.spawn_as(User::Root, argv)
+    }
+
+    /// Starts a command as `user`.
+    pub fn spawn_as<A: AsRef<OsStr>>(
+        &self,
+        user: User,
+        argv: impl IntoIterator<Item = A>,
+    ) -> Running {
+        let (command, name) = self.command(user, Place::Here, argv);
+        Running::start(command, name, Stdio::null())
+    }
+
+    /// Starts a command as `user` whose standard input the test writes.
+    pub fn spawn_fed<A: AsRef<OsStr>>(
+        &self,
+        user: User,
+        argv: impl IntoIterator<Item = A>,
+    ) -> Running {
+        let (command, name) = self.command(user, Place::Here, argv);
+        Running::start(command, name, Stdio::piped())
+    }
+
+    /// Starts a command in the network outside.
+    pub fn spawn_outside<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Running {
+        let (command, name) = self.command(User::Root, Place::Outside, argv);
+        Running::start(command, name, Stdio::null())
+    }
+
+    /// Starts a command as `user` on a terminal of 24 rows and 80 columns.
+    pub fn terminal<A: AsRef<OsStr>>(
+        &self,
+        user: User,
+        argv: impl IntoIterator<Item = A>,
+    ) -> Terminal {
+        let (command, name) = self.command(user, Place::Terminal, argv);
+        Terminal::start(command, name)
+    }
+
+    /// What the machine holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self)
+    }
+
+    fn command<A: AsRef<OsStr>>(
+        &self,
+        user: User,
+        place: Place,
+        argv: impl IntoIterator<Item = A>,
+    ) -> (Command, String) {
+        let argv: Vec<OsString> = argv
+            .into_iter()
+            .map(|word| word.as_ref().to_owned())
+            .collect();
+        let name = argv
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let mut command = Command::new(machine());
+        command.arg("enter").arg(self.pid.to_string());
+        command.env_clear().envs([
+            ("TERM", "xterm"),
+            ("RUST_BACKTRACE", "0"),
+            (
+                "PATH",
+                "/run/workspace:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
+        ]);
+        match user {
+            User::Root => command.envs([("HOME", "/root"), ("USER", "root")]),
+            User::Student => command.arg("--student").envs([
+                ("HOME", "/home/student"),
+                ("USER", "student"),
+                ("XDG_RUNTIME_DIR", "/run/user/1000"),
+            ]),
+        };
+        if user == User::Student && self.setup.delegated {
+            command.arg("--delegated");
+        }
+        match place {
+            Place::Here => {}
+            Place::Terminal => _ = command.arg("--terminal"),
+            Place::Outside => _ = command.arg("--net-fd").arg(self.net_fd.to_string()),
+        }
+        command.arg("--").args(argv);
+        (command, name)
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Host::new()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().ok();
+    }
+}
+
+fn machine() -> PathBuf {
+    build_dir().join("machine")
+}
+
+fn show(source: &Path, name: &str) -> OsString {
+    let mut entry = source.as_os_str().to_owned();
+    entry.push("=");
+    entry.push(name);
+    entry
+}

@@ -1,0 +1,221 @@
+//! `cargo lab vm`: a machine of one's own, emulated, to break at will.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::kernel::Kernel;
+use crate::system;
+
+/// A command's time, where nobody sits at a terminal.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// Builds the workspace, boots the machine, runs `command` in it, or a shell,
+/// and returns its exit status.
+pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
+    build()?;
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let limit = match limit {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => (!interactive).then_some(LIMIT),
+    };
+    boot(&suites()?, &script(command, interactive)?, limit)
+}
+
+/// Boots the machine with programs that are built already, and lets it run the
+/// shell script `script`, which must set `$status`.
+pub fn boot(suites: &[PathBuf], script: &str, limit: Option<Duration>) -> Result<u8> {
+    let qemu = system::find("qemu-system-x86_64")
+        .context("qemu-system-x86_64 is not installed (Debian: apt-get install qemu-system-x86)")?;
+    system::find("busybox")
+        .context("busybox is not installed (Debian: apt-get install busybox-static)")?;
+    let build = crate::build_dir()?;
+    let dir = build
+        .parent()
+        .context("cargo's build directory has no parent")?
+        .join("vm");
+    let kernel = Kernel::ensure(&dir)?;
+    // Two machines at once must not share these two.
+    let own = |name: &str| dir.join(format!("{name}.{}", std::process::id()));
+    let machine = Machine {
+        kernel,
+        files: own("initramfs"),
+        status: own("status"),
+        log: own("log"),
+    };
+    system::write(&machine.files, &machine.kernel, suites, script)?;
+    machine.run(&qemu, limit)?;
+    let said = fs::read_to_string(&machine.status).unwrap_or_default();
+    said.trim().parse().map_err(|_| {
+        let log = fs::read(&machine.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        anyhow::anyhow!("the virtual machine ended without an exit status; its log:\n{log}")
+    })
+}
+
+/// Compiles what the machine will hold.
+fn build() -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let status = cargo
+        .current_dir(crate::workspace()?)
+        .status()
+        .context("run cargo")?;
+    if !status.success() {
+        bail!("the workspace does not build");
+    }
+    Ok(())
+}
+
+/// The black-box suites' executables, compiled.
+pub fn suites() -> Result<Vec<PathBuf>> {
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "tests",
+        "--test",
+        "*",
+        "--no-run",
+    ]);
+    cargo.arg("--message-format=json");
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let out = cargo
+        .current_dir(crate::workspace()?)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    if !out.status.success() {
+        bail!("the suites do not build");
+    }
+    let executable = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        message.get("executable")?.as_str().map(PathBuf::from)
+    };
+    let found = String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter_map(executable)
+        .collect::<Vec<_>>();
+    let is_suite = |path: &PathBuf| path.parent().is_some_and(|dir| dir.ends_with("deps"));
+    Ok(found.into_iter().filter(is_suite).collect())
+}
+
+/// The shell script that runs `command` and keeps its status.
+fn script(command: &[OsString], interactive: bool) -> Result<String> {
+    let mut script = String::new();
+    if interactive {
+        let size = rustix::termios::tcgetwinsize(std::io::stdin())?;
+        writeln!(
+            script,
+            "stty -F /dev/ttyS0 sane rows {} cols {}",
+            size.ws_row, size.ws_col
+        )?;
+        if let Some(term) = std::env::var_os("TERM") {
+            writeln!(script, "export TERM={}", quoted(&term)?)?;
+        }
+    } else {
+        // As a pipe would be: what goes in comes out, byte for byte.
+        writeln!(script, "stty -F /dev/ttyS0 raw -echo")?;
+    }
+    let words = command
+        .iter()
+        .map(quoted)
+        .collect::<Result<Vec<_>>>()?
+        .join(" ");
+    let words = if words.is_empty() { "sh -l" } else { &words };
+    if interactive {
+        // A terminal of its own, so that Ctrl-C reaches the command.
+        writeln!(
+            script,
+            "setsid -c -w {words} </dev/ttyS0 >/dev/ttyS0 2>&1; status=$?"
+        )?;
+    } else {
+        writeln!(script, "{words} </dev/null >/dev/ttyS0 2>&1; status=$?")?;
+    }
+    Ok(script)
+}
+
+/// A word as the shell reads it back.
+fn quoted(word: &OsString) -> Result<String> {
+    let word = word.to_str().context("the command is not UTF-8")?;
+    Ok(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
+/// A machine about to be booted.
+struct Machine {
+    kernel: Kernel,
+    /// The archive with its files.
+    files: PathBuf,
+    /// Where the second serial port writes the exit status.
+    status: PathBuf,
+    /// Where the third writes what the kernel says.
+    log: PathBuf,
+}
+
+impl Machine {
+    /// Runs the emulator until the machine switches itself off.
+    ///
+    /// Never with KVM: that `/dev/kvm` exists does not mean that it works, and
+    /// where it does not, the machine hangs instead of failing.
+    fn run(&self, qemu: &Path, limit: Option<Duration>) -> Result<()> {
+        let to_file = |path: &Path| {
+            let mut option = OsString::from("file:");
+            option.push(path);
+            option
+        };
+        let mut child = Command::new(qemu)
+            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-no-reboot",
+                "-display",
+                "none",
+            ])
+            .args(["-chardev", "stdio,id=terminal,signal=off"])
+            .args(["-serial", "chardev:terminal", "-serial"])
+            .arg(to_file(&self.status))
+            .arg("-serial")
+            .arg(to_file(&self.log))
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(&self.files)
+            .args(["-append", "console=ttyS2 panic=-1 mitigations=off"])
+            .spawn()
+            .context("start qemu-system-x86_64")?;
+        let start = Instant::now();
+        while child.try_wait()?.is_none() {
+            if limit.is_some_and(|limit| start.elapsed() > limit) {
+                child.kill()?;
+                child.wait()?;
+                bail!(
+                    "the virtual machine was ended after {} s",
+                    start.elapsed().as_secs()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for file in [&self.files, &self.status, &self.log] {
+            fs::remove_file(file).ok();
+        }
+    }
+}

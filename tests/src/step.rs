@@ -1,0 +1,58 @@
+//! Which program a suite grades.
+
+use std::path::PathBuf;
+
+/// The path of step `number`'s binary: `$STEP04` for step 4 where that is set,
+/// otherwise the workspace's own build.
+///
+/// # Panics
+/// When there is no such file.
+pub fn step(number: u8) -> PathBuf {
+    let path = std::env::var_os(format!("STEP{number:02}")).map_or_else(
+        || build_dir().join(format!("step{number:02}")),
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "there is no {}: `cargo build --workspace` makes it, and `cargo lab test` does so first",
+        path.display(),
+    );
+    path.canonicalize().unwrap_or(path)
+}
+
+/// Where the workspace's programs are: this executable is `deps/NAME-HASH` in it.
+pub(crate) fn build_dir() -> PathBuf {
+    let here = std::env::current_exe().expect("/proc/self/exe");
+    here.parent()
+        .and_then(|deps| deps.parent())
+        .expect("a test executable lies two levels below the root")
+        .to_owned()
+}
+
+/// A kernel call that `--explain` told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Who made it: `parent` or `child`.
+    pub who: String,
+    /// The call as the man page writes it.
+    pub call: String,
+}
+
+impl Explained {
+    /// The system call's name: `mount` of `mount("proc", ...)`.
+    pub fn name(&self) -> &str {
+        self.call.split('(').next().unwrap_or_default()
+    }
+}
+
+/// The calls that `--explain` told of on standard error, in order.
+pub fn explained(stderr: &str) -> Vec<Explained> {
+    let told = |line: &str| {
+        let (who, call) = line.trim_start().split_once(' ')?;
+        ["parent", "child"].contains(&who).then(|| Explained {
+            who: who.to_owned(),
+            call: call.trim().to_owned(),
+        })
+    };
+    stderr.lines().filter_map(told).collect()
+}
