@@ -283,7 +283,7 @@ impl<R: BufRead> Tar<R> {
             gid: id(extended.gid.map_or_else(|| header.gid(), Ok)?)?,
             mtime: match extended.mtime {
                 Some(mtime) => mtime,
-                None => seconds(header.mtime()?),
+                None => header_time(header)?,
             },
             device: (
                 header.device_major().ok().flatten().unwrap_or(0),
@@ -489,11 +489,14 @@ fn decimal(digits: &[u8]) -> Result<u64> {
         .with_context(|| format!("{} is not a number", shown(digits)))
 }
 
-fn seconds(seconds: u64) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    }
+/// A field that begins with the bit 0x80 holds no octal digits but a number in two's complement:
+/// GNU's way to tell of times before 1970, which the crate reads as times to come.
+fn header_time(header: &Header) -> Result<Timespec> {
+    let tv_sec = match header.as_old().mtime {
+        [first, _, _, _, number @ ..] if first & 0x80 != 0 => i64::from_be_bytes(number),
+        _ => i64::try_from(header.mtime()?)?,
+    };
+    Ok(Timespec { tv_sec, tv_nsec: 0 })
 }
 
 /// `-1.25` is a second and a quarter before 1970: nanoseconds count forward from a whole second.

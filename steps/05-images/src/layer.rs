@@ -330,7 +330,8 @@ impl Layer {
             None => {
                 let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
                 rustix::fs::mknodat(&parent, name, kind, mode, 0)
-                    .context("make a whiteout (mknod of a character device 0/0)")
+                    .context("make a whiteout (mknod of a character device 0/0)")?;
+                self.attributes.mark_whiteouts(&at(&parent, b"."))
             }
         }
     }

@@ -160,9 +160,19 @@ impl Attributes {
 
     /// Marks a directory as hiding those of the same name below.
     pub(crate) fn make_opaque(self, path: &[u8]) -> Result<()> {
-        let name = self.opaque();
-        rustix::fs::lsetxattr(path, name, b"y", XattrFlags::empty())
-            .with_context(|| format!("mark a directory as opaque ({name})"))
+        set(path, self.opaque(), b"y")
+    }
+
+    /// Marks a directory as one with whiteouts in it. Where no other layer has that directory,
+    /// overlayfs would list it as it is, with the whiteouts as files that cannot be opened; only
+    /// one that seems to be copied up is looked through for them (ovl_get_inode in
+    /// fs/overlayfs/inode.c).
+    pub(crate) fn mark_whiteouts(self, path: &[u8]) -> Result<()> {
+        let origin = match self {
+            Self::Trusted => "trusted.overlay.origin",
+            Self::User => "user.overlay.origin",
+        };
+        set(path, origin, b"")
     }
 
     /// Whether a directory is so marked.
@@ -171,4 +181,9 @@ impl Attributes {
         let length = rustix::fs::lgetxattr(path, self.opaque(), &mut value);
         length == Ok(1) && value == *b"y"
     }
+}
+
+fn set(path: &[u8], name: &str, value: &[u8]) -> Result<()> {
+    rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())
+        .with_context(|| format!("mark a directory for overlayfs ({name})"))
 }
