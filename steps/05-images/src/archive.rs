@@ -170,7 +170,7 @@ impl<R: BufRead> Tar<R> {
                 );
                 return Ok(None);
             };
-            let size = header.entry_size()?;
+            let size = u64::try_from(number(&header.as_old().size)?)?;
             self.begin(size)?;
             let kind = header.entry_type();
             let extension =
@@ -270,6 +270,7 @@ impl<R: BufRead> Tar<R> {
     }
 
     fn member(&mut self, header: &Header, extended: Extended, room: u64) -> Result<Member> {
+        let old = header.as_old();
         let mut member = Member {
             path: (extended.sparse_path.or(extended.path))
                 .unwrap_or_else(|| header.path_bytes().into_owned()),
@@ -278,19 +279,22 @@ impl<R: BufRead> Tar<R> {
                 (None, link) => link.unwrap_or_default().into_owned(),
             },
             kind: header.entry_type(),
-            mode: header.mode()? & 0o7777,
-            uid: id(extended.uid.map_or_else(|| header.uid(), Ok)?)?,
-            gid: id(extended.gid.map_or_else(|| header.gid(), Ok)?)?,
+            mode: u32::try_from(number(&old.mode)? & 0o7777)?,
+            uid: id(extended.uid.map_or_else(|| number(&old.uid), Ok)?)?,
+            gid: id(extended.gid.map_or_else(|| number(&old.gid), Ok)?)?,
             mtime: match extended.mtime {
                 Some(mtime) => mtime,
-                None => header_time(header)?,
+                None => Timespec {
+                    tv_sec: number(&old.mtime)?,
+                    tv_nsec: 0,
+                },
             },
             device: (
                 header.device_major().ok().flatten().unwrap_or(0),
                 header.device_minor().ok().flatten().unwrap_or(0),
             ),
             xattrs: extended.xattrs,
-            size: header.entry_size()?,
+            size: self.left,
             pieces: Vec::new(),
         };
         if let Some(size) = extended.size {
@@ -389,8 +393,8 @@ struct Extended {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
+    uid: Option<i64>,
+    gid: Option<i64>,
     mtime: Option<Timespec>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The name proper of a sparse file, whose `path` is a warning to old readers.
@@ -444,8 +448,8 @@ impl Extended {
             b"GNU.sparse.name" => self.sparse_path = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
             b"size" => self.size = Some(decimal(value)?),
-            b"uid" => self.uid = Some(decimal(value)?),
-            b"gid" => self.gid = Some(decimal(value)?),
+            b"uid" => self.uid = Some(i64::try_from(decimal(value)?)?),
+            b"gid" => self.gid = Some(i64::try_from(decimal(value)?)?),
             b"mtime" => self.mtime = Some(time(value)?),
             b"GNU.sparse.major" => self.map_in_data = value == b"1",
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => {
@@ -476,7 +480,7 @@ fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
 }
 
 /// 2^32-1 is no id: chown(2) takes it for "leave it".
-fn id(number: u64) -> Result<u32> {
+fn id(number: i64) -> Result<u32> {
     let id = u32::try_from(number).ok().filter(|&id| id != u32::MAX);
     id.with_context(|| format!("{number} is no user or group id"))
 }
@@ -489,14 +493,23 @@ fn decimal(digits: &[u8]) -> Result<u64> {
         .with_context(|| format!("{} is not a number", shown(digits)))
 }
 
-/// A field that begins with the bit 0x80 holds no octal digits but a number in two's complement:
-/// GNU's way to tell of times before 1970, which the crate reads as times to come.
-fn header_time(header: &Header) -> Result<Timespec> {
-    let tv_sec = match header.as_old().mtime {
-        [first, _, _, _, number @ ..] if first & 0x80 != 0 => i64::from_be_bytes(number),
-        _ => i64::try_from(header.mtime()?)?,
+/// A number in a header: octal digits, or nothing for 0; or with the bit 0x80 set, big-endian in
+/// two's complement (GNU's form for what is too large, or before 1970). The crate's readers refuse
+/// the empty field, which it writes itself, and take the negative for huge.
+fn number(field: &[u8]) -> Result<i64> {
+    if let [first @ 0x80..=0xff, rest @ ..] = field {
+        let signed = i64::from((first << 1).cast_signed() >> 1);
+        let append = |number: i64, byte: &u8| number.checked_mul(256)?.checked_add((*byte).into());
+        let number = rest.iter().try_fold(signed, append);
+        return number.context("a number in a header is too large");
+    }
+    let digits = field.split(|&byte| byte == 0).next().unwrap_or_default();
+    let octal = |number: i64, byte: &u8| match byte {
+        b'0'..=b'7' => number.checked_mul(8)?.checked_add((byte - b'0').into()),
+        _ => None,
     };
-    Ok(Timespec { tv_sec, tv_nsec: 0 })
+    let number = digits.trim_ascii().iter().try_fold(0, octal);
+    number.with_context(|| format!("{} is not an octal number", shown(field)))
 }
 
 /// `-1.25` is a second and a quarter before 1970: nanoseconds count forward from a whole second.

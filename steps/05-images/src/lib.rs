@@ -609,3 +609,6 @@ fn digests_in(dir: &Path) -> Result<Vec<(PathBuf, Digest)>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
