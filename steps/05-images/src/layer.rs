@@ -229,6 +229,8 @@ impl Layer {
                 let free = whiteout || kind(&parent, name)?.is_none();
                 ensure!(free, "{} is not a directory", shown(prefix));
                 self.make_directory(&parent, name)?;
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
             }
         }
         Ok(())

@@ -135,9 +135,7 @@ impl Store {
     pub fn load(&self, path: &Path, name: Option<&ImageName>) -> Result<Vec<Image>> {
         let _used = self.share()?;
         let scratch = Scratch::new(&self.dir.join("tmp"))?;
-        let blobs = self.dir.join("images/blobs/sha256");
-        let import = Import::open(path, &blobs, &scratch);
-        let mut found = import
+        let mut found = Import::open(path, &scratch)
             .and_then(|import| import.images())
             .with_context(|| format!("load {}", path.display()))?;
         if let Some(name) = name {
@@ -269,6 +267,10 @@ impl Store {
                 layer.display()
             );
         }
+        let (its, ours) = (&image.document.architecture, oci::architecture());
+        if !its.is_empty() && its != ours {
+            tracing::warn!("the image is for {its}, and this machine is {ours}");
+        }
         Container::create(&self.dir, image, id, self.attributes)
     }
 
@@ -318,7 +320,7 @@ impl Store {
         for image in found {
             let layers = image.layers.iter().map(|(blob, _)| blob);
             for blob in layers.chain([&image.config, &image.manifest]) {
-                self.place(blob)?;
+                self.place(blob, scratch)?;
             }
         }
         self.edit_index(|index| {
@@ -342,7 +344,7 @@ impl Store {
         let dir = scratch.path();
         let diff = dir.join("diff");
         private_directory(&dir).with_context(what)?;
-        std::fs::create_dir(&diff).with_context(what)?;
+        scratch::open_directory(&diff).with_context(what)?;
 
         let file = File::open(&blob.path).with_context(what)?;
         let (_, stream) = decompress(file).with_context(what)?;
@@ -359,12 +361,13 @@ impl Store {
         Ok(dir)
     }
 
-    /// Gives a blob its place. A link, not a rename, for two images may share it.
-    fn place(&self, blob: &Blob) -> Result<()> {
-        match std::fs::hard_link(&blob.path, self.blob(&blob.digest)) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            linked => linked.with_context(|| format!("put the blob {} in place", blob.digest)),
-        }
+    /// Gives a blob its place, if need be that of a damaged one. A link is what is moved there, for
+    /// two images may have the blob in common.
+    fn place(&self, blob: &Blob, scratch: &Scratch) -> Result<()> {
+        let link = scratch.path();
+        std::fs::hard_link(&blob.path, &link)
+            .and_then(|()| std::fs::rename(&link, self.blob(&blob.digest)))
+            .with_context(|| format!("put the blob {} in place", blob.digest))
     }
 
     /// Removes the blobs and layers that no image in the index needs, and names the layers.
@@ -398,15 +401,25 @@ impl Store {
         let manifest = Manifest::parse(&self.read(descriptor)?)?;
         let document = Document::parse(&self.read(&manifest.config)?)?;
         let diff_ids = &document.rootfs.diff_ids;
-        let mut layers: Vec<PathBuf> = diff_ids
+        let mut layers = Vec::new();
+        for layer in diff_ids
             .iter()
+            .rev()
             .map(|diff_id| self.layer(diff_id).join("diff"))
-            .collect();
-        // overlayfs joins the roots of all layers, whatever their marks say.
-        let covering = layers
-            .iter()
-            .rposition(|layer| self.attributes.is_opaque(layer));
-        layers.drain(..covering.unwrap_or(0));
+        {
+            // overlayfs refuses a layer that it already has (ELOOP), and everything in the lower
+            // one is hidden by its twin.
+            if layers.contains(&layer) {
+                continue;
+            }
+            // It joins the roots of all layers, whatever they are marked with.
+            let covers = self.attributes.is_opaque(&layer);
+            layers.push(layer);
+            if covers {
+                break;
+            }
+        }
+        layers.reverse();
         let sizes = diff_ids.iter().map(|diff_id| {
             let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
             size.and_then(|size| size.parse::<u64>().ok()).unwrap_or(0)

@@ -176,7 +176,7 @@ fn the_platform_of_this_machine_is_found_through_nested_indexes() {
         vec![index(&[platform(manifest, "vax")])]
     });
     let error = place.refuse(&borrowed(&files));
-    assert!(error.ends_with("only for: linux/vax"), "{error}");
+    assert!(error.ends_with("only for [linux/vax]"), "{error}");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn what_is_not_as_announced_is_refused_and_leaves_nothing() {
     assert!(
         place
             .refuse(&files)
-            .contains("l/layer.tar is not in the archive")
+            .contains("there is no file l/layer.tar")
     );
     assert!(
         place
@@ -332,6 +332,24 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     Store::open(&place.store.dir).unwrap();
     place.store.remove("a").unwrap();
     assert!(place.content().is_empty(), "{:?}", place.content());
+}
+
+#[test]
+fn a_layer_that_an_image_has_twice_is_stacked_once() {
+    let place = Place::new();
+    let (a, b) = (tar_of(&[("a", vec![])]), tar_of(&[("b", vec![])]));
+    let list = json!([{"Config": "c.json", "Layers": ["a", "b", "a", "a"]}]);
+    let files = [
+        ("manifest.json", list.to_string().into_bytes()),
+        ("c.json", config(&[&a, &b, &a, &a])),
+        ("a", a),
+        ("b", b),
+    ];
+    let image = place.load(&files).unwrap().remove(0);
+    let [lower, upper] = image.layers() else {
+        panic!("{image:?}")
+    };
+    assert!(lower.join("b").exists() && upper.join("a").exists());
 }
 
 #[test]
