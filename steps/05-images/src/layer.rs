@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Adds another layer's.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.size += other.size;
+        self.size = self.size.saturating_add(other.size);
         self.owners += other.owners;
         self.devices += other.devices;
         self.xattrs += other.xattrs;
@@ -286,7 +286,7 @@ impl Layer {
         if end < member.size {
             file.set_len(member.size)?;
         }
-        self.outcome.size += member.size;
+        self.outcome.size = self.outcome.size.saturating_add(member.size);
         Ok(())
     }
 

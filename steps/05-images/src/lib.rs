@@ -215,21 +215,7 @@ impl Store {
     pub fn remove(&self, what: &str) -> Result<Removed> {
         let _alone = lock(&self.dir.join("layers"), File::lock)?;
         let image = self.find(what)?;
-        let named = what.parse().ok().filter(|name| image.names.contains(name));
-        let untagged = match named {
-            Some(name) => vec![name],
-            None => image.names.clone(),
-        };
-        let several = untagged.iter().any(|name| {
-            let first = untagged.first().map(ImageName::repository);
-            Some(name.repository()) != first
-        });
-        ensure!(
-            !several,
-            "conflict: unable to delete {} - image is referenced in multiple repositories; \
-             remove its names one by one",
-            image.short_id()
-        );
+        let untagged = names_to_remove(&image, what)?;
         let last = untagged.len() == image.names.len();
         if last && let Some(container) = container::user_of(&self.dir, &image.id)? {
             bail!(
@@ -311,16 +297,12 @@ impl Store {
         rustix::fs::syncfs(root.as_fd()).context("write everything to the disk (syncfs)")?;
 
         for (diff_id, dir) in &unpacked {
-            match std::fs::rename(dir, self.layer(diff_id)) {
-                // Another process was quicker, with the same.
-                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-                moved => moved.with_context(|| format!("put the layer {diff_id} in place"))?,
-            }
+            self.place_layer(dir, diff_id)?;
         }
         for image in found {
             let layers = image.layers.iter().map(|(blob, _)| blob);
             for blob in layers.chain([&image.config, &image.manifest]) {
-                self.place(blob, scratch)?;
+                self.place_blob(blob, scratch)?;
             }
         }
         self.edit_index(|index| {
@@ -361,9 +343,17 @@ impl Store {
         Ok(dir)
     }
 
+    fn place_layer(&self, unpacked: &Path, diff_id: &Digest) -> Result<()> {
+        match std::fs::rename(unpacked, self.layer(diff_id)) {
+            // Another process was quicker, with the same.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            moved => moved.with_context(|| format!("put the layer {diff_id} in place")),
+        }
+    }
+
     /// Gives a blob its place, if need be that of a damaged one. A link is what is moved there, for
     /// two images may have the blob in common.
-    fn place(&self, blob: &Blob, scratch: &Scratch) -> Result<()> {
+    fn place_blob(&self, blob: &Blob, scratch: &Scratch) -> Result<()> {
         let link = scratch.path();
         std::fs::hard_link(&blob.path, &link)
             .and_then(|()| std::fs::rename(&link, self.blob(&blob.digest)))
@@ -401,12 +391,25 @@ impl Store {
         let manifest = Manifest::parse(&self.read(descriptor)?)?;
         let document = Document::parse(&self.read(&manifest.config)?)?;
         let diff_ids = &document.rootfs.diff_ids;
+        let sizes = diff_ids.iter().map(|diff_id| {
+            let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
+            size.and_then(|size| size.parse::<u64>().ok()).unwrap_or(0)
+        });
+        Ok(Image {
+            id: manifest.config.digest,
+            names: name_of(descriptor).into_iter().collect(),
+            manifests: vec![descriptor.digest],
+            size: sizes.sum(),
+            layers: self.stack(diff_ids),
+            document,
+        })
+    }
+
+    /// The directories to mount one over the other, lowest first.
+    fn stack(&self, diff_ids: &[Digest]) -> Vec<PathBuf> {
         let mut layers = Vec::new();
-        for layer in diff_ids
-            .iter()
-            .rev()
-            .map(|diff_id| self.layer(diff_id).join("diff"))
-        {
+        for diff_id in diff_ids.iter().rev() {
+            let layer = self.layer(diff_id).join("diff");
             // overlayfs refuses a layer that it already has (ELOOP), and everything in the lower
             // one is hidden by its twin.
             if layers.contains(&layer) {
@@ -420,18 +423,7 @@ impl Store {
             }
         }
         layers.reverse();
-        let sizes = diff_ids.iter().map(|diff_id| {
-            let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
-            size.and_then(|size| size.parse::<u64>().ok()).unwrap_or(0)
-        });
-        Ok(Image {
-            id: manifest.config.digest,
-            names: name_of(descriptor).into_iter().collect(),
-            manifests: vec![descriptor.digest],
-            size: sizes.sum(),
-            document,
-            layers,
-        })
+        layers
     }
 
     fn layer(&self, diff_id: &Digest) -> PathBuf {
@@ -574,6 +566,23 @@ fn name_of(descriptor: &Descriptor) -> Option<ImageName> {
         .get(oci::FULL_NAME)
         .or(annotations.get(oci::REF_NAME))?;
     name.parse().ok()
+}
+
+/// A name stands for itself, and an id for all names of its image. Docker's rule against surprises:
+/// not if they are in several repositories.
+fn names_to_remove(image: &Image, what: &str) -> Result<Vec<ImageName>> {
+    let named = what.parse().ok().filter(|name| image.names.contains(name));
+    if let Some(name) = named {
+        return Ok(vec![name]);
+    }
+    let repositories: BTreeSet<_> = image.names.iter().map(ImageName::repository).collect();
+    ensure!(
+        repositories.len() <= 1,
+        "conflict: unable to delete {} - image is referenced in multiple repositories; \
+         remove its names one by one",
+        image.short_id()
+    );
+    Ok(image.names.clone())
 }
 
 /// Enters an image under its names. One that had such a name loses it, and stays without.
