@@ -399,7 +399,7 @@ impl Store {
             id: manifest.config.digest,
             names: name_of(descriptor).into_iter().collect(),
             manifests: vec![descriptor.digest],
-            size: sizes.sum(),
+            size: sizes.fold(0, u64::saturating_add),
             layers: self.stack(diff_ids),
             document,
         })
