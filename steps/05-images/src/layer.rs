@@ -53,17 +53,23 @@ impl Outcome {
 
     /// Says once what could not be done; nothing where all could.
     pub(crate) fn warn(&self) {
-        let Self {
-            owners,
-            devices,
-            xattrs,
-            ..
-        } = self;
-        if owners + devices + xattrs > 0 {
-            tracing::warn!(
-                "{owners} files keep another owner (ids not mapped here), {devices} devices and \
-                 {xattrs} extended attributes were left out"
-            );
+        let left_out = [
+            (
+                self.owners,
+                "files keep another owner (ids not mapped here)",
+            ),
+            (
+                self.devices,
+                "devices were left out (mknod is refused here)",
+            ),
+            (self.xattrs, "extended attributes were left out"),
+        ];
+        let left_out = left_out.iter().filter(|(count, _)| *count > 0);
+        let left_out: Vec<_> = left_out
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !left_out.is_empty() {
+            tracing::warn!("{}", left_out.join(", "));
         }
     }
 }
