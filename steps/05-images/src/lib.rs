@@ -93,6 +93,7 @@ impl Store {
     /// # Errors
     /// `dir` cannot be written to, or holds a layout of another version.
     pub fn open(dir: &Path) -> Result<Self> {
+        let dir = &std::path::absolute(dir)?;
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         for part in [
             "images",
