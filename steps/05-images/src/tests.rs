@@ -323,13 +323,13 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     assert!(place.store.container(&image, "../c1").is_err());
     let error = place.store.remove("a").unwrap_err().to_string();
     assert!(error.contains("container c1 is using its image"), "{error}");
-    Store::open(&place.store.dir).unwrap();
+    Store::open(&place.store.dir).unwrap().sweep().unwrap();
     assert!(container.root().is_dir());
     drop(container);
 
     fs::create_dir_all(place.store.dir.join("containers/dead/upper/x")).unwrap();
     fs::create_dir_all(place.store.dir.join("tmp/99999.0/1/diff")).unwrap();
-    Store::open(&place.store.dir).unwrap();
+    Store::open(&place.store.dir).unwrap().sweep().unwrap();
     place.store.remove("a").unwrap();
     assert!(place.content().is_empty(), "{:?}", place.content());
 }
