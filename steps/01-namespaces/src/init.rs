@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 use rustix::process::WaitOptions;
 
-use crate::{exit_code, signals};
+use crate::{exit_code, signals, terminal};
 
 /// Forks. The child goes on (`None`) to become the command; pid 1 stays here
 /// as its init until it ends, and returns its exit status.
@@ -28,6 +28,9 @@ pub(crate) fn stay_behind() -> Result<Option<u8>> {
     match unsafe { fork() }.context("fork the command from init")? {
         ForkResult::Child => signals::unblock_all().map(|()| None),
         ForkResult::Parent { child } => {
+            // In the parent's process group a Ctrl-C would reach init from the
+            // terminal, and once more from the parent that passes it on.
+            terminal::begin_session(None)?;
             let_go_of_files()?;
             serve(child).map(Some)
         }
