@@ -55,9 +55,17 @@ pub(crate) fn begin_session(slave: Option<&OwnedFd>) -> Result<()> {
     let Some(slave) = slave else { return Ok(()) };
     // SAFETY: no memory is involved.
     unsafe { take_terminal(slave.as_raw_fd(), 0) }.context("take the terminal")?;
+    // Whoever wrote `2>errors` wants them there.
+    let errors_too = io::stderr().is_terminal();
     dup2_stdin(slave)
         .and_then(|()| dup2_stdout(slave))
-        .and_then(|()| dup2_stderr(slave))
+        .and_then(|()| {
+            if errors_too {
+                dup2_stderr(slave)
+            } else {
+                Ok(())
+            }
+        })
         .context("make the terminal standard input and output")
 }
 
