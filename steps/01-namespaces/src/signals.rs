@@ -14,7 +14,7 @@ use crate::terminal::Terminal;
 
 /// What is passed on. Not among them: faults of this process's own, SIGCHLD,
 /// and the stop signals, which are for this process's own shell.
-const PASSED_ON: [Signal; 8] = [
+const PASSED_ON: [Signal; 9] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -23,6 +23,7 @@ const PASSED_ON: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGWINCH,
+    Signal::SIGCONT,
 ];
 
 /// This process's signals, held back: Ctrl-C no longer ends it halfway
@@ -86,6 +87,7 @@ pub(crate) fn attend(
         while let Some(signal) = signals.next()? {
             match terminal.as_deref() {
                 Some(terminal) if signal == Signal::SIGWINCH => terminal.resize(),
+                Some(terminal) if signal == Signal::SIGCONT => terminal.resume(),
                 _ => ended_for = pass_on(process, signal).or(ended_for),
             }
         }
@@ -119,7 +121,7 @@ fn pass_on(process: &Process, signal: Signal) -> Option<Signal> {
 /// sleep through Ctrl-C and SIGTERM. We end the container as the signal would
 /// have ended the same command anywhere else.
 fn end_if_deaf(process: &Process, signal: Signal) -> Option<Signal> {
-    let ends_by_default = signal != Signal::SIGWINCH;
+    let ends_by_default = ![Signal::SIGWINCH, Signal::SIGCONT].contains(&signal);
     if !ends_by_default || !is_deaf(process, signal) {
         return None;
     }

@@ -95,10 +95,21 @@ impl Terminal {
             input_ended: false,
         };
         terminal.resize();
-        let mut raw = terminal.ours.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("make the terminal raw")?;
+        terminal.make_raw().context("make the terminal raw")?;
         Ok(terminal)
+    }
+
+    fn make_raw(&self) -> Result<(), Errno> {
+        let mut raw = self.ours.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)
+    }
+
+    /// After a stop: our shell has used the terminal meanwhile, in its own way.
+    pub(crate) fn resume(&self) {
+        // It can only fail because the terminal is gone, which `carry` will see.
+        let _ = self.make_raw();
+        self.resize();
     }
 
     /// Gives the container's terminal the size of ours; its kernel side then
