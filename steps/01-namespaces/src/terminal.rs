@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::sys::termios::{
@@ -181,6 +181,8 @@ impl Terminal {
             match write(io::stdout(), rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
+                // Some program before us left the terminal non-blocking.
+                Err(Errno::EAGAIN) => wait_for_room(),
                 Err(_) => return false,
             }
         }
@@ -216,6 +218,13 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.ours);
     }
+}
+
+/// Until standard output takes more, or is gone: then write(2) says so.
+fn wait_for_room() {
+    let out = io::stdout();
+    let mut room = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+    let _ = poll(&mut room, PollTimeout::NONE);
 }
 
 fn stdin() -> BorrowedFd<'static> {
