@@ -109,8 +109,8 @@ impl Command {
         for dir in env::split_paths(path) {
             match runnable(&dir.join(program)) {
                 Ok(found) => return Ok(found),
-                // Docker's word for a file without the x bit, unless a later
-                // directory has the real thing.
+                // A shell's word for a file without the x bit, unless a later
+                // directory has the real thing. A directory is nothing.
                 Err(Errno::EACCES) => errno = Errno::EACCES,
                 Err(_) => {}
             }
@@ -123,6 +123,9 @@ impl Command {
 fn runnable(path: &Path) -> Result<PathBuf, Errno> {
     let file = fs::metadata(path)
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    if file.is_dir() {
+        return Err(Errno::EISDIR);
+    }
     if !file.is_file() || file.permissions().mode() & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
