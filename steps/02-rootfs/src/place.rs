@@ -7,10 +7,13 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
+};
 use rustix::io::Errno;
 
 /// What a mount needs to stand on.
@@ -48,20 +51,33 @@ pub(crate) fn open_plain(top: &OwnedFd, path: &Path, kind: Kind) -> Result<Owned
 }
 
 /// What is there already, or a new one in the parent, for which the same goes.
+/// A link to nowhere stands for what it points at: an image may bring
+/// `/etc/resolv.conf` as one into the `/run` of a system that has booted.
 fn find(top: &OwnedFd, path: &Path, kind: Kind, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
-    match existing(top, path, resolve) {
-        Err(Errno::NOENT) => {}
-        other => return other,
+    let mut path = path.to_path_buf();
+    // As many links as the kernel follows (path_resolution(7)).
+    for _ in 0..=40 {
+        match existing(top, &path, resolve) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::NOENT);
+        };
+        let dir = find(top, parent, Kind::Directory, resolve)?;
+        match make(&dir, name, kind) {
+            Ok(()) => return existing(top, &path, resolve),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        match readlinkat(&dir, name, Vec::new()) {
+            Ok(target) => path = parent.join(OsStr::from_bytes(target.to_bytes())),
+            // No link: somebody else was faster.
+            Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::NOENT);
-    };
-    let dir = find(top, parent, Kind::Directory, resolve)?;
-    match make(&dir, name, kind) {
-        // Somebody else was faster, or it is a link to nowhere.
-        Ok(()) | Err(Errno::EXIST) => existing(top, path, resolve),
-        Err(errno) => Err(errno),
-    }
+    Err(Errno::LOOP)
 }
 
 fn existing(top: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
