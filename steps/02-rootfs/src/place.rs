@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
 };
@@ -44,10 +44,12 @@ pub(crate) fn open(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
 /// `/dev`, what is made there would come to be somewhere else.
 pub(crate) fn open_plain(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    find(top, path, kind, resolve).with_context(|| {
-        let path = path.display();
-        format!("find a place for {path}, which may not be a symbolic link in the container")
-    })
+    find(top, path, kind, resolve)
+        .map_err(|errno| match errno {
+            Errno::LOOP => anyhow!("it may not be, or lie behind, a symbolic link"),
+            errno => errno.into(),
+        })
+        .with_context(|| format!("find a place for {} in the container", path.display()))
 }
 
 /// What is there already, or a new one in the parent, for which the same goes.
