@@ -174,8 +174,10 @@ impl Inside {
         let slave = self.open_terminal()?;
         terminal::begin_session(slave.as_ref())?;
         close_on_exec()?;
-        if let Some(user) = &command.user {
-            become_user(user)?;
+        match &command.user {
+            Some(user) => become_user(user)?,
+            // The caller's own groups would open files of the host's.
+            None => set_groups(&[])?,
         }
         die_with_parent()?;
         let path = CString::new(program.into_os_string().into_vec())?;
@@ -241,15 +243,19 @@ fn close_on_exec() -> Result<()> {
 
 /// Groups first: once the user id is no longer 0 the others may not change.
 fn become_user(user: &User) -> Result<()> {
-    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
-    match setgroups(&groups) {
-        // In a user namespace with one id setgroups(2) is denied, and there is
-        // no other group that the user could lose or get.
-        Err(Errno::EPERM) => {}
-        other => other.context("set the supplementary groups")?,
-    }
+    set_groups(&user.groups)?;
     setgid(Gid::from_raw(user.gid)).map_err(|errno| unmapped("group", user.gid, errno))?;
     setuid(Uid::from_raw(user.uid)).map_err(|errno| unmapped("user", user.uid, errno))
+}
+
+fn set_groups(groups: &[u32]) -> Result<()> {
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    match setgroups(&groups) {
+        // In a user namespace with one id setgroups(2) is denied, and there is
+        // no other group that the user could get.
+        Err(Errno::EPERM) => Ok(()),
+        other => other.context("set the supplementary groups"),
+    }
 }
 
 fn unmapped(kind: &str, id: u32, errno: Errno) -> anyhow::Error {
