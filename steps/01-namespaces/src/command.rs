@@ -10,6 +10,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, execve, getcwd, setgid, setgroups, setuid};
 
 use crate::gate::Failure;
@@ -174,6 +175,9 @@ impl Inside {
         let slave = self.open_terminal()?;
         terminal::begin_session(slave.as_ref())?;
         close_on_exec()?;
+        // The caller's umask is for files of his own; images and their scripts
+        // count on the usual one, which docker and runc set too.
+        umask(Mode::S_IWGRP | Mode::S_IWOTH);
         match &command.user {
             Some(user) => become_user(user)?,
             // The caller's own groups would open files of the host's.
