@@ -26,7 +26,7 @@ pub(crate) fn stay_behind() -> Result<Option<u8>> {
     );
     // SAFETY: the process has one thread, so the child finds no lock held.
     match unsafe { fork() }.context("fork the command from init")? {
-        ForkResult::Child => signals::unblock_all().map(|()| None),
+        ForkResult::Child => signals::start_afresh().map(|()| None),
         ForkResult::Parent { child } => {
             // In the parent's process group a Ctrl-C would reach init from the
             // terminal, and once more from the parent that passes it on.

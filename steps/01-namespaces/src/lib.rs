@@ -294,7 +294,7 @@ impl Inside {
     fn settle(&self, isolation: &Isolation) -> Result<()> {
         die_with_parent()?;
         self.gate.wait_for_go()?;
-        signals::unblock_all()?;
+        signals::start_afresh()?;
         if isolation.namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
             unshare_cgroup()?;
         }
