@@ -104,11 +104,9 @@ fn make(dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
     }
 }
 
-/// What a file of the host is.
-pub(crate) fn kind_of(path: &Path) -> Result<Kind> {
-    let file = openat(CWD, path, PATH_ONLY, Mode::empty())
-        .with_context(|| format!("find {} on the host", path.display()))?;
-    let mode = fstat(&file)?.st_mode;
+/// What an opened file of the host is.
+pub(crate) fn kind_of(file: &OwnedFd) -> Result<Kind> {
+    let mode = fstat(file)?.st_mode;
     Ok(match FileType::from_raw_mode(mode) {
         FileType::Directory => Kind::Directory,
         _ => Kind::File,
