@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
 };
@@ -36,8 +36,22 @@ pub(crate) fn open_top(path: &Path) -> Result<OwnedFd> {
 /// Opens `path` in the root; what is missing is made. Links are followed, but
 /// an absolute one starts at the root, and `..` stops there.
 pub(crate) fn open(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    find(top, path, kind, ResolveFlags::IN_ROOT)
-        .with_context(|| format!("find a place for {} in the container", path.display()))
+    let place = find(top, path, kind, ResolveFlags::IN_ROOT)
+        .with_context(|| format!("find a place for {} in the container", path.display()))?;
+    // The kernel would only say EINVAL.
+    let is = |kind| match kind {
+        Kind::Directory => "a directory",
+        Kind::File => "a file",
+    };
+    let there = kind_of(&place)?;
+    ensure!(
+        there == kind,
+        "{} is {} in the container, and what is to be mounted on it is {}",
+        path.display(),
+        is(there),
+        is(kind),
+    );
+    Ok(place)
 }
 
 /// As [`open`], but refuses links: where an image has a link for `/proc` or
@@ -104,7 +118,7 @@ fn make(dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
     }
 }
 
-/// What an opened file of the host is.
+/// What an opened file is.
 pub(crate) fn kind_of(file: &OwnedFd) -> Result<Kind> {
     let mode = fstat(file)?.st_mode;
     Ok(match FileType::from_raw_mode(mode) {
