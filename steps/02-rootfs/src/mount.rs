@@ -148,7 +148,7 @@ impl Mount {
             "a bind begins as a copy of the mount, held by its descriptor"
         );
         open_tree(CWD, &self.source, flags)
-            .with_context(|| format!("find {} on the host", self.source.display()))
+            .with_context(|| format!("open {} on the host, to mount it", self.source.display()))
     }
 
     fn move_to(&self, place: &OwnedFd, tree: &OwnedFd) -> Result<()> {
