@@ -43,12 +43,12 @@ pub struct Lease {
     /// Sockets that occupy the published ports.
     _reserved: Vec<OwnedFd>,
     /// The lease on disk; its lock says that we live.
-    _file: File,
+    file: File,
 }
 
 /// A lease whose container is plugged in. Dropping it undoes everything.
 pub struct Endpoint {
-    lease: Lease,
+    _lease: Lease,
 }
 
 impl Bridge {
@@ -126,7 +126,7 @@ impl Bridge {
                     && !living.iter().any(|other| other.address == *address)
             })
             .with_context(|| format!("every address of {subnet} is taken by a container"))?;
-        let _file = self.write_lease(address, id, ports)?;
+        let file = self.write_lease(address, id, ports)?;
         Ok(Lease {
             bridge: self.clone(),
             subnet,
@@ -134,7 +134,7 @@ impl Bridge {
             id: id.to_owned(),
             ports: ports.to_vec(),
             _reserved,
-            _file,
+            file,
         })
     }
 
@@ -143,11 +143,12 @@ impl Bridge {
         let write = || {
             let mut file = File::create_new(&path)?;
             file.lock()?;
-            let ports: String = ports.iter().map(|port| format!("{port}\n")).collect();
-            write!(file, "{id}\n{ports}")?;
+            let ports = ports.iter().map(|port| format!("{port}\n"));
+            file.write_all(format!("{id}\n{}", ports.collect::<String>()).as_bytes())?;
             Ok(file)
         };
         write().map_err(|error: std::io::Error| {
+            let _ = fs::remove_file(&path); // what cannot be removed either is swept later
             anyhow!(error).context(format!("write the lease {}", path.display()))
         })
     }
@@ -159,7 +160,7 @@ impl Bridge {
         let mut dead = Vec::new();
         for record in self.records()? {
             match record.file.try_lock() {
-                Ok(()) => dead.push(record.address),
+                Ok(()) => dead.push(record),
                 Err(TryLockError::WouldBlock) => living.push(record),
                 Err(TryLockError::Error(error)) => bail!("lock a lease of {}: {error}", self.name),
             }
@@ -170,30 +171,33 @@ impl Bridge {
         Ok(living)
     }
 
-    /// Removes everything that is named after these addresses, their leases last; with the last
-    /// container, the bridge.
-    fn take_down(&self, addresses: &[Ipv4Addr], last: bool) -> Result<()> {
-        let mut links_gone = Vec::new();
-        for address in addresses {
-            let name = host_end(*address);
-            if links::condemn(&name)? {
-                links_gone.push(name);
+    /// Removes everything that is named after the dead ones' addresses, their leases last; with the
+    /// last container, the bridge.
+    fn take_down(&self, dead: &[Record], last: bool) -> Result<()> {
+        let mut condemned = Vec::new();
+        for record in dead {
+            let host_end = host_end(record.address);
+            if links::condemn(&host_end)? {
+                condemned.push(host_end);
             }
         }
         if last && links::condemn_bridge(&self.name, gateway(self.remembered()?)?)? {
-            links_gone.push(self.name.clone());
+            condemned.push(self.name.clone());
         }
-        let tables: Vec<String> = addresses
+        // A lease that was cut short is one whose owner came no further.
+        let publishing = dead
             .iter()
-            .map(|address| self.table(*address))
+            .filter(|record| record.read().is_ok_and(|(_, ports)| !ports.is_empty()));
+        let mut tables: Vec<_> = publishing
+            .map(|record| self.table(record.address))
             .collect();
-        let own = last.then_some(self.name.as_str());
-        let socket = nat::remove(tables.iter().map(String::as_str).chain(own))?;
-        if !links_gone.is_empty() {
-            links::remove_condemned(&links_gone, socket.as_fd())?;
+        tables.extend(last.then(|| self.name.clone()));
+        let freed = nat::remove(&tables)?;
+        if !condemned.is_empty() {
+            links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
         }
-        for address in addresses {
-            let path = self.leases().join(address.to_string());
+        for record in dead {
+            let path = self.leases().join(record.address.to_string());
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
         Ok(())
@@ -224,7 +228,7 @@ impl Bridge {
         let gateways: Vec<_> = self
             .subnets
             .iter()
-            .filter_map(|subnet| subnet.nth(1))
+            .filter_map(|subnet| gateway(*subnet).ok())
             .collect();
         links::remove_orphan(&self.name, &gateways)?;
         let routed = links::routed()?;
@@ -323,7 +327,7 @@ impl Lease {
             let _lock = lock(run_dir)?;
             // Rules first: no packet finds the bridge without its guard.
             nat::serve_bridge(name, lease.subnet)?;
-            links::ensure_bridge(name, Ipv4Network::new(gateway, lease.subnet.prefix())?)?;
+            links::ensure_bridge(name, gateway)?;
             sysctl(
                 "net/ipv4/ip_forward",
                 "the host becomes a router between its links; stays on afterwards",
@@ -338,29 +342,23 @@ impl Lease {
             }
             links::plug(&cable, netns)?;
         }
-        links::inside(netns, || links::configure(&cable, gateway))?;
-        Ok(Endpoint { lease })
+        links::inside(netns, || links::configure(&cable, gateway.ip()))?;
+        Ok(Endpoint { _lease: lease })
     }
 }
 
 impl Drop for Lease {
+    /// To leave is to die in good order: the lease is let go, and buried with the others.
     fn drop(&mut self) {
-        let give_back = || {
+        let leave = || {
             let _lock = lock(&self.bridge.run_dir)?;
-            let last = self.bridge.records()?.len() <= 1;
-            self.bridge.take_down(&[self.address], last)
+            self.file.unlock().context("unlock the lease")?;
+            self.bridge.bury()
         };
         // Once more where something failed: each step is content with what is done already.
-        if let Err(error) = give_back().or_else(|_| give_back()) {
+        if let Err(error) = leave().or_else(|_| leave()) {
             tracing::warn!("the network of {} is not taken down: {error:#}", self.id);
         }
-    }
-}
-
-impl Endpoint {
-    /// The lease that this stands on.
-    pub fn lease(&self) -> &Lease {
-        &self.lease
     }
 }
 
@@ -392,10 +390,12 @@ fn host_end(address: Ipv4Addr) -> String {
     format!("veth{:08x}", u32::from(address))
 }
 
-fn gateway(subnet: Ipv4Network) -> Result<Ipv4Addr> {
-    subnet
+/// The host's address in the subnet, the first, with the subnet's prefix.
+fn gateway(subnet: Ipv4Network) -> Result<Ipv4Network> {
+    let first = subnet
         .nth(1)
-        .with_context(|| format!("{subnet} has no room for a gateway"))
+        .with_context(|| format!("{subnet} has no room for a gateway"))?;
+    Ok(Ipv4Network::new(first, subnet.prefix())?)
 }
 
 /// Whether a subnet would hide, or be hidden by, what the host knows already. Routes shorter than

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::bridge::lock;
 
@@ -65,7 +65,7 @@ impl Files {
             fs::create_dir_all(&containers)
                 .with_context(|| format!("create {}", containers.display()))?;
             sweep(&containers)?;
-            Self::claim(directory)?
+            Self::claim(&directory)?
         };
         let resolv = match nameserver {
             Some(server) => resolv_conf(&read_host("/etc/resolv.conf")?, &[server.into()]),
@@ -95,23 +95,23 @@ impl Files {
         &self.directory
     }
 
-    fn claim(directory: PathBuf) -> Result<Self> {
-        let make = || -> std::io::Result<File> {
-            DirBuilder::new().mode(0o755).create(&directory)?;
-            let lock = File::open(&directory)?;
-            lock.lock()?;
-            Ok(lock)
-        };
-        match make() {
-            Ok(_lock) => Ok(Self { directory, _lock }),
+    fn claim(directory: &Path) -> Result<Self> {
+        let place = directory.display().to_string();
+        match DirBuilder::new().mode(0o755).create(directory) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!(
-                    "a container of this id is running: {} exists",
-                    directory.display()
-                )
+                bail!("a container of this id is running: {place} exists")
             }
-            Err(error) => Err(error).with_context(|| format!("create {}", directory.display())),
+            made => made.with_context(|| format!("create {place}"))?,
         }
+        let lock = File::open(directory).and_then(|file| file.lock().map(|()| file));
+        lock.map(|_lock| Self {
+            directory: directory.to_owned(),
+            _lock,
+        })
+        .map_err(|error| {
+            let _ = fs::remove_dir(directory); // what cannot be removed either is swept later
+            anyhow!(error).context(format!("lock {place}"))
+        })
     }
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
@@ -131,20 +131,23 @@ impl Drop for Files {
     }
 }
 
-/// Removes the directories whose lock nobody holds.
+/// Removes the directories whose lock nobody holds. Meanwhile others may go by themselves.
 fn sweep(containers: &Path) -> Result<()> {
-    let remove_dead = || -> std::io::Result<()> {
+    let remove = |path: &Path| match File::open(path)?.try_lock() {
+        Ok(()) => fs::remove_dir_all(path),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    };
+    let all = || -> std::io::Result<()> {
         for entry in fs::read_dir(containers)? {
-            let path = entry?.path();
-            match File::open(&path)?.try_lock() {
-                Ok(()) => fs::remove_dir_all(&path)?,
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(error),
+            match remove(&entry?.path()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other?,
             }
         }
         Ok(())
     };
-    remove_dead().with_context(|| {
+    all().with_context(|| {
         format!(
             "remove what dead containers left in {}",
             containers.display()

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
-//! - `links`: bridge, veth pair, addresses and routes, by rtnetlink;
-//! - `nat` and `nft`: the rules, and how nf_tables reads them;
+//! - `links` and `request`: bridge, veth pair, addresses and routes, by rtnetlink;
+//! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
 //! - `undertaker`: who waits while the kernel frees links;
@@ -25,13 +25,11 @@
 //! network; who wants more takes [`bridge::Bridge`] and [`files::Files`] themselves.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use ipnetwork::Ipv4Network;
 use nix::unistd::Pid;
 
 pub mod bridge;
@@ -41,6 +39,8 @@ mod nat;
 mod netlink;
 mod nft;
 mod publish;
+mod request;
+mod rule;
 mod undertaker;
 mod user;
 
@@ -162,14 +162,6 @@ impl Network {
     /// container.
     pub fn files(&self) -> [(PathBuf, &'static str); 3] {
         self.files.list()
-    }
-
-    /// The container's address on the bridge; `None` where it has none of its own there.
-    pub fn address(&self) -> Option<Ipv4Addr> {
-        match &self.way {
-            Way::Leased(lease) => lease.address().ok().map(Ipv4Network::ip),
-            Way::Loopback | Way::Carried(_) => None,
-        }
     }
 
     /// Whether the container has to call [`loopback_up`] itself: only as root, and on a bridge, is

@@ -1,12 +1,7 @@
-//! Links, addresses and routes: rtnetlink(7).
-//!
-//! The crate rtnetlink knows how these messages are laid out. They are sent and answered by
-//! [`netlink::ask`]: its own connection lives in an event loop, and where that connection breaks it
-//! reports success.
+//! Links, addresses and routes.
 
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,12 +10,11 @@ use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::SockProtocol;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{
@@ -28,7 +22,7 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 
-use crate::netlink::{self, Answer};
+use crate::request::{Request, carry_out, change, create, fetch};
 use crate::undertaker;
 
 /// Every network namespace is born with `lo`, and with nothing before it.
@@ -75,13 +69,16 @@ pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
 ///
 /// # Errors
 /// It is in use; by another engine with a state directory of its own, then.
-pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Addr]) -> Result<()> {
+pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> {
     let Some(link) = find(name)? else {
         return Ok(());
     };
-    if !gateways.iter().any(|gateway| is_bridge_of(&link, *gateway)) {
+    let Some(gateway) = gateways
+        .iter()
+        .find(|gateway| is_bridge_of(&link, gateway.ip()))
+    else {
         return Ok(()); // not ours, as will be said when it is in our way
-    }
+    };
     let plugged_in = LinkAttribute::Controller(link.header.index);
     let mut all = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
     all.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -93,9 +90,10 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Addr]) -> Result<()> {
         "the bridge {name} has containers of which nothing is known here: they belong to a \
          minidocker with another state directory"
     );
-    condemn(name)?;
-    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
-    remove_condemned(&[name.to_owned()], socket.as_fd())
+    if condemn_bridge(name, *gateway)? {
+        remove_condemned(&[name.to_owned()], None)?;
+    }
+    Ok(())
 }
 
 /// Plugs in a cable: one end in the bridge, the other born as `interface` in the namespace.
@@ -197,30 +195,30 @@ pub(crate) fn condemn(name: &str) -> Result<bool> {
     if if_nametoindex(name) == Err(Errno::ENODEV) {
         return Ok(false);
     }
-    let link = LinkUnspec::new_with_name(name)
-        .down()
-        .link_group(CONDEMNED)
-        .build();
-    let call = format!("RTM_NEWLINK {name} down, group {CONDEMNED:#x}");
-    let mark = change(call, "what is in this group is about to be removed", link);
-    carry_out(&[Request {
-        harmless: libc::ENODEV,
-        ..mark
-    }])?;
+    carry_out(&[mark(name)])?;
     Ok(true)
 }
 
-/// Marks the bridge for removal, if it is there and ours.
-pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Addr) -> Result<bool> {
-    match find(name)? {
-        Some(link) if is_bridge_of(&link, gateway) => condemn(name),
-        _ => Ok(false),
-    }
+/// Marks the bridge for removal, if it is there and ours. Its address goes first: as the link's own
+/// removal drags on, so would the route to it, and the next container would find the subnet taken.
+pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Network) -> Result<bool> {
+    let Some(link) = find(name)?.filter(|link| is_bridge_of(link, gateway.ip())) else {
+        return Ok(false);
+    };
+    let no_address = Request {
+        call: format!("RTM_DELADDR {gateway} dev {name}"),
+        why: "the subnet is free again",
+        message: RouteNetlinkMessage::DelAddress(on_link(link.header.index, gateway)),
+        flags: 0,
+        harmless: libc::EADDRNOTAVAIL,
+    };
+    carry_out(&[no_address, mark(name)])?;
+    Ok(true)
 }
 
 /// Removes the marked links, all in one message; a veth takes its other end along. Returns when
 /// these names are gone. `keep` stays open until the kernel has freed them.
-pub(crate) fn remove_condemned(names: &[String], keep: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn remove_condemned(names: &[String], keep: Option<BorrowedFd<'_>>) -> Result<()> {
     let group = LinkMessageBuilder::<LinkUnspec>::default()
         .link_group(CONDEMNED)
         .build();
@@ -311,38 +309,6 @@ fn vanish(names: &[String]) -> bool {
     true
 }
 
-/// A change that the kernel is asked for.
-struct Request {
-    /// What it is, for `--explain` and for errors.
-    call: String,
-    why: &'static str,
-    message: RouteNetlinkMessage,
-    flags: u16,
-    /// An errno that is as good as success; 0 for none.
-    harmless: i32,
-}
-
-fn create(call: String, why: &'static str, link: LinkMessage) -> Request {
-    let message = RouteNetlinkMessage::NewLink(link);
-    Request {
-        call,
-        why,
-        message,
-        flags: NLM_F_CREATE | NLM_F_EXCL,
-        harmless: 0,
-    }
-}
-
-fn change(call: String, why: &'static str, link: LinkMessage) -> Request {
-    Request {
-        call,
-        why,
-        message: RouteNetlinkMessage::NewLink(link),
-        flags: 0,
-        harmless: 0,
-    }
-}
-
 fn loopback() -> Request {
     let lo = LinkUnspec::new_with_index(LOOPBACK).up().build();
     change(
@@ -353,11 +319,7 @@ fn loopback() -> Request {
 }
 
 fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network) -> Request {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new()
-        .index(index)
-        .address(address.ip(), address.prefix())
-        .build();
-    let message = RouteNetlinkMessage::NewAddress(message);
+    let message = RouteNetlinkMessage::NewAddress(on_link(index, address));
     Request {
         call,
         why,
@@ -367,99 +329,20 @@ fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network
     }
 }
 
-impl Request {
-    fn explain(&self) {
-        tracing::info!(call = %self.call, "{}", self.why);
-    }
-
-    fn encode(&self, sequence: u32) -> Vec<u8> {
-        let mut message = NetlinkMessage::from(self.message.clone());
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | self.flags;
-        message.header.sequence_number = sequence;
-        encode(message)
-    }
+fn on_link(index: u32, address: Ipv4Network) -> AddressMessage {
+    let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index);
+    builder.address(address.ip(), address.prefix()).build()
 }
 
-fn encode(mut message: NetlinkMessage<RouteNetlinkMessage>) -> Vec<u8> {
-    message.finalize(); // fills in the length
-    let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
-    message.serialize(&mut bytes);
-    bytes
-}
-
-/// Sends requests in one datagram, which the kernel works through in their order. It does not stop
-/// at one that it refuses: whoever gets the error takes down what the others made.
-fn carry_out(requests: &[Request]) -> Result<()> {
-    let mut bytes = Vec::new();
-    for (sequence, request) in requests.iter().enumerate() {
-        request.explain();
-        bytes.extend(request.encode(sequence as u32));
+fn mark(name: &str) -> Request {
+    let link = LinkUnspec::new_with_name(name)
+        .down()
+        .link_group(CONDEMNED)
+        .build();
+    let call = format!("RTM_NEWLINK {name} down, group {CONDEMNED:#x}");
+    let change = change(call, "what is in this group is about to be removed", link);
+    Request {
+        harmless: libc::ENODEV,
+        ..change
     }
-    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
-    let mut refused = None;
-    netlink::ask(socket.as_fd(), &bytes, |answer| {
-        let Answer::Outcome { sequence, errno } = answer else {
-            return true;
-        };
-        let sequence = sequence as usize;
-        if let Some(request) = requests.get(sequence)
-            && errno != 0
-            && errno != request.harmless
-        {
-            refused = Some((request, errno));
-        }
-        refused.is_none() && sequence + 1 != requests.len()
-    })
-    .with_context(|| {
-        requests
-            .iter()
-            .map(|request| request.call.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    })?;
-    refused.map_or(Ok(()), |(request, errno)| {
-        Err(refusal(&request.call, errno))
-    })
-}
-
-/// Asks a question.
-fn fetch(
-    call: &str,
-    question: NetlinkMessage<RouteNetlinkMessage>,
-) -> Result<Vec<RouteNetlinkMessage>> {
-    let socket = netlink::open(SockProtocol::NetlinkRoute)?;
-    let mut found = Vec::new();
-    let mut outcome = 0;
-    netlink::ask(socket.as_fd(), &encode(question), |answer| match answer {
-        Answer::Data(message) => {
-            found.push(NetlinkMessage::deserialize(message));
-            true
-        }
-        Answer::Outcome { errno, .. } => {
-            outcome = errno;
-            false
-        }
-        Answer::End => false,
-    })
-    .with_context(|| call.to_owned())?;
-    if outcome != 0 {
-        return Err(refusal(call, outcome));
-    }
-    let mut answers = Vec::new();
-    for message in found {
-        let message = message.with_context(|| format!("read the answer to {call}"))?;
-        if let NetlinkPayload::InnerMessage(answer) = message.payload {
-            answers.push(answer);
-        }
-    }
-    Ok(answers)
-}
-
-fn refusal(call: &str, errno: i32) -> anyhow::Error {
-    let hint = match errno {
-        libc::EPERM => " (needs CAP_NET_ADMIN over the network namespace)",
-        libc::EOPNOTSUPP => " (has this kernel bridge and veth?)",
-        _ => "",
-    };
-    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("the kernel refused {call}{hint}"))
 }

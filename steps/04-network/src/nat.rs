@@ -21,8 +21,9 @@ use std::os::fd::OwnedFd;
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
-use crate::nft::{Batch, Chain, Rule, has_table};
+use crate::nft::{Batch, Chain, forward_chains_that_drop, has_table};
 use crate::publish::Publish;
+use crate::rule::{IS, IS_NOT, Rule};
 
 // Hooks and priorities: linux/netfilter.h (NF_INET_*) and linux/netfilter_ipv4.h (NF_IP_PRI_*).
 const GUARD: Chain = Chain {
@@ -62,6 +63,12 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     if has_table(bridge)? {
         return Ok(());
     }
+    for chain in forward_chains_that_drop()? {
+        tracing::warn!(
+            "the firewall of this host drops forwarded packets (nf_tables chain {chain}): containers may \
+             not reach the outside until it accepts what comes from and goes to {bridge}"
+        );
+    }
     let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?;
     let mut batch = Batch::new();
     batch.table(bridge, &format!("minidocker: network {bridge}"));
@@ -74,7 +81,7 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     batch.rule(
         bridge,
         GUARD,
-        &guard.enters_by(bridge).destination_in(loopback).drop(),
+        &guard.enters(IS, bridge).destination_in(loopback).drop(),
     );
     // ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
     let closed = Rule::new("others reach a container by its published ports only");
@@ -82,17 +89,17 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
         bridge,
         FORWARD,
         &closed
-            .leaves_by(bridge)
-            .enters_not_by(bridge)
-            .new_connection()
-            .turned_round(false)
+            .leaves(IS, bridge)
+            .enters(IS_NOT, bridge)
+            .opens_connection()
+            .published(IS_NOT)
             .drop(),
     );
     let out = Rule::new("containers leave with the host's address, answers find back");
     batch.rule(
         bridge,
         POSTROUTING,
-        &out.source_in(subnet).leaves_not_by(bridge).masquerade(),
+        &out.source_in(subnet).leaves(IS_NOT, bridge).masquerade(),
     );
     // Otherwise the answer goes straight to the neighbour, who never asked that address.
     let hairpin = Rule::new("a container calls a published port: the answer passes here again");
@@ -101,15 +108,15 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
         POSTROUTING,
         &hairpin
             .source_in(subnet)
-            .leaves_by(bridge)
-            .turned_round(true)
+            .leaves(IS, bridge)
+            .published(IS)
             .masquerade(),
     );
     let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address");
     batch.rule(
         bridge,
         POSTROUTING,
-        &local.source_in(loopback).leaves_by(bridge).masquerade(),
+        &local.source_in(loopback).leaves(IS, bridge).masquerade(),
     );
     batch.send()?;
     Ok(())
@@ -117,6 +124,9 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
 
 /// Makes the table of one container's published ports.
 pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) -> Result<()> {
+    if has_table(table)? {
+        remove(&[table.to_owned()])?; // of a container whose lease was lost, or it would have been swept
+    }
     let comment = format!("container {id}");
     let mut batch = Batch::new();
     batch.table(table, &comment);
@@ -125,7 +135,7 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
         for port in ports {
             let rule = Rule::new(&comment);
             let rule = match port.address {
-                Some(address) => rule.destination(address),
+                Some(address) => rule.destination_in(address.into()),
                 None => rule.destination_is_local(),
             };
             let rule = rule
@@ -140,10 +150,13 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
 
 /// Removes tables, those that exist. The kernel frees them in the background, and makes whoever
 /// closes a socket like the answered one wait for that: keep it while there is other work.
-pub(crate) fn remove<'a>(tables: impl IntoIterator<Item = &'a str>) -> Result<OwnedFd> {
+pub(crate) fn remove(tables: &[String]) -> Result<Option<OwnedFd>> {
+    if tables.is_empty() {
+        return Ok(None);
+    }
     let mut batch = Batch::new();
     for table in tables {
         batch.no_table(table);
     }
-    batch.send()
+    batch.send().map(Some)
 }

@@ -30,13 +30,11 @@ pub(crate) enum Answer<'a> {
 /// A socket for one exchange, in the network namespace of this thread. A fresh one each time: no
 /// late answer to an earlier question can be in it.
 pub(crate) fn open(protocol: SockProtocol) -> Result<OwnedFd> {
-    socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    )
-    .with_context(|| format!("socket(AF_NETLINK, SOCK_RAW, {protocol:?})"))
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).with_context(|| {
+        let number = protocol as i32; // linux/netlink.h: 0 NETLINK_ROUTE, 12 NETLINK_NETFILTER
+        format!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, {number})")
+    })
 }
 
 /// Sends messages, and hands over the answers as long as `take` wants more.

@@ -10,30 +10,26 @@
 //! nlmsghdr BATCH_END     nfgenmsg
 //! ```
 //!
-//! An attribute is length, kind and value, padded to four bytes; a nested one holds attributes.
-//! The kernel takes the whole batch or nothing. A rule is a row of expressions: one loads something
-//! into register 1, the next compares register 1 and gives up where they differ, the last acts.
-//! Numbers in attributes are big endian; what lies in a register has the order of its source:
-//! the packet's for addresses and ports, the machine's for the rest.
+//! An attribute is length, kind and value, padded to four bytes; a nested one holds attributes; a
+//! number is big endian. The kernel takes the whole batch or nothing.
 //!
-//! linux/netfilter/nf_tables.h lists the names and numbers; `nft --debug=netlink` shows the same
-//! expressions for a rule in words.
+//! linux/netfilter/nf_tables.h lists the names and numbers.
 
+use std::ffi::CStr;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
-use ipnetwork::Ipv4Network;
+use anyhow::{Context, Result, anyhow};
 use nix::sys::socket::SockProtocol;
 
 use crate::netlink::{self, Answer, HEADER};
-use crate::publish::Protocol;
+use crate::rule::Rule;
 
 // linux/netlink.h
 const NLM_F_REQUEST: u16 = 0x01;
 const NLM_F_ACK: u16 = 0x04;
 const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -47,6 +43,7 @@ const NFTA_TABLE_USERDATA: u16 = 6;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
@@ -54,49 +51,13 @@ const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFTA_DATA_VERDICT: u16 = 2;
-const NFTA_VERDICT_CODE: u16 = 1;
-const NFTA_META_DREG: u16 = 1;
-const NFTA_META_KEY: u16 = 2;
-const NFTA_CT_DREG: u16 = 1;
-const NFTA_CT_KEY: u16 = 2;
-const NFTA_FIB_DREG: u16 = 1;
-const NFTA_FIB_RESULT: u16 = 2;
-const NFTA_FIB_FLAGS: u16 = 3;
-const NFTA_PAYLOAD_DREG: u16 = 1;
-const NFTA_PAYLOAD_BASE: u16 = 2;
-const NFTA_PAYLOAD_OFFSET: u16 = 3;
-const NFTA_PAYLOAD_LEN: u16 = 4;
-const NFTA_BITWISE_SREG: u16 = 1;
-const NFTA_BITWISE_DREG: u16 = 2;
-const NFTA_BITWISE_LEN: u16 = 3;
-const NFTA_BITWISE_MASK: u16 = 4;
-const NFTA_BITWISE_XOR: u16 = 5;
-const NFTA_CMP_SREG: u16 = 1;
-const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
-const NFTA_IMMEDIATE_DREG: u16 = 1;
-const NFTA_IMMEDIATE_DATA: u16 = 2;
-const NFTA_NAT_TYPE: u16 = 1;
-const NFTA_NAT_FAMILY: u16 = 2;
-const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
-const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
-const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
-const NFTA_FIB_F_DADDR: u32 = 1 << 1;
-const NF_DROP: u32 = 0;
-const REGISTER_1: u32 = libc::NFT_REG_1 as u32;
-const REGISTER_2: u32 = libc::NFT_REG_2 as u32;
 
 /// Attributes, written one behind the other into a message.
 #[derive(Default)]
-struct Attributes(Vec<u8>);
+pub(crate) struct Attributes(pub Vec<u8>);
 
 impl Attributes {
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         let length = (4 + value.len()) as u16; // without the padding
         self.0.extend(length.to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
@@ -104,15 +65,15 @@ impl Attributes {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
-    fn text(&mut self, kind: u16, value: &str) {
+    pub fn text(&mut self, kind: u16, value: &str) {
         self.bytes(kind, &[value.as_bytes(), &[0]].concat());
     }
 
-    fn number(&mut self, kind: u16, value: u32) {
+    pub fn number(&mut self, kind: u16, value: i32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         fill(&mut inner);
         self.bytes(kind | NLA_F_NESTED, &inner.0);
@@ -134,207 +95,6 @@ pub(crate) struct Chain {
     pub kind: &'static str,
     pub hook: i32,
     pub priority: i32,
-}
-
-/// A rule as it grows, expression by expression.
-pub(crate) struct Rule {
-    comment: String,
-    expressions: Attributes,
-}
-
-impl Rule {
-    /// An empty rule; the comment is stored in the kernel and says whose it is and why.
-    pub fn new(comment: impl Into<String>) -> Self {
-        Self {
-            comment: comment.into(),
-            expressions: Attributes::default(),
-        }
-    }
-
-    /// The packet came in by this link.
-    pub fn enters_by(self, link: &str) -> Self {
-        self.meta(libc::NFT_META_IIFNAME)
-            .compare(libc::NFT_CMP_EQ, &link_name(link))
-    }
-
-    /// The packet came in by any other link.
-    pub fn enters_not_by(self, link: &str) -> Self {
-        self.meta(libc::NFT_META_IIFNAME)
-            .compare(libc::NFT_CMP_NEQ, &link_name(link))
-    }
-
-    /// The packet is on its way out by this link.
-    pub fn leaves_by(self, link: &str) -> Self {
-        self.meta(libc::NFT_META_OIFNAME)
-            .compare(libc::NFT_CMP_EQ, &link_name(link))
-    }
-
-    /// The packet is on its way out by any other link.
-    pub fn leaves_not_by(self, link: &str) -> Self {
-        self.meta(libc::NFT_META_OIFNAME)
-            .compare(libc::NFT_CMP_NEQ, &link_name(link))
-    }
-
-    /// The sender is in this subnet. Its address is at byte 12 of the IPv4 header (RFC 791).
-    pub fn source_in(self, subnet: Ipv4Network) -> Self {
-        self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4)
-            .mask(&subnet.mask().octets())
-            .compare(libc::NFT_CMP_EQ, &subnet.network().octets())
-    }
-
-    /// The receiver is in this subnet: byte 16 of the IPv4 header.
-    pub fn destination_in(self, subnet: Ipv4Network) -> Self {
-        self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4)
-            .mask(&subnet.mask().octets())
-            .compare(libc::NFT_CMP_EQ, &subnet.network().octets())
-    }
-
-    /// The receiver is this address.
-    pub fn destination(self, address: Ipv4Addr) -> Self {
-        self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4)
-            .compare(libc::NFT_CMP_EQ, &address.octets())
-    }
-
-    /// The receiver is any address of this machine, as the routing table (fib) knows them.
-    pub fn destination_is_local(self) -> Self {
-        self.expression("fib", |data| {
-            data.number(NFTA_FIB_DREG, REGISTER_1);
-            data.number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-            data.number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
-        })
-        .compare(libc::NFT_CMP_EQ, &u32::from(libc::RTN_LOCAL).to_ne_bytes())
-    }
-
-    /// The packet goes to this port: byte 2 of the TCP header, and of UDP's.
-    pub fn port(self, protocol: Protocol, port: u16) -> Self {
-        self.meta(libc::NFT_META_L4PROTO)
-            .compare(libc::NFT_CMP_EQ, &[protocol.number()])
-            .payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)
-            .compare(libc::NFT_CMP_EQ, &port.to_be_bytes())
-    }
-
-    /// The packet opens a connection that conntrack did not know.
-    pub fn new_connection(self) -> Self {
-        const NEW: u32 = 1 << 3; // NF_CT_STATE_BIT(IP_CT_NEW)
-        self.ct(libc::NFT_CT_STATE)
-            .mask(&NEW.to_ne_bytes())
-            .compare(libc::NFT_CMP_NEQ, &0u32.to_ne_bytes())
-    }
-
-    /// The connection was, or was not, turned round by a `dnat` rule.
-    pub fn turned_round(self, yes: bool) -> Self {
-        const DST_NAT: u32 = 1 << 5; // IPS_DST_NAT
-        let operator = if yes {
-            libc::NFT_CMP_NEQ
-        } else {
-            libc::NFT_CMP_EQ
-        };
-        self.ct(libc::NFT_CT_STATUS)
-            .mask(&DST_NAT.to_ne_bytes())
-            .compare(operator, &0u32.to_ne_bytes())
-    }
-
-    /// Verdict: the sender becomes the address of the link that the packet leaves by.
-    pub fn masquerade(self) -> Self {
-        self.expression("masq", |_| ())
-    }
-
-    /// Verdict: the receiver becomes this address and port; answers are turned back.
-    pub fn dnat(self, to: SocketAddrV4) -> Self {
-        self.load(REGISTER_1, &to.ip().octets())
-            .load(REGISTER_2, &to.port().to_be_bytes())
-            .expression("nat", |data| {
-                data.number(NFTA_NAT_TYPE, libc::NFT_NAT_DNAT as u32);
-                data.number(NFTA_NAT_FAMILY, libc::NFPROTO_IPV4 as u32);
-                data.number(NFTA_NAT_REG_ADDR_MIN, REGISTER_1);
-                data.number(NFTA_NAT_REG_PROTO_MIN, REGISTER_2);
-            })
-    }
-
-    /// Verdict: the packet is gone.
-    pub fn drop(self) -> Self {
-        self.expression("immediate", |data| {
-            data.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_VERDICT as u32);
-            data.nest(NFTA_IMMEDIATE_DATA, |data| {
-                data.nest(NFTA_DATA_VERDICT, |verdict| {
-                    verdict.number(NFTA_VERDICT_CODE, NF_DROP);
-                });
-            });
-        })
-    }
-
-    fn expression(mut self, name: &str, data: impl FnOnce(&mut Attributes)) -> Self {
-        self.expressions.nest(NFTA_LIST_ELEM, |element| {
-            element.text(NFTA_EXPR_NAME, name);
-            element.nest(NFTA_EXPR_DATA, data);
-        });
-        self
-    }
-
-    fn meta(self, key: i32) -> Self {
-        self.expression("meta", |data| {
-            data.number(NFTA_META_KEY, key as u32);
-            data.number(NFTA_META_DREG, REGISTER_1);
-        })
-    }
-
-    fn ct(self, key: i32) -> Self {
-        self.expression("ct", |data| {
-            data.number(NFTA_CT_KEY, key as u32);
-            data.number(NFTA_CT_DREG, REGISTER_1);
-        })
-    }
-
-    fn payload(self, base: i32, offset: u32, length: u32) -> Self {
-        self.expression("payload", |data| {
-            data.number(NFTA_PAYLOAD_DREG, REGISTER_1);
-            data.number(NFTA_PAYLOAD_BASE, base as u32);
-            data.number(NFTA_PAYLOAD_OFFSET, offset);
-            data.number(NFTA_PAYLOAD_LEN, length);
-        })
-    }
-
-    /// Register 1 becomes register 1 & mask.
-    fn mask(self, mask: &[u8; 4]) -> Self {
-        self.expression("bitwise", |data| {
-            data.number(NFTA_BITWISE_SREG, REGISTER_1);
-            data.number(NFTA_BITWISE_DREG, REGISTER_1);
-            data.number(NFTA_BITWISE_LEN, 4);
-            data.nest(NFTA_BITWISE_MASK, |value| {
-                value.bytes(NFTA_DATA_VALUE, mask);
-            });
-            data.nest(NFTA_BITWISE_XOR, |value| {
-                value.bytes(NFTA_DATA_VALUE, &[0; 4]);
-            });
-        })
-    }
-
-    fn compare(self, operator: i32, value: &[u8]) -> Self {
-        self.expression("cmp", |data| {
-            data.number(NFTA_CMP_SREG, REGISTER_1);
-            data.number(NFTA_CMP_OP, operator as u32);
-            data.nest(NFTA_CMP_DATA, |data| data.bytes(NFTA_DATA_VALUE, value));
-        })
-    }
-
-    fn load(self, register: u32, value: &[u8]) -> Self {
-        self.expression("immediate", |data| {
-            data.number(NFTA_IMMEDIATE_DREG, register);
-            data.nest(NFTA_IMMEDIATE_DATA, |data| {
-                data.bytes(NFTA_DATA_VALUE, value);
-            });
-        })
-    }
-}
-
-/// A link's name as the kernel compares it: IFNAMSIZ bytes, the rest NUL. A shorter value would
-/// match each name that begins with it.
-fn link_name(name: &str) -> [u8; libc::IFNAMSIZ] {
-    let mut padded = [0; libc::IFNAMSIZ];
-    for (to, from) in padded.iter_mut().zip(name.bytes()) {
-        *to = from;
-    }
-    padded
 }
 
 /// A transaction: what is put in happens all at once, or not at all.
@@ -399,8 +159,8 @@ impl Batch {
             data.text(NFTA_CHAIN_NAME, chain.name);
             data.text(NFTA_CHAIN_TYPE, chain.kind);
             data.nest(NFTA_CHAIN_HOOK, |hook| {
-                hook.number(NFTA_HOOK_HOOKNUM, chain.hook as u32);
-                hook.number(NFTA_HOOK_PRIORITY, chain.priority as u32);
+                hook.number(NFTA_HOOK_HOOKNUM, chain.hook);
+                hook.number(NFTA_HOOK_PRIORITY, chain.priority);
             });
         });
     }
@@ -439,7 +199,8 @@ impl Batch {
                 failed.is_none() && sequence as usize != awaited
             }
             _ => true,
-        })?;
+        })
+        .with_context(|| self.said.get(awaited).cloned().unwrap_or_default())?;
         let Some((sequence, errno)) = failed else {
             return Ok(socket);
         };
@@ -470,8 +231,7 @@ impl Batch {
         header(&mut self.buffer, kind, 0, self.said.len(), 0);
         self.buffer.extend([libc::AF_UNSPEC as u8, 0]);
         self.buffer.extend(NFNL_SUBSYS_NFTABLES.to_be_bytes());
-        self.said
-            .push("begin a transaction of nf_tables".to_owned());
+        self.said.push("a transaction of nf_tables".to_owned());
     }
 }
 
@@ -497,11 +257,78 @@ pub(crate) fn has_table(name: &str) -> Result<bool> {
             false
         }
         _ => true,
-    })?;
+    })
+    .with_context(|| format!("NFT_MSG_GETTABLE ip {name}"))?;
     match outcome {
         0 => Ok(true),
         libc::ENOENT => Ok(false),
         errno => Err(refused(&format!("NFT_MSG_GETTABLE ip {name}"), errno)),
+    }
+}
+
+/// The chains of other tables that see forwarded packets and drop what none of their rules takes,
+/// each as `table chain`.
+pub(crate) fn forward_chains_that_drop() -> Result<Vec<String>> {
+    let mut buffer = Vec::new();
+    header(
+        &mut buffer,
+        subsystem(libc::NFT_MSG_GETCHAIN),
+        NLM_F_DUMP,
+        0,
+        0,
+    );
+    buffer.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
+    let mut found = Vec::new();
+    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
+    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
+        Answer::Data(chain) => {
+            found.extend(drops_forwarded(chain));
+            true
+        }
+        Answer::End | Answer::Outcome { .. } => false,
+    })
+    .context("NFT_MSG_GETCHAIN")?;
+    Ok(found)
+}
+
+/// The name of such a chain, from its message.
+fn drops_forwarded(chain: &[u8]) -> Option<String> {
+    let &[family, ..] = chain.get(HEADER..)? else {
+        return None;
+    };
+    let attributes = chain.get(HEADER + 4..)?;
+    let hook = find(attributes, NFTA_CHAIN_HOOK)?;
+    let is =
+        |value: Option<&[u8]>, number: i32| value == Some((number as u32).to_be_bytes().as_slice());
+    let text = |kind| {
+        Some(
+            CStr::from_bytes_until_nul(find(attributes, kind)?)
+                .ok()?
+                .to_string_lossy(),
+        )
+    };
+    let drops = [libc::NFPROTO_IPV4, libc::NFPROTO_INET].contains(&i32::from(family))
+        && is(find(hook, NFTA_HOOK_HOOKNUM), libc::NF_INET_FORWARD)
+        && is(find(attributes, NFTA_CHAIN_POLICY), libc::NF_DROP);
+    drops.then_some(format!(
+        "{} {}",
+        text(NFTA_CHAIN_TABLE)?,
+        text(NFTA_CHAIN_NAME)?
+    ))
+}
+
+/// The value of the first attribute of a kind.
+fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let &[l0, l1, k0, k1, ..] = attributes else {
+            return None;
+        };
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = attributes.get(4..length)?;
+        if u16::from_ne_bytes([k0, k1]) & !NLA_F_NESTED == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
 }
 
@@ -527,7 +354,7 @@ fn refused(call: &str, errno: i32) -> anyhow::Error {
         }
         _ => "",
     };
-    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("{call}{hint}"))
+    anyhow!(io::Error::from_raw_os_error(errno)).context(format!("the kernel refused {call}{hint}"))
 }
 
 #[cfg(test)]
@@ -575,10 +402,27 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_compared_in_the_packets_byte_order() {
-        let rule = Rule::new("").port(Protocol::Udp, 0x1f90);
-        let bytes = rule.expressions.0;
-        assert!(bytes.windows(4).any(|window| window == [0x1f, 0x90, 0, 0]));
-        assert!(bytes.windows(4).any(|window| window == [17, 0, 0, 0]));
+    fn a_foreign_chain_that_drops_forwarded_packets_is_recognised() {
+        let chain = |policy: i32, hook: i32| {
+            let mut attributes = Attributes::default();
+            attributes.text(NFTA_CHAIN_TABLE, "filter");
+            attributes.text(NFTA_CHAIN_NAME, "FORWARD");
+            attributes.nest(NFTA_CHAIN_HOOK, |inner| {
+                inner.number(NFTA_HOOK_HOOKNUM, hook);
+            });
+            attributes.number(NFTA_CHAIN_POLICY, policy);
+            let mut message = vec![0; HEADER];
+            message.extend([libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+            message.extend(attributes.0);
+            drops_forwarded(&message)
+        };
+        let forward = libc::NF_INET_FORWARD;
+        assert_eq!(
+            chain(libc::NF_DROP, forward).as_deref(),
+            Some("filter FORWARD")
+        );
+        assert_eq!(chain(libc::NF_ACCEPT, forward), None);
+        assert_eq!(chain(libc::NF_DROP, libc::NF_INET_LOCAL_IN), None);
+        assert_eq!(drops_forwarded(&[0; 18]), None);
     }
 }

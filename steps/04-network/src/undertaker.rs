@@ -17,7 +17,7 @@ use crate::netlink;
 
 /// Has a message sent to rtnetlink by a process that this one need not wait for. `keep` is open in
 /// it to the end, so that what the kernel does when that is closed last is waited for there as well.
-pub(crate) fn send_behind(message: &[u8], keep: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn send_behind(message: &[u8], keep: Option<BorrowedFd<'_>>) -> Result<()> {
     let route = netlink::open(SockProtocol::NetlinkRoute)?;
     tracing::info!(
         call = "clone(SIGCHLD)",
@@ -33,7 +33,7 @@ pub(crate) fn send_behind(message: &[u8], keep: BorrowedFd<'_>) -> Result<()> {
         ForkResult::Child => {
             // SAFETY: as above.
             if let Ok(ForkResult::Child) = unsafe { fork() } {
-                alone(route.as_raw_fd(), keep.as_raw_fd(), message);
+                alone(route.as_raw_fd(), keep.map(|fd| fd.as_raw_fd()), message);
             }
             // SAFETY: _exit(2) has no preconditions.
             unsafe { libc::_exit(0) }
@@ -50,14 +50,18 @@ pub(crate) fn send_behind(message: &[u8], keep: BorrowedFd<'_>) -> Result<()> {
 
 /// Sends, with nothing else of the parent's open: neither its locks nor the pipe that somebody
 /// reads its output from, nor the directory that somebody wants to unmount.
-fn alone(route: RawFd, keep: RawFd, message: &[u8]) {
-    // SAFETY: system calls on descriptors and on memory that lives as long as this process; the
-    // two descriptors are not 0 and 1 both, and an error would only leave more open than needed.
+fn alone(route: RawFd, keep: Option<RawFd>, message: &[u8]) {
+    let keep = keep.unwrap_or(route);
+    let (low, high) = (route.min(keep) as u32, route.max(keep) as u32);
+    // SAFETY: system calls on numbers and on memory that lives as long as this process. An empty
+    // range is refused, and does no harm; nor does a kernel before 5.9, which closes nothing.
     unsafe {
-        libc::dup2(route, 0);
-        libc::dup2(keep, 1);
-        libc::syscall(libc::SYS_close_range, 2, libc::c_uint::MAX, 0);
+        if low > 0 {
+            libc::syscall(libc::SYS_close_range, 0, low - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, low + 1, high.saturating_sub(1), 0);
+        libc::syscall(libc::SYS_close_range, high + 1, u32::MAX, 0);
         libc::chdir(c"/".as_ptr());
-        libc::send(0, message.as_ptr().cast(), message.len(), 0);
+        libc::send(route, message.as_ptr().cast(), message.len(), 0);
     }
 }

@@ -208,11 +208,9 @@ fn start(program: &Path, arguments: &[OsString], directory: Option<&Path>) -> Re
     let mut text = String::new();
     complaints.rewind()?;
     complaints.read_to_string(&mut text)?;
-    let said: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    // pasta complains about a missing syslog first, and about its failure last.
+    let telling = |line: &&str| !line.is_empty() && !line.ends_with("to syslog");
+    let said: Vec<&str> = text.lines().map(str::trim).filter(telling).collect();
     bail!(
         "{} failed ({status}): {}",
         program.display(),
