@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::suite::succeeds;
 
 /// Makes `target/images` where it is not there yet: `debian` (the OCI layout,
-/// its image tagged `latest`), `debian.tar` (the docker-archive) and `bundle`
+/// its image tagged `latest`), `inserted` (a layout with
+/// one layer by `umoci insert`), `debian.tar` (the docker-archive) and `bundle`
 /// (as umoci unpacks it).
 pub fn ensure() -> Result<()> {
     let build = crate::build_dir()?;
@@ -32,9 +33,14 @@ pub fn ensure() -> Result<()> {
         "umoci new --image debian:latest",
         "umoci raw add-layer --image debian:latest rootfs.tar",
         "umoci config --image debian:latest --config.cmd bash --config.env LANG=C.UTF-8",
-        "umoci insert --image debian:latest /etc/debian_version /second/layer",
+        "tar -cPf second.tar --transform s,^/etc/debian_version,./second/layer, /etc/debian_version",
+        "umoci raw add-layer --image debian:latest second.tar",
         "skopeo copy --quiet oci:debian:latest docker-archive:debian.tar:debian:latest",
-        "rm rootfs.tar",
+        "rm rootfs.tar second.tar",
+        // Its layer ends without the padding that a tar archive should have.
+        "umoci init --layout inserted",
+        "umoci new --image inserted:latest",
+        "umoci insert --image inserted:latest /etc/debian_version /second/layer",
         // The judge of what step 5 unpacks.
         "umoci unpack --image debian:latest bundle",
     ] {

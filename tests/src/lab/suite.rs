@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 use crate::{images, system, vm};
 
 /// What the tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 17] = [
+const NEEDED: [(&str, &str); 18] = [
     ("strace", "strace"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
@@ -20,6 +20,7 @@ const NEEDED: [(&str, &str); 17] = [
     ("ps", "procps"),
     ("hostname", "hostname"),
     ("curl", "curl"),
+    ("getfattr", "attr"),
     ("getcap", "libcap2-bin"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
