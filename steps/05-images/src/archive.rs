@@ -134,8 +134,11 @@ pub(crate) struct Member {
     /// The file's length, holes included.
     pub(crate) size: u64,
     /// Where the member's bytes belong in the file: offset and length, ascending.
-    pieces: Vec<(u64, u64)>,
+    pieces: Pieces,
 }
+
+/// Offset and length of what is not a hole.
+type Pieces = Vec<(u64, u64)>;
 
 /// A tar stream, read member by member.
 pub(crate) struct Tar<R> {
@@ -170,23 +173,25 @@ impl<R: BufRead> Tar<R> {
                 );
                 return Ok(None);
             };
-            let size = header.entry_size()?;
+            let size = u64::try_from(number(&header.as_old().size)?)?;
             self.begin(size)?;
             let kind = header.entry_type();
+            // What is said of all members is a comment by git, and nothing to docker.
+            if kind.is_pax_global_extensions() {
+                continue;
+            }
             let extension =
                 kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink();
-            if !extension && !kind.is_pax_global_extensions() {
+            if !extension {
                 return self.member(&header, extended, room).map(Some);
             }
             room = room
                 .checked_sub(self.left + self.padding)
                 .context("the headers of a member are larger than 1 MiB")?;
-            if extension {
-                let bytes = self.take(size)?;
-                extended
-                    .add(kind, bytes)
-                    .context("read a member's PAX records")?;
-            }
+            let bytes = self.take(size)?;
+            extended
+                .add(kind, bytes)
+                .context("read a member's PAX records")?;
         }
     }
 
@@ -270,7 +275,15 @@ impl<R: BufRead> Tar<R> {
     }
 
     fn member(&mut self, header: &Header, extended: Extended, room: u64) -> Result<Member> {
-        let mut member = Member {
+        if let Some(size) = extended.size {
+            self.begin(size)?;
+        }
+        let (size, pieces) = match self.sparse(header, &extended, room)? {
+            Some(sparse) => sparse,
+            None => (self.left, vec![(0, self.left)]),
+        };
+        let old = header.as_old();
+        Ok(Member {
             path: (extended.sparse_path.or(extended.path))
                 .unwrap_or_else(|| header.path_bytes().into_owned()),
             link: match (extended.link, header.link_name_bytes()) {
@@ -278,51 +291,41 @@ impl<R: BufRead> Tar<R> {
                 (None, link) => link.unwrap_or_default().into_owned(),
             },
             kind: header.entry_type(),
-            mode: header.mode()? & 0o7777,
-            uid: id(extended.uid.map_or_else(|| header.uid(), Ok)?)?,
-            gid: id(extended.gid.map_or_else(|| header.gid(), Ok)?)?,
-            mtime: match extended.mtime {
-                Some(mtime) => mtime,
-                None => seconds(header.mtime()?),
-            },
+            mode: u32::try_from(number(&old.mode)? & 0o7777)?,
+            uid: id(extended.uid.map_or_else(|| number(&old.uid), Ok)?)?,
+            gid: id(extended.gid.map_or_else(|| number(&old.gid), Ok)?)?,
+            mtime: extended.mtime.map_or_else(|| whole(&old.mtime), Ok)?,
             device: (
                 header.device_major().ok().flatten().unwrap_or(0),
                 header.device_minor().ok().flatten().unwrap_or(0),
             ),
             xattrs: extended.xattrs,
-            size: header.entry_size()?,
-            pieces: Vec::new(),
-        };
-        if let Some(size) = extended.size {
-            member.size = size;
-            self.begin(size)?;
-        }
-        let stored = member.size;
-        member.pieces = if member.kind.is_gnu_sparse() {
-            let gnu = header
-                .as_gnu()
-                .context("a sparse file without a GNU header")?;
-            member.size = gnu.real_size()?;
-            self.gnu_map(gnu, room)?
-        } else if let Some(size) = extended.sparse_size {
-            member.size = size;
-            match extended.map_in_data {
-                true => self.pax_map(room)?,
-                false => pairs(&extended.map)?,
+            size,
+            pieces,
+        })
+    }
+
+    /// A sparse file's length and pieces, in any of the four ways that GNU tar has had.
+    fn sparse(
+        &mut self,
+        header: &Header,
+        extended: &Extended,
+        room: u64,
+    ) -> Result<Option<(u64, Pieces)>> {
+        let (size, pieces) = match (header.as_gnu(), extended.sparse_size) {
+            (Some(gnu), _) if header.entry_type().is_gnu_sparse() => {
+                (gnu.real_size()?, self.gnu_map(gnu, room)?)
             }
-        } else {
-            return Ok(Member {
-                pieces: vec![(0, stored)],
-                ..member
-            });
+            (_, Some(size)) if extended.map_in_data => (size, self.pax_map(room)?),
+            (_, Some(size)) => (size, pairs(&extended.map)?),
+            _ => return Ok(None),
         };
-        self.check(&member)
-            .with_context(|| format!("the sparse map of {}", shown(&member.path)))?;
-        Ok(member)
+        check(&pieces, size, self.left).context("the map of a sparse file")?;
+        Ok(Some((size, pieces)))
     }
 
     /// The map of an old GNU sparse file: four pieces in the header, the rest in blocks after it.
-    fn gnu_map(&mut self, gnu: &tar::GnuHeader, room: u64) -> Result<Vec<(u64, u64)>> {
+    fn gnu_map(&mut self, gnu: &tar::GnuHeader, room: u64) -> Result<Pieces> {
         let mut pieces = Vec::new();
         let mut add = |stated: &[tar::GnuSparseHeader]| -> Result<()> {
             for piece in stated.iter().filter(|piece| !piece.is_empty()) {
@@ -345,7 +348,7 @@ impl<R: BufRead> Tar<R> {
     }
 
     /// The map of PAX's sparse format 1.0: a count and pairs, a decimal a line, before the data.
-    fn pax_map(&mut self, room: u64) -> Result<Vec<(u64, u64)>> {
+    fn pax_map(&mut self, room: u64) -> Result<Pieces> {
         let mut numbers: Vec<u64> = Vec::new();
         let mut text = Vec::new();
         for _ in 0..room / BLOCK {
@@ -362,25 +365,6 @@ impl<R: BufRead> Tar<R> {
         }
         bail!("a sparse map larger than 1 MiB")
     }
-
-    /// Pieces that overlap, go back, or hold more than is stored would write where nothing is.
-    fn check(&self, member: &Member) -> Result<()> {
-        let (mut end, mut stored) = (0, 0_u64);
-        for &(start, length) in &member.pieces {
-            ensure!(start >= end, "pieces out of order");
-            end = start
-                .checked_add(length)
-                .context("a piece beyond all files")?;
-            stored += length;
-        }
-        ensure!(end <= member.size, "pieces beyond the end of the file");
-        ensure!(
-            stored == self.left,
-            "{stored} bytes in pieces, and {} in the archive",
-            self.left
-        );
-        Ok(())
-    }
 }
 
 /// What the headers before a member's own say about it: PAX records, GNU's long names.
@@ -389,8 +373,8 @@ struct Extended {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
+    uid: Option<i64>,
+    gid: Option<i64>,
     mtime: Option<Timespec>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The name proper of a sparse file, whose `path` is a warning to old readers.
@@ -405,12 +389,9 @@ impl Extended {
         if kind.is_pax_local_extensions() {
             return self.records(&bytes);
         }
-        bytes.truncate(
-            bytes
-                .iter()
-                .position(|&byte| byte == 0)
-                .unwrap_or(bytes.len()),
-        );
+        if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
+            bytes.truncate(end);
+        }
         match kind.is_gnu_longname() {
             true => self.path = Some(bytes),
             false => self.link = Some(bytes),
@@ -444,8 +425,8 @@ impl Extended {
             b"GNU.sparse.name" => self.sparse_path = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
             b"size" => self.size = Some(decimal(value)?),
-            b"uid" => self.uid = Some(decimal(value)?),
-            b"gid" => self.gid = Some(decimal(value)?),
+            b"uid" => self.uid = Some(i64::try_from(decimal(value)?)?),
+            b"gid" => self.gid = Some(i64::try_from(decimal(value)?)?),
             b"mtime" => self.mtime = Some(time(value)?),
             b"GNU.sparse.major" => self.map_in_data = value == b"1",
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => {
@@ -466,7 +447,24 @@ impl Extended {
     }
 }
 
-fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
+/// Pieces that overlap, go back, or hold more than is stored would be written where they don't
+/// belong.
+fn check(pieces: &[(u64, u64)], size: u64, left: u64) -> Result<()> {
+    let (mut end, mut stored) = (0, 0_u64);
+    for &(start, length) in pieces {
+        ensure!(start >= end, "its pieces are out of order");
+        end = start.checked_add(length).context("it is too large")?;
+        stored += length;
+    }
+    ensure!(end <= size, "its pieces go beyond its end");
+    ensure!(
+        stored == left,
+        "its pieces have {stored} bytes, and the archive {left}"
+    );
+    Ok(())
+}
+
+fn pairs(numbers: &[u64]) -> Result<Pieces> {
     let (pairs, odd) = numbers.as_chunks::<2>();
     ensure!(odd.is_empty(), "half a pair");
     Ok(pairs
@@ -476,7 +474,7 @@ fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
 }
 
 /// 2^32-1 is no id: chown(2) takes it for "leave it".
-fn id(number: u64) -> Result<u32> {
+fn id(number: i64) -> Result<u32> {
     let id = u32::try_from(number).ok().filter(|&id| id != u32::MAX);
     id.with_context(|| format!("{number} is no user or group id"))
 }
@@ -489,11 +487,30 @@ fn decimal(digits: &[u8]) -> Result<u64> {
         .with_context(|| format!("{} is not a number", shown(digits)))
 }
 
-fn seconds(seconds: u64) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX),
-        tv_nsec: 0,
+/// A number in a header: octal digits, or nothing for 0; or with the bit 0x80 set, big-endian in
+/// two's complement (GNU's form for what is too large, or before 1970). The crate's readers refuse
+/// the empty field, which it writes itself, and take the negative for huge.
+fn number(field: &[u8]) -> Result<i64> {
+    if let [first @ 0x80..=0xff, rest @ ..] = field {
+        let signed = i64::from((first << 1).cast_signed() >> 1);
+        let append = |number: i64, byte: &u8| number.checked_mul(256)?.checked_add((*byte).into());
+        let number = rest.iter().try_fold(signed, append);
+        return number.context("a number in a header is too large");
     }
+    let digits = field.split(|&byte| byte == 0).next().unwrap_or_default();
+    let octal = |number: i64, byte: &u8| match byte {
+        b'0'..=b'7' => number.checked_mul(8)?.checked_add((byte - b'0').into()),
+        _ => None,
+    };
+    let number = digits.trim_ascii().iter().try_fold(0, octal);
+    number.with_context(|| format!("{} is not an octal number", shown(field)))
+}
+
+fn whole(seconds: &[u8]) -> Result<Timespec> {
+    Ok(Timespec {
+        tv_sec: number(seconds)?,
+        tv_nsec: 0,
+    })
 }
 
 /// `-1.25` is a second and a quarter before 1970: nanoseconds count forward from a whole second.

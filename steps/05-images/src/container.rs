@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::digest::Digest;
 use crate::overlay::{Attributes, Overlay};
-use crate::scratch::{Scratch, private_directory};
+use crate::scratch::{self, Scratch, private_directory};
 use crate::{Image, lock};
 
 /// A container's directory. It is locked for as long as this value lives, and removed with it.
@@ -50,12 +49,9 @@ impl Container {
             dir: dir.clone(),
         };
         std::fs::write(dir.join("image"), image.id().to_string()).with_context(what)?;
-        for part in ["work", "merged", "upper"] {
-            private_directory(&dir.join(part)).with_context(what)?;
-        }
-        // The upper directory's mode is that of the container's `/`.
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(dir.join("upper"), open).with_context(what)?;
+        private_directory(&dir.join("work")).with_context(what)?;
+        private_directory(&dir.join("merged")).with_context(what)?;
+        scratch::open_directory(&dir.join("upper")).with_context(what)?;
         Ok(container)
     }
 

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
 use serde::Deserialize;
 use tar::EntryType;
 
@@ -16,7 +17,7 @@ use crate::inside::{self, clean, shown, split};
 use crate::name::ImageName;
 use crate::oci::{
     CONFIG, Descriptor, DockerImage, Document, FULL_NAME, Index, LARGEST_DOCUMENT, MANIFEST,
-    Manifest, REF_NAME,
+    Manifest, Platform, REF_NAME, architecture,
 };
 use crate::scratch::{Blob, Scratch};
 
@@ -41,8 +42,6 @@ pub(crate) struct Found {
 /// Something that images come from.
 pub(crate) struct Import<'a> {
     source: Source,
-    /// A directory of blobs that needn't be read again.
-    known: &'a Path,
     scratch: &'a Scratch,
     /// What an image is called that has only a tag: as the file or directory.
     repository: String,
@@ -63,7 +62,7 @@ enum Stored {
 
 impl<'a> Import<'a> {
     /// Opens a layout's directory, or reads an archive into `scratch`.
-    pub(crate) fn open(path: &Path, known: &'a Path, scratch: &'a Scratch) -> Result<Self> {
+    pub(crate) fn open(path: &Path, scratch: &'a Scratch) -> Result<Self> {
         let stem = path.file_name().unwrap_or_default().to_string_lossy();
         let stem = stem.split('.').next().unwrap_or_default().to_lowercase();
         let source = if path.is_dir() {
@@ -74,7 +73,6 @@ impl<'a> Import<'a> {
         };
         Ok(Self {
             source,
-            known,
             scratch,
             repository: stem,
         })
@@ -98,18 +96,23 @@ impl<'a> Import<'a> {
 
     fn oci(&self, index: &[u8]) -> Result<Vec<Found>> {
         let index = Index::parse(index).context("read index.json")?;
-        let (ours, others): (Vec<_>, Vec<_>) = index.manifests.iter().partition(|descriptor| {
+        let ours = index.manifests.iter().filter(|descriptor| {
             let platform = descriptor.platform.as_ref();
-            platform.is_none_or(crate::oci::Platform::is_ours)
+            platform.is_none_or(Platform::is_ours)
         });
-        if ours.is_empty() && !others.is_empty() {
+        let ours: Vec<_> = ours.collect();
+        if ours.is_empty() {
             return Err(no_variant(&index));
         }
-        let mut found = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         for descriptor in ours {
-            let names = self.name(descriptor).into_iter().collect();
+            let name = self.name(descriptor);
             let manifest = self.variant(descriptor, 0)?;
-            found.push(self.image(names, &manifest)?);
+            let known = |image: &&mut Found| image.manifest.digest == manifest.digest;
+            match found.iter_mut().find(known) {
+                Some(image) => image.names.extend(name),
+                None => found.push(self.image(name.into_iter().collect(), &manifest)?),
+            }
         }
         Ok(found)
     }
@@ -125,7 +128,7 @@ impl<'a> Import<'a> {
             .with_context(|| format!("read the index {}", descriptor.digest))?;
         let ours = index.manifests.iter().find(|variant| {
             let platform = variant.platform.as_ref();
-            platform.is_none_or(crate::oci::Platform::is_ours)
+            platform.is_none_or(Platform::is_ours)
         });
         match ours {
             Some(variant) => self.variant(variant, depth + 1),
@@ -208,33 +211,13 @@ impl<'a> Import<'a> {
 
     /// A JSON file at the top; none where there is no such file.
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let there = match &self.source {
-            Source::Archive(files) => files.contains_key(name.as_bytes()),
-            Source::Layout(dir) => rustix::fs::accessat(
-                dir,
-                name,
-                rustix::fs::Access::EXISTS,
-                rustix::fs::AtFlags::empty(),
-            )
-            .is_ok(),
-        };
-        match there {
-            true => read_document(&self.file(name)?).map(Some),
-            false => Ok(None),
-        }
+        let file = self.find(name)?;
+        file.map(|file| read_document(&file)).transpose()
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
         let Descriptor { digest, size, .. } = *descriptor;
-        let known = self.known.join(digest.hex());
-        let blob = match std::fs::metadata(&known) {
-            Ok(file) => Blob {
-                path: known,
-                digest,
-                size: file.len(),
-            },
-            Err(_) => self.file(&format!("blobs/sha256/{}", digest.hex()))?,
-        };
+        let blob = self.file(&format!("blobs/sha256/{}", digest.hex()))?;
         ensure!(
             blob.size == size,
             "the blob {digest} is said to be of {size} bytes, and is of {}",
@@ -245,21 +228,29 @@ impl<'a> Import<'a> {
 
     /// A file by its name in the source. One that is named by its digest must have it.
     fn file(&self, name: &str) -> Result<Blob> {
-        let blob = match &self.source {
-            Source::Layout(dir) => inside::open_file(dir, name.as_bytes())
-                .and_then(|file| {
-                    self.scratch
-                        .keep(&mut BufReader::with_capacity(BUFFER, file))
-                })
-                .with_context(|| format!("read {}", shown(name.as_bytes())))?,
-            Source::Archive(files) => lookup(files, name)
-                .with_context(|| format!("{} is not in the archive", shown(name.as_bytes())))?
-                .clone(),
-        };
+        let blob = self
+            .find(name)?
+            .with_context(|| format!("there is no file {}", shown(name.as_bytes())))?;
         if let Some(hex) = name.strip_prefix("blobs/sha256/") {
             check(name, Digest::from_hex(hex)?, blob.digest)?;
         }
         Ok(blob)
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Blob>> {
+        let dir = match &self.source {
+            Source::Archive(files) => return Ok(lookup(files, name).cloned()),
+            Source::Layout(dir) => dir,
+        };
+        match inside::open_file(dir, name.as_bytes()) {
+            Err(error) if error.downcast_ref() == Some(&Errno::NOENT) => Ok(None),
+            file => file
+                .and_then(|file| {
+                    let mut file = BufReader::with_capacity(BUFFER, file);
+                    self.scratch.keep(&mut file).map(Some)
+                })
+                .with_context(|| format!("read {}", shown(name.as_bytes()))),
+        }
     }
 }
 
@@ -359,14 +350,16 @@ pub(crate) fn check_layout(bytes: &[u8]) -> Result<()> {
 }
 
 fn no_variant(index: &Index) -> anyhow::Error {
-    let platforms = index.manifests.iter().filter_map(|variant| {
-        let platform = variant.platform.as_ref()?;
-        Some(format!("{}/{}", platform.os, platform.architecture))
+    let platforms = index.manifests.iter().map(|variant| {
+        let platform = variant.platform.as_ref();
+        platform.map_or("?".to_owned(), |it| {
+            format!("{}/{}", it.os, it.architecture)
+        })
     });
     let platforms: Vec<_> = platforms.collect();
     anyhow::anyhow!(
-        "no image for linux/{}, only for: {}",
-        crate::oci::architecture(),
+        "no image for linux/{} in it, only for [{}]",
+        architecture(),
         platforms.join(", ")
     )
 }

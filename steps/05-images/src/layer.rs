@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Adds another layer's.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.size += other.size;
+        self.size = self.size.saturating_add(other.size);
         self.owners += other.owners;
         self.devices += other.devices;
         self.xattrs += other.xattrs;
@@ -53,17 +53,23 @@ impl Outcome {
 
     /// Says once what could not be done; nothing where all could.
     pub(crate) fn warn(&self) {
-        let Self {
-            owners,
-            devices,
-            xattrs,
-            ..
-        } = self;
-        if owners + devices + xattrs > 0 {
-            tracing::warn!(
-                "{owners} files keep another owner (ids not mapped here), {devices} devices and \
-                 {xattrs} extended attributes were left out"
-            );
+        let left_out = [
+            (
+                self.owners,
+                "files keep another owner (ids not mapped here)",
+            ),
+            (
+                self.devices,
+                "devices were left out (mknod is refused here)",
+            ),
+            (self.xattrs, "extended attributes were left out"),
+        ];
+        let left_out = left_out.iter().filter(|(count, _)| *count > 0);
+        let left_out: Vec<_> = left_out
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !left_out.is_empty() {
+            tracing::warn!("{}", left_out.join(", "));
         }
     }
 }
@@ -229,6 +235,8 @@ impl Layer {
                 let free = whiteout || kind(&parent, name)?.is_none();
                 ensure!(free, "{} is not a directory", shown(prefix));
                 self.make_directory(&parent, name)?;
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
             }
         }
         Ok(())
@@ -284,7 +292,7 @@ impl Layer {
         if end < member.size {
             file.set_len(member.size)?;
         }
-        self.outcome.size += member.size;
+        self.outcome.size = self.outcome.size.saturating_add(member.size);
         Ok(())
     }
 
@@ -330,7 +338,8 @@ impl Layer {
             None => {
                 let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
                 rustix::fs::mknodat(&parent, name, kind, mode, 0)
-                    .context("make a whiteout (mknod of a character device 0/0)")
+                    .context("make a whiteout (mknod of a character device 0/0)")?;
+                self.attributes.mark_whiteouts(&at(&parent, b"."))
             }
         }
     }

@@ -93,6 +93,7 @@ impl Store {
     /// # Errors
     /// `dir` cannot be written to, or holds a layout of another version.
     pub fn open(dir: &Path) -> Result<Self> {
+        let dir = &std::path::absolute(dir)?;
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         for part in [
             "images",
@@ -132,9 +133,7 @@ impl Store {
     pub fn load(&self, path: &Path, name: Option<&ImageName>) -> Result<Vec<Image>> {
         let _used = self.share()?;
         let scratch = Scratch::new(&self.dir.join("tmp"))?;
-        let blobs = self.dir.join("images/blobs/sha256");
-        let import = Import::open(path, &blobs, &scratch);
-        let mut found = import
+        let mut found = Import::open(path, &scratch)
             .and_then(|import| import.images())
             .with_context(|| format!("load {}", path.display()))?;
         if let Some(name) = name {
@@ -214,21 +213,7 @@ impl Store {
     pub fn remove(&self, what: &str) -> Result<Removed> {
         let _alone = lock(&self.dir.join("layers"), File::lock)?;
         let image = self.find(what)?;
-        let named = what.parse().ok().filter(|name| image.names.contains(name));
-        let untagged = match named {
-            Some(name) => vec![name],
-            None => image.names.clone(),
-        };
-        let several = untagged.iter().any(|name| {
-            let first = untagged.first().map(ImageName::repository);
-            Some(name.repository()) != first
-        });
-        ensure!(
-            !several,
-            "conflict: unable to delete {} - image is referenced in multiple repositories; \
-             remove its names one by one",
-            image.short_id()
-        );
+        let untagged = names_to_remove(&image, what)?;
         let last = untagged.len() == image.names.len();
         if last && let Some(container) = container::user_of(&self.dir, &image.id)? {
             bail!(
@@ -265,6 +250,10 @@ impl Store {
                 "the layer {} is missing; load the image again",
                 layer.display()
             );
+        }
+        let (its, ours) = (&image.document.architecture, oci::architecture());
+        if !its.is_empty() && its != ours {
+            tracing::warn!("the image is for {its}, and this machine is {ours}");
         }
         Container::create(&self.dir, image, id, self.attributes)
     }
@@ -310,16 +299,12 @@ impl Store {
         rustix::fs::syncfs(root.as_fd()).context("write everything to the disk (syncfs)")?;
 
         for (diff_id, dir) in &unpacked {
-            match std::fs::rename(dir, self.layer(diff_id)) {
-                // Another process was quicker, with the same.
-                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-                moved => moved.with_context(|| format!("put the layer {diff_id} in place"))?,
-            }
+            self.place_layer(dir, diff_id)?;
         }
         for image in found {
             let layers = image.layers.iter().map(|(blob, _)| blob);
             for blob in layers.chain([&image.config, &image.manifest]) {
-                self.place(blob)?;
+                self.place_blob(blob, scratch)?;
             }
         }
         self.edit_index(|index| {
@@ -343,7 +328,7 @@ impl Store {
         let dir = scratch.path();
         let diff = dir.join("diff");
         private_directory(&dir).with_context(what)?;
-        std::fs::create_dir(&diff).with_context(what)?;
+        scratch::open_directory(&diff).with_context(what)?;
 
         let file = File::open(&blob.path).with_context(what)?;
         let (_, stream) = decompress(file).with_context(what)?;
@@ -360,12 +345,21 @@ impl Store {
         Ok(dir)
     }
 
-    /// Gives a blob its place. A link, not a rename, for two images may share it.
-    fn place(&self, blob: &Blob) -> Result<()> {
-        match std::fs::hard_link(&blob.path, self.blob(&blob.digest)) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            linked => linked.with_context(|| format!("put the blob {} in place", blob.digest)),
+    fn place_layer(&self, unpacked: &Path, diff_id: &Digest) -> Result<()> {
+        match std::fs::rename(unpacked, self.layer(diff_id)) {
+            // Another process was quicker, with the same.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            moved => moved.with_context(|| format!("put the layer {diff_id} in place")),
         }
+    }
+
+    /// Gives a blob its place, if need be that of a damaged one. A link is what is moved there, for
+    /// two images may have the blob in common.
+    fn place_blob(&self, blob: &Blob, scratch: &Scratch) -> Result<()> {
+        let link = scratch.path();
+        std::fs::hard_link(&blob.path, &link)
+            .and_then(|()| std::fs::rename(&link, self.blob(&blob.digest)))
+            .with_context(|| format!("put the blob {} in place", blob.digest))
     }
 
     /// Removes the blobs and layers that no image in the index needs, and names the layers.
@@ -399,15 +393,6 @@ impl Store {
         let manifest = Manifest::parse(&self.read(descriptor)?)?;
         let document = Document::parse(&self.read(&manifest.config)?)?;
         let diff_ids = &document.rootfs.diff_ids;
-        let mut layers: Vec<PathBuf> = diff_ids
-            .iter()
-            .map(|diff_id| self.layer(diff_id).join("diff"))
-            .collect();
-        // overlayfs joins the roots of all layers, whatever their marks say.
-        let covering = layers
-            .iter()
-            .rposition(|layer| self.attributes.is_opaque(layer));
-        layers.drain(..covering.unwrap_or(0));
         let sizes = diff_ids.iter().map(|diff_id| {
             let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
             size.and_then(|size| size.parse::<u64>().ok()).unwrap_or(0)
@@ -416,10 +401,31 @@ impl Store {
             id: manifest.config.digest,
             names: name_of(descriptor).into_iter().collect(),
             manifests: vec![descriptor.digest],
-            size: sizes.sum(),
+            size: sizes.fold(0, u64::saturating_add),
+            layers: self.stack(diff_ids),
             document,
-            layers,
         })
+    }
+
+    /// The directories to mount one over the other, lowest first.
+    fn stack(&self, diff_ids: &[Digest]) -> Vec<PathBuf> {
+        let mut layers = Vec::new();
+        for diff_id in diff_ids.iter().rev() {
+            let layer = self.layer(diff_id).join("diff");
+            // overlayfs refuses a layer that it already has (ELOOP), and everything in the lower
+            // one is hidden by its twin.
+            if layers.contains(&layer) {
+                continue;
+            }
+            // It joins the roots of all layers, whatever they are marked with.
+            let covers = self.attributes.is_opaque(&layer);
+            layers.push(layer);
+            if covers {
+                break;
+            }
+        }
+        layers.reverse();
+        layers
     }
 
     fn layer(&self, diff_id: &Digest) -> PathBuf {
@@ -564,6 +570,23 @@ fn name_of(descriptor: &Descriptor) -> Option<ImageName> {
     name.parse().ok()
 }
 
+/// A name stands for itself, and an id for all names of its image. Docker's rule against surprises:
+/// not if they are in several repositories.
+fn names_to_remove(image: &Image, what: &str) -> Result<Vec<ImageName>> {
+    let named = what.parse().ok().filter(|name| image.names.contains(name));
+    if let Some(name) = named {
+        return Ok(vec![name]);
+    }
+    let repositories: BTreeSet<_> = image.names.iter().map(ImageName::repository).collect();
+    ensure!(
+        repositories.len() <= 1,
+        "conflict: unable to delete {} - image is referenced in multiple repositories; \
+         remove its names one by one",
+        image.short_id()
+    );
+    Ok(image.names.clone())
+}
+
 /// Enters an image under its names. One that had such a name loses it, and stays without.
 fn enter(index: &mut Index, image: &Found) {
     let digest = image.manifest.digest;
@@ -610,3 +633,6 @@ fn digests_in(dir: &Path) -> Result<Vec<(PathBuf, Digest)>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ impl Overlay {
             "the image has {count} layers, and overlayfs takes no more than {MOST_LAYERS}; \
              build it with fewer"
         );
-        let limit = raise_descriptor_limit(count as u64 + 64)?;
+        let before = raise_descriptor_limit(count as u64 + 64)?;
         let lower: Vec<OwnedFd> = open_all(&self.lower)?;
         let [upper, work, target] = [&self.upper, &self.work, &self.target];
         let (upper, work) = (inside::directory(upper)?, inside::directory(work)?);
@@ -77,7 +77,9 @@ impl Overlay {
         }
         let mounted = self.mount_with(&options, &target);
         // The command would inherit it, and some programs loop over all they may open.
-        rustix::process::setrlimit(Resource::Nofile, limit).context("restore RLIMIT_NOFILE")?;
+        if let Some(limit) = before {
+            rustix::process::setrlimit(Resource::Nofile, limit).context("restore RLIMIT_NOFILE")?;
+        }
         mounted
     }
 
@@ -112,23 +114,24 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
     paths.iter().map(|path| inside::directory(path)).collect()
 }
 
-/// Lets this process hold `needed` more descriptors, and returns the limit it had.
-fn raise_descriptor_limit(needed: u64) -> Result<Rlimit> {
+/// Lets this process hold `needed` descriptors, and returns the limit it had if that was too low.
+fn raise_descriptor_limit(needed: u64) -> Result<Option<Rlimit>> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let most = limit.maximum.unwrap_or(u64::MAX);
-        let raised = Rlimit {
-            current: Some(needed.min(most)),
-            ..limit
-        };
-        tracing::info!(
-            call = %format_args!("setrlimit(RLIMIT_NOFILE, {})", needed.min(most)),
-            "every layer is held open while it is mounted"
-        );
-        rustix::process::setrlimit(Resource::Nofile, raised)
-            .context("raise the limit of open files (RLIMIT_NOFILE)")?;
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(None);
     }
-    Ok(limit)
+    let enough = needed.min(limit.maximum.unwrap_or(u64::MAX));
+    let raised = Rlimit {
+        current: Some(enough),
+        ..limit
+    };
+    tracing::info!(
+        call = %format_args!("setrlimit(RLIMIT_NOFILE, {enough})"),
+        "every layer is held open while it is mounted"
+    );
+    rustix::process::setrlimit(Resource::Nofile, raised)
+        .context("raise the limit of open files (RLIMIT_NOFILE)")?;
+    Ok(Some(limit))
 }
 
 /// Under which names overlayfs keeps its marks on files.
@@ -160,9 +163,19 @@ impl Attributes {
 
     /// Marks a directory as hiding those of the same name below.
     pub(crate) fn make_opaque(self, path: &[u8]) -> Result<()> {
-        let name = self.opaque();
-        rustix::fs::lsetxattr(path, name, b"y", XattrFlags::empty())
-            .with_context(|| format!("mark a directory as opaque ({name})"))
+        set(path, self.opaque(), b"y")
+    }
+
+    /// Marks a directory as one with whiteouts in it. Where no other layer has that directory,
+    /// overlayfs would list it as it is, with the whiteouts as files that cannot be opened; only
+    /// one that seems to be copied up is looked through for them (ovl_get_inode in
+    /// fs/overlayfs/inode.c).
+    pub(crate) fn mark_whiteouts(self, path: &[u8]) -> Result<()> {
+        let origin = match self {
+            Self::Trusted => "trusted.overlay.origin",
+            Self::User => "user.overlay.origin",
+        };
+        set(path, origin, b"")
     }
 
     /// Whether a directory is so marked.
@@ -171,4 +184,9 @@ impl Attributes {
         let length = rustix::fs::lgetxattr(path, self.opaque(), &mut value);
         length == Ok(1) && value == *b"y"
     }
+}
+
+fn set(path: &[u8], name: &str, value: &[u8]) -> Result<()> {
+    rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())
+        .with_context(|| format!("mark a directory for overlayfs ({name})"))
 }

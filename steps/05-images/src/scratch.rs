@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::ffi::CString;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -122,6 +122,12 @@ impl Write for Spool {
 /// somebody else's choice, and devices.
 pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Makes a directory that is `/` to a container, whatever the caller's umask keeps from others.
+pub(crate) fn open_directory(path: &Path) -> io::Result<()> {
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// Removes what is at `path`, with everything below it.

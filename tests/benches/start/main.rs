@@ -2,7 +2,8 @@
 //!
 //! Every figure is paired: the subject and its rival run in turn, in the same minute on the same
 //! machine, and what is compared is the ratio of each pair. So a machine that is busy for a while
-//! makes both slow, and not the result wrong.
+//! makes both slow, and not the result wrong. Before each run the kernel gets a moment of rest: it
+//! frees network links and namespaces behind the last one's back, and whoever comes next pays.
 //!
 //! `cargo bench -- load` measures the loading of a Debian image instead. A number after
 //! the dashes is the number of pairs.
@@ -21,6 +22,9 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+/// How long the kernel gets before each run: it frees a bridge within 60 ms.
+const REST: Duration = Duration::from_millis(100);
+
 /// One way to run a command in a container.
 struct Subject {
     name: &'static str,
@@ -31,14 +35,16 @@ struct Subject {
 }
 
 impl Subject {
-    fn command(&self, inside: &[&str]) -> Result<Command> {
+    /// The command line that runs `inside` in the container `id`, where a container
+    /// needs a name.
+    fn command(&self, id: &str, inside: &[&str]) -> Result<Command> {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
         match &self.bundle {
             None => command.args(inside),
             Some(bundle) => {
                 write_bundle(bundle, inside)?;
-                command.arg("--bundle").arg(bundle).arg("bench")
+                command.arg("--bundle").arg(bundle).arg(id)
             }
         };
         command.stdin(Stdio::null());
@@ -248,7 +254,7 @@ fn subjects(scratch: &Path, root: &Path) -> Result<Vec<Subject>> {
 /// process 1.
 fn runs(subject: &Subject) -> bool {
     let output = subject
-        .command(&["/bin/sh", "-c", "echo pid $$"])
+        .command("bench", &["/bin/sh", "-c", "echo pid $$"])
         .and_then(|mut command| Ok(command.output()?));
     let why = match output {
         Ok(output) if output.stdout == b"pid 1\n" && output.status.success() => return true,
@@ -295,7 +301,8 @@ impl Series {
 
 /// Seconds from spawn to exit.
 fn time(subject: &Subject) -> Result<f64> {
-    let mut command = subject.command(&["/bin/true"])?;
+    let mut command = subject.command("bench", &["/bin/true"])?;
+    sleep(REST);
     let start = Instant::now();
     let status = command
         .status()
@@ -313,8 +320,10 @@ fn time(subject: &Subject) -> Result<f64> {
 /// waits beside it: alone, a process would count its program's own pages too,
 /// which all containers share.
 fn private_memory(subject: &Subject) -> Result<u64> {
-    let mut neighbour = subject.command(&["/bin/sleep", "1"])?.spawn()?;
-    let mut parent = subject.command(&["/bin/sleep", "1"])?.spawn()?;
+    let mut neighbour = subject
+        .command("neighbour", &["/bin/sleep", "1"])?
+        .spawn()?;
+    let mut parent = subject.command("bench", &["/bin/sleep", "1"])?.spawn()?;
     sleep(Duration::from_millis(500));
     let maps = fs::read_to_string(format!("/proc/{}/smaps_rollup", parent.id()));
     parent.wait()?;
