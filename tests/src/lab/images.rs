@@ -41,6 +41,8 @@ pub fn ensure() -> Result<()> {
         "umoci init --layout inserted",
         "umoci new --image inserted:latest",
         "umoci insert --image inserted:latest /etc/debian_version /second/layer",
+        // umoci lets nobody else read what it writes.
+        "chmod -R a+rX debian debian.tar inserted",
         // The judge of what step 5 unpacks.
         "umoci unpack --image debian:latest bundle",
     ] {
