@@ -86,9 +86,9 @@ impl std::fmt::Display for Output {
     }
 }
 
-/// The command that `enter`, a process of `machine enter`, waits for.
-pub(crate) fn inner(enter: u32) -> Option<i32> {
-    let children = std::fs::read_to_string(format!("/proc/{enter}/task/{enter}/children"));
+/// The first child of `parent`: of `machine enter` it is the command.
+pub(crate) fn inner(parent: i32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
     children.ok()?.split_whitespace().next()?.parse().ok()
 }
 
@@ -133,8 +133,18 @@ impl Running {
     /// # Panics
     /// When it does not start within 10 s.
     pub fn pid(&self) -> i32 {
-        let enter = self.child.id();
+        let enter = self.child.id().cast_signed();
         wait_for(&format!("`{}` to start", self.command), 10, || inner(enter))
+    }
+
+    /// The pid of the container's first process, as the real machine numbers
+    /// it: the first child of the command.
+    ///
+    /// # Panics
+    /// When there is none within 10 s.
+    pub fn container(&self) -> i32 {
+        let parent = self.pid();
+        wait_for("the container's first process", 10, || inner(parent))
     }
 
     /// Sends a signal to the command itself.
@@ -272,7 +282,7 @@ impl Drop for Running {
             return;
         }
         // Whoever entered the machine for the command ends when the command has.
-        if let Some(command) = inner(self.child.id()) {
+        if let Some(command) = inner(self.child.id().cast_signed()) {
             kill(Pid::from_raw(command), Signal::SIGKILL).ok();
         } else {
             self.child.kill().ok();

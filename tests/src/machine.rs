@@ -517,7 +517,7 @@ fn reap() -> Result<ExitCode> {
 impl Enter {
     fn run(&self) -> Result<ExitCode> {
         let first = Pid::from_raw(self.pid);
-        self.join_cgroup()?;
+        let cgroup = self.cgroup()?;
         let net = self
             .net_fd
             .map(|fd| fs::File::open(format!("/proc/{first}/fd/{fd}")))
@@ -534,23 +534,35 @@ impl Enter {
             Some(&SigSet::all()),
             Some(&mut before),
         )?;
+        let (gate, opener) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         // SAFETY: this process has one thread.
         match unsafe { fork() }.context("fork")? {
             ForkResult::Child => {
+                drop(opener);
+                nix::unistd::read(&gate, &mut [0])?;
                 sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
                 self.exec()
             }
-            ForkResult::Parent { child } => pass_on(waitpid(child, None)?),
+            ForkResult::Parent { child } => {
+                if let Some(mut cgroup) = cgroup {
+                    write!(cgroup, "{child}").context("move the command into its cgroup")?;
+                }
+                drop(opener);
+                pass_on(waitpid(child, None)?)
+            }
         }
     }
 
-    fn join_cgroup(&self) -> Result<()> {
+    /// Where the command's pid is to be written. This process does not join the
+    /// cgroup itself: there the command is alone, as in a scope of systemd's.
+    fn cgroup(&self) -> Result<Option<fs::File>> {
         let leaf = if self.delegated { DELEGATED } else { SESSION };
         let path = format!("/proc/{}/root/sys/fs/cgroup/{leaf}/cgroup.procs", self.pid);
-        if Path::new(&path).exists() {
-            fs::write(&path, "0").with_context(|| format!("write {path}"))?;
+        if !Path::new(&path).exists() {
+            return Ok(None);
         }
-        Ok(())
+        let file = fs::File::options().write(true).open(&path);
+        Ok(Some(file.with_context(|| format!("open {path}"))?))
     }
 
     fn join(&self, first: Pid) -> Result<()> {

@@ -48,10 +48,13 @@ impl Snapshot {
         let end = Instant::now() + Duration::from_secs(1);
         loop {
             let now = Snapshot::look(host);
-            let busy = now
-                .part("processes")
-                .iter()
-                .any(|line| line.contains("step0"));
+            // A line ends with the program's name.
+            let name = |line: &String| {
+                line.rsplit(' ')
+                    .next()
+                    .is_some_and(|name| name.starts_with("step0"))
+            };
+            let busy = now.part("processes").iter().any(name);
             if !busy || Instant::now() > end {
                 return now;
             }

@@ -144,7 +144,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if let Some(command) = inner(self.child.id()) {
+        if let Some(command) = inner(self.child.id().cast_signed()) {
             kill(Pid::from_raw(command), Signal::SIGKILL).ok();
         } else {
             self.child.kill().ok();

@@ -15,7 +15,8 @@ fn namespaces(pid: i32) -> BTreeSet<(String, String)> {
     KINDS
         .iter()
         .map(|kind| {
-            let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+            let link =
+                fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a process that lives");
             ((*kind).to_owned(), link.display().to_string())
         })
         .collect()
@@ -23,16 +24,20 @@ fn namespaces(pid: i32) -> BTreeSet<(String, String)> {
 
 /// The process whose name is `name`, of those on the host.
 fn find(host: &Host, name: &str) -> i32 {
-    let here = fs::read_link(format!("/proc/{}/ns/mnt", host.pid())).unwrap();
+    let here = fs::read_link(format!("/proc/{}/ns/mnt", host.pid())).expect("the host lives");
     wait_for(&format!("the process {name}"), 10, || {
-        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let ours = words.split(|b| *b == 0).any(|word| word == name.as_bytes());
-            let is_command = words.starts_with(b"sleep\0");
-            let inside = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()? != here;
-            (ours && is_command && inside).then_some(pid)
-        })
+        fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .find_map(|entry| {
+                let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+                let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+                let ours = words.split(|b| *b == 0).any(|word| word == name.as_bytes());
+                let is_command = words.starts_with(b"sleep\0");
+                let inside = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()? != here;
+                (ours && is_command && inside).then_some(pid)
+            })
     })
 }
 

@@ -438,13 +438,7 @@ fn the_container_is_seen_from_outside_with_its_own_root() {
     ];
     let mut running = host.spawn(argv);
     running.expect("up");
-    let child: i32 = fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid()))
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .expect("the parent waits for its child")
-        .parse()
-        .unwrap();
+    let child = running.container();
     let seen = fs::read_to_string(format!("/proc/{child}/root/etc/marker")).unwrap();
     assert_eq!(seen, "here\n");
 }

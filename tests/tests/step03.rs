@@ -24,15 +24,9 @@ fn the_container_has_a_cgroup_of_its_own_while_it_lives() {
     let host = Host::new();
     let mut running = host.spawn(["step03", "run", "sh", "-c", "echo up; exec sleep 1000"]);
     running.expect("up");
-    let parent = running.pid();
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
-    let child = children.split_whitespace().next().unwrap().to_owned();
-    let place = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert_ne!(
-        place(&child),
-        place(&parent.to_string()),
-        "the command is in our cgroup"
-    );
+    let place = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let (parent, child) = (running.pid(), running.container());
+    assert_ne!(place(child), place(parent), "the command is in our cgroup");
     assert!(!containers(&host).is_empty());
     drop(running);
 }

@@ -397,7 +397,7 @@ fn without_root_there_is_a_way_out_where_a_helper_is_installed() {
         "-c",
         "echo x | busybox nc -w 3 192.0.2.2 7000",
     ]);
-    assert_eq!(out.ok(), "hello");
+    assert!(out.ok().starts_with("hello"), "{out}");
 }
 
 #[test]

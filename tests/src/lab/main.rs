@@ -1,6 +1,7 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod images;
 mod kernel;
 mod suite;
 mod system;

@@ -1,5 +1,200 @@
-//! `cargo lab test`.
-use anyhow::Result;
+//! `cargo lab test`: everything that must hold, in the order in which it is
+//! cheapest to find out.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
+
+use crate::{images, system, vm};
+
+/// What the tests call, and the Debian package that has it.
+const NEEDED: [(&str, &str); 18] = [
+    ("strace", "strace"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("ps", "procps"),
+    ("hostname", "hostname"),
+    ("curl", "curl"),
+    ("getfattr", "attr"),
+    ("getcap", "libcap2-bin"),
+    ("newuidmap", "uidmap"),
+    ("pasta", "passt"),
+    ("busybox", "busybox-static"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("strip", "binutils"),
+    ("xz", "xz-utils"),
+    ("umoci", "umoci"),
+    ("skopeo", "skopeo"),
+    ("mmdebstrap", "mmdebstrap"),
+];
+
+/// The suites whose virtual machine tells more than a real one with no
+/// controllers: the first has nothing that could run elsewhere.
+const IN_THE_VM: [&str; 3] = ["vm", "step03", "harness"];
+
+/// What a virtual machine of a gigabyte without a network has no place for.
+const NOT_IN_THE_VM: [&str; 1] = ["step05"];
+
+/// How long the suites may take in the virtual machine.
+const LIMIT: Duration = Duration::from_secs(1500);
+
+/// Runs all phases, and tells how each went; the exit status is 1 when one failed.
 pub fn run() -> Result<u8> {
-    Ok(0)
+    if !install_what_is_missing()? {
+        return Ok(2);
+    }
+    let mut phases = Phases::default();
+    phases.cargo("formatting", &["fmt", "--all", "--check"])?;
+    phases.cargo(
+        "lints",
+        &[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
+    if !phases.cargo("build", &["build", "--quiet", "--workspace", "--bins"])? {
+        return Ok(phases.close());
+    }
+    if geteuid().is_root() {
+        phases.run("images", || images::ensure().map(|()| true))?;
+        phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
+        phases.run("virtual machine", || {
+            in_the_vm(&|name| IN_THE_VM.contains(&name))
+        })?;
+    } else {
+        println!("lab: without root the black-box suites run in the virtual machine");
+        phases.cargo(
+            "unit tests",
+            &["test", "--workspace", "--no-fail-fast", "--lib", "--bins"],
+        )?;
+        phases.run("virtual machine", || {
+            in_the_vm(&|name| !NOT_IN_THE_VM.contains(&name))
+        })?;
+    }
+    Ok(phases.close())
+}
+
+/// Says what is done, how long it took, and in the end how it all went.
+#[derive(Default)]
+struct Phases(Vec<(&'static str, Duration, bool)>);
+
+impl Phases {
+    /// Runs one phase; an error is a failure of this phase and not the end.
+    fn run(&mut self, name: &'static str, phase: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let passed = phase().unwrap_or_else(|error| {
+            eprintln!("lab: {name}: {error:#}");
+            false
+        });
+        let took = start.elapsed();
+        println!(
+            "== {name}: {} in {:.1} s",
+            verdict(passed),
+            took.as_secs_f64()
+        );
+        self.0.push((name, took, passed));
+        Ok(passed)
+    }
+
+    fn cargo(&mut self, name: &'static str, arguments: &[&str]) -> Result<bool> {
+        self.run(name, || {
+            let workspace = crate::workspace()?;
+            succeeds(Command::new("cargo").args(arguments).current_dir(workspace))
+        })
+    }
+
+    fn close(&self) -> u8 {
+        println!("\n== summary");
+        for (name, took, passed) in &self.0 {
+            println!(
+                "{:<16} {:>7.1} s  {}",
+                name,
+                took.as_secs_f64(),
+                verdict(*passed)
+            );
+        }
+        u8::from(self.0.iter().any(|(.., passed)| !passed))
+    }
+}
+
+fn verdict(passed: bool) -> &'static str {
+    if passed { "passed" } else { "FAILED" }
+}
+
+/// Runs a command, and says which.
+pub fn succeeds(command: &mut Command) -> Result<bool> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
+    println!("$ {line}");
+    let status = command.env("RUST_BACKTRACE", "0").status();
+    Ok(status.with_context(|| format!("run `{line}`"))?.success())
+}
+
+/// Whether everything needed is there in the end.
+fn install_what_is_missing() -> Result<bool> {
+    let missing: Vec<(&str, &str)> = NEEDED
+        .into_iter()
+        .filter(|(program, _)| system::find(program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    let is_debian = Path::new("/etc/debian_version").exists();
+    if !(is_debian && geteuid().is_root()) {
+        let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+        eprintln!(
+            "lab: the tests need what is not here: {}",
+            programs.join(", ")
+        );
+        eprintln!(
+            "lab: on Debian: sudo apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        );
+        return Ok(false);
+    }
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--quiet", "--no-install-recommends"])
+        .args(&packages);
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    // The lists may be old or absent: then once more, with new ones.
+    if !succeeds(&mut apt)? {
+        succeeds(Command::new("apt-get").args(["update", "--quiet"]))?;
+        if !succeeds(&mut apt)? {
+            bail!("apt-get could not install {}", packages.join(" "));
+        }
+    }
+    Ok(true)
+}
+
+/// Runs suites in the virtual machine, ignored tests included.
+fn in_the_vm(wanted: &dyn Fn(&str) -> bool) -> Result<bool> {
+    let suites: Vec<_> = vm::suites()?
+        .into_iter()
+        .filter(|suite| wanted(&system::suite_name(suite)))
+        .collect();
+    let mut script = String::from("stty -F /dev/ttyS0 raw -echo\nstatus=0\ncd /workspace/suites\n");
+    script += "for suite in *; do\necho \"suite $suite\"\n";
+    script += "./$suite --include-ignored --test-threads 2 </dev/null || status=1\n";
+    script += "done >/dev/ttyS0 2>&1\n";
+    let names: Vec<OsString> = suites
+        .iter()
+        .map(|suite| system::suite_name(suite).into())
+        .collect();
+    println!("$ cargo lab vm -- (each of {names:?} --include-ignored)");
+    Ok(vm::boot(&suites, &script, Some(LIMIT))? == 0)
 }
