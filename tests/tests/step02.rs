@@ -325,7 +325,7 @@ fn a_volume_over_a_symlink_that_points_out_of_the_rootfs_stays_inside() {
         let seen = files
             .part("files")
             .iter()
-            .filter(|line| line.contains("/run/victim"))
+            .filter(|line| line.contains("/run/victim") && !line.contains("/tmp/root"))
             .count();
         assert_eq!(seen, 1, "{target}");
         assert_eq!(files.part("mounts"), before.part("mounts"));

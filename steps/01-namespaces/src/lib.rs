@@ -310,7 +310,8 @@ impl Inside {
 
 /// kill -9 of the parent must not leave a container that nobody waits for; as
 /// pid 1 of its pid namespace the child takes all others with it
-/// (pid_namespaces(7)).
+/// (pid_namespaces(7)). A command that is set-user-ID or set-group-ID slips
+/// through, for execve(2) of one forgets the request (prctl(2)).
 fn die_with_parent() -> Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .context("ask the kernel to end the container when its parent dies")

@@ -21,7 +21,7 @@ pub mod host;
 mod libraries;
 mod mount;
 mod place;
-mod volume;
+pub mod volume;
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;

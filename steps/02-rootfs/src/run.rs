@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals};
-use rootfs::{Mount, Root, host};
+use rootfs::{Root, host, volume};
 
 use crate::Options;
 
@@ -25,7 +25,7 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     let mut root = Root::new(options.rootfs.clone().unwrap_or(default));
     root.read_only = options.read_only;
-    root.mounts.extend(options.volumes.iter().map(Mount::from));
+    root.mounts.extend(volume::mounts(&options.volumes)?);
 
     // From here on Ctrl-C waits until there is a container to pass it on to.
     let signals = Signals::hold()?;

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use anyhow::{Result, bail};
+
 use crate::Mount;
 
 /// A file or directory of the host that the container shares.
@@ -76,18 +78,36 @@ fn target_path(target: &OsStr) -> Result<PathBuf, String> {
     if path == Path::new("/") {
         return Err("the container's path cannot be /, which is its root".to_owned());
     }
+    if path.starts_with("/proc") {
+        return Err("/proc is the kernel's, and nothing can be put there".to_owned());
+    }
     // The kernel takes `/app/` for a directory, whatever is to be mounted there.
     Ok(path.components().collect())
 }
 
-impl From<&Volume> for Mount {
-    fn from(volume: &Volume) -> Mount {
+/// The mounts of `volumes`: those further up first, whatever order they were
+/// given in, or the one on `/a` would cover the one on `/a/b`.
+///
+/// # Errors
+/// Fails where two have the same place.
+pub fn mounts(volumes: &[Volume]) -> Result<Vec<Mount>> {
+    let mut sorted: Vec<&Volume> = volumes.iter().collect();
+    sorted.sort_by(|a, b| a.target.cmp(&b.target));
+    for pair in sorted.windows(2) {
+        if let [a, b] = pair
+            && a.target == b.target
+        {
+            bail!("two volumes have the same place: {}", a.target.display());
+        }
+    }
+    let bind = |volume: &Volume| {
         Mount::bind(
             volume.source.clone(),
             volume.target.clone(),
             volume.read_only,
         )
-    }
+    };
+    Ok(sorted.into_iter().map(bind).collect())
 }
 
 #[cfg(test)]
@@ -112,6 +132,18 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_in_another_is_mounted_after_it() {
+        let volumes = [parse("/x:/a/b").unwrap(), parse("/y:/a").unwrap()];
+        let targets: Vec<PathBuf> = mounts(&volumes)
+            .unwrap()
+            .into_iter()
+            .map(|m| m.target)
+            .collect();
+        assert_eq!(targets, [Path::new("/a"), Path::new("/a/b")]);
+        assert!(mounts(&[parse("/x:/a").unwrap(), parse("/y:/a/").unwrap()]).is_err());
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_sentence() {
         for text in [
             "",
@@ -124,6 +156,7 @@ mod tests {
             "name:/b",
             "/a:/",
             "/a:/b/../..",
+            "/a:/proc/sys",
         ] {
             assert!(parse(text).is_err(), "{text:?} was taken");
         }

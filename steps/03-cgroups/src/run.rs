@@ -6,7 +6,7 @@ use anyhow::Result;
 use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals};
-use rootfs::{Mount, Root, host};
+use rootfs::{Mount, Root, host, volume};
 
 use crate::Options;
 
@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     let mut root = Root::new(options.rootfs.clone().unwrap_or(default));
     root.read_only = options.read_only;
-    root.mounts.extend(options.volumes.iter().map(Mount::from));
+    root.mounts.extend(volume::mounts(&options.volumes)?);
 
     // From here on Ctrl-C waits until there is a container to pass it on to.
     let signals = Signals::hold()?;

@@ -7,7 +7,7 @@ use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals};
 use network::{Network, Settings};
-use rootfs::{Mount, Root, host};
+use rootfs::{Mount, Root, host, volume};
 
 use crate::Options;
 
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<u8> {
     for (source, target) in network.files() {
         root.mounts.push(Mount::bind(source, target.into(), false));
     }
-    root.mounts.extend(options.volumes.iter().map(Mount::from));
+    root.mounts.extend(volume::mounts(&options.volumes)?);
 
     // Born with its namespaces, and held at the gate.
     let child = namespaces::spawn(&isolation, |inside| {

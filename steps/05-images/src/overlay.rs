@@ -85,7 +85,8 @@ impl Overlay {
 
     fn mount_with(&self, options: &str, target: &OwnedFd) -> Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let before = rustix::fs::open(".", flags, Mode::empty()).context("open .")?;
+        // A caller may stand where its own root inside may not: then there is no way back.
+        let before = rustix::fs::open(".", flags, Mode::empty());
         tracing::info!(
             call = r#"chdir("/proc/self/fd")"#,
             "from here an open layer has a name of a few bytes: its descriptor's number"
@@ -100,7 +101,9 @@ impl Overlay {
             .fstype("overlay")
             .data(options)
             .mount("overlay", target.to_string());
-        rustix::process::fchdir(&before).context("go back to the working directory")?;
+        before
+            .map_or_else(|_| rustix::process::chdir("/"), rustix::process::fchdir)
+            .context("go back to the working directory")?;
         let layers = self.lower.len();
         mounted.with_context(|| {
             let target = self.target.display();

@@ -9,7 +9,7 @@ use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals, User};
 use network::{Network, Settings};
-use rootfs::{Mount, Root};
+use rootfs::{Mount, Root, volume};
 
 use crate::options::Options;
 use crate::shelf::{self, as_root};
@@ -65,7 +65,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     for (source, target) in network.files() {
         root.mounts.push(Mount::bind(source, target.into(), false));
     }
-    root.mounts.extend(options.volumes.iter().map(Mount::from));
+    root.mounts.extend(volume::mounts(&options.volumes)?);
 
     // Born with its namespaces, and held at the gate.
     let child = namespaces::spawn(&isolation, |inside| {

@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use nix::unistd::{AccessFlags, access};
 
 /// The two directories that outlive a process.
 #[derive(Debug, Clone)]
@@ -16,12 +17,13 @@ pub struct Dirs {
 
 impl Dirs {
     /// Root keeps things in `/var/lib` and `/run`, anybody else at home, as
-    /// the XDG base directory specification says.
+    /// the XDG base directory specification says. Root of a mere user namespace
+    /// is somebody else, too, unless the files there are theirs.
     ///
     /// # Errors
     /// Fails where an ordinary user has neither `HOME` nor `XDG_DATA_HOME`.
     pub fn of_caller(privileged: bool) -> Result<Dirs> {
-        if privileged {
+        if privileged && access("/var/lib", AccessFlags::W_OK).is_ok() {
             return Ok(Dirs {
                 data: PathBuf::from("/var/lib/minidocker"),
                 run: PathBuf::from("/run/minidocker"),
