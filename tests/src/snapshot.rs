@@ -21,7 +21,11 @@ part nftables;  nft list ruleset
 part cgroups;   find /sys/fs/cgroup -type d 2>/dev/null
 part processes; for p in /proc/[0-9]*; do
     # Not this script, and not what it runs at the moment.
-    [ "${p#/proc/}" = $$ ] || grep -q "^PPid:	$$\$" $p/status || { tr '\0' ' ' <$p/cmdline; cat $p/comm; }
+    # Not this script, not what it runs at the moment, and nothing that ends meanwhile.
+    [ "${p#/proc/}" = $$ ] || grep -q "^PPid:	$$\$" $p/status || {
+        line="$(tr '\0' ' ' <$p/cmdline) $(cat $p/comm)"
+        if [ -e $p/comm ]; then echo "$line"; fi
+    }
 done 2>/dev/null
 part files;     find /run /tmp /var/lib/minidocker /home /dev/shm /var/tmp -path /run/workspace -prune -o \
                      -path /run/etc -prune -o -printf '%y %s %p\n' | sed 's/^d [0-9]*/d/'
