@@ -10,6 +10,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, execve, getcwd, setgid, setgroups, setuid};
 
 use crate::gate::Failure;
@@ -109,8 +110,8 @@ impl Command {
         for dir in env::split_paths(path) {
             match runnable(&dir.join(program)) {
                 Ok(found) => return Ok(found),
-                // Docker's word for a file without the x bit, unless a later
-                // directory has the real thing.
+                // A shell's word for a file without the x bit, unless a later
+                // directory has the real thing. A directory is nothing.
                 Err(Errno::EACCES) => errno = Errno::EACCES,
                 Err(_) => {}
             }
@@ -123,6 +124,9 @@ impl Command {
 fn runnable(path: &Path) -> Result<PathBuf, Errno> {
     let file = fs::metadata(path)
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    if file.is_dir() {
+        return Err(Errno::EISDIR);
+    }
     if !file.is_file() || file.permissions().mode() & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
@@ -171,8 +175,13 @@ impl Inside {
         let slave = self.open_terminal()?;
         terminal::begin_session(slave.as_ref())?;
         close_on_exec()?;
-        if let Some(user) = &command.user {
-            become_user(user)?;
+        // The caller's umask is for files of his own; images and their scripts
+        // count on the usual one, which docker and runc set too.
+        umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        match &command.user {
+            Some(user) => become_user(user)?,
+            // The caller's own groups would open files of the host's.
+            None => set_groups(&[])?,
         }
         die_with_parent()?;
         let path = CString::new(program.into_os_string().into_vec())?;
@@ -238,15 +247,19 @@ fn close_on_exec() -> Result<()> {
 
 /// Groups first: once the user id is no longer 0 the others may not change.
 fn become_user(user: &User) -> Result<()> {
-    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
-    match setgroups(&groups) {
-        // In a user namespace with one id setgroups(2) is denied, and there is
-        // no other group that the user could lose or get.
-        Err(Errno::EPERM) => {}
-        other => other.context("set the supplementary groups")?,
-    }
+    set_groups(&user.groups)?;
     setgid(Gid::from_raw(user.gid)).map_err(|errno| unmapped("group", user.gid, errno))?;
     setuid(Uid::from_raw(user.uid)).map_err(|errno| unmapped("user", user.uid, errno))
+}
+
+fn set_groups(groups: &[u32]) -> Result<()> {
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    match setgroups(&groups) {
+        // In a user namespace with one id setgroups(2) is denied, and there is
+        // no other group that the user could get.
+        Err(Errno::EPERM) => Ok(()),
+        other => other.context("set the supplementary groups"),
+    }
 }
 
 fn unmapped(kind: &str, id: u32, errno: Errno) -> anyhow::Error {

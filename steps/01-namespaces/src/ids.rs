@@ -1,7 +1,8 @@
 //! User and group ids of a user namespace, and why a host may refuse one.
 
-use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
@@ -57,8 +58,8 @@ impl IdMap {
             subordinate(&table, name.as_deref(), uid)
         };
         if let (Some(uids), Some(gids)) = (granted("/etc/subuid"), granted("/etc/subgid"))
-            && is_installed("newuidmap")
-            && is_installed("newgidmap")
+            && installed("newuidmap").is_some()
+            && installed("newgidmap").is_some()
         {
             map.uids.push(uids);
             map.gids.push(gids);
@@ -133,7 +134,9 @@ fn lines(ranges: &[Range]) -> String {
 
 /// newuidmap(1) is set-uid root and maps what `/etc/subuid` grants.
 fn run_helper(program: &str, pid: Pid, ranges: &[Range]) -> Result<()> {
-    let mut command = Command::new(program);
+    // By its path: for a bare name each directory of PATH costs an execve(2).
+    let path = installed(program).with_context(|| format!("find {program}"))?;
+    let mut command = Command::new(&path);
     command.arg(pid.to_string()).stdin(Stdio::null());
     for range in ranges {
         command.args([range.inside, range.outside, range.length].map(|id| id.to_string()));
@@ -143,7 +146,7 @@ fn run_helper(program: &str, pid: Pid, ranges: &[Range]) -> Result<()> {
         "a process for the helper"
     );
     tracing::info!(
-        call = %format_args!("execve({program:?}, {:?})", lines(ranges)),
+        call = %format_args!("execve({path:?}, {:?})", lines(ranges)),
         "only a set-uid program may map more than one's own id"
     );
     let output = command.output().with_context(|| format!("run {program}"))?;
@@ -154,9 +157,11 @@ fn run_helper(program: &str, pid: Pid, ranges: &[Range]) -> Result<()> {
     Ok(())
 }
 
-fn is_installed(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+fn installed(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }
 
 /// Finds the first line `name:first:count` for this user in a subuid(5) file.

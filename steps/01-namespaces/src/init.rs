@@ -8,11 +8,12 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use rustix::process::WaitOptions;
 
-use crate::signals;
+use crate::{exit_code, signals, terminal};
 
 /// Forks. The child goes on (`None`) to become the command; pid 1 stays here
 /// as its init until it ends, and returns its exit status.
@@ -25,8 +26,11 @@ pub(crate) fn stay_behind() -> Result<Option<u8>> {
     );
     // SAFETY: the process has one thread, so the child finds no lock held.
     match unsafe { fork() }.context("fork the command from init")? {
-        ForkResult::Child => signals::unblock_all().map(|()| None),
+        ForkResult::Child => signals::start_afresh().map(|()| None),
         ForkResult::Parent { child } => {
+            // In the parent's process group a Ctrl-C would reach init from the
+            // terminal, and once more from the parent that passes it on.
+            terminal::begin_session(None)?;
             let_go_of_files()?;
             serve(child).map(Some)
         }
@@ -56,34 +60,41 @@ fn let_go_of_files() -> Result<()> {
 }
 
 /// Reaps whatever ends, and passes on what arrives.
+///
+/// By signalfd(2) and not sigwait(3): while that one waits the kernel shows its
+/// signals as not blocked (proc_pid_status(5)), and the parent outside, which
+/// ends a pid 1 that is deaf to a signal, would take this one for deaf.
 fn serve(command: Pid) -> Result<u8> {
-    let all = SigSet::all();
+    let arriving = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)
+        .context("open a signalfd for init")?;
     loop {
-        match all.wait().context("wait for a signal")? {
-            Signal::SIGCHLD => {
-                if let Some(status) = reap_all(command) {
-                    return Ok(status);
-                }
-            }
-            // It can only fail because the command has just ended.
-            signal => drop(kill(command, signal)),
+        let Some(arrived) = arriving.read_signal().context("wait for a signal")? else {
+            continue;
+        };
+        let signal = arrived.ssi_signo as libc::c_int;
+        if signal != libc::SIGCHLD {
+            pass_on(command, signal);
+        } else if let Some(status) = reap_all(command) {
+            return Ok(status);
         }
     }
+}
+
+/// A number, because a real-time signal has no name that nix would know.
+fn pass_on(command: Pid, signal: libc::c_int) {
+    // SAFETY: no memory is involved. It can only fail because the command has
+    // just ended, and its pid is not given anew before `reap_all`.
+    unsafe { libc::kill(command.as_raw(), signal) };
 }
 
 /// Several children can end for one SIGCHLD. Returns the command's exit status
 /// if it was among them.
 fn reap_all(command: Pid) -> Option<u8> {
     let mut ended = None;
-    loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid == command => ended = Some(status as u8),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
-                ended = Some(128 + signal as u8);
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return ended,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return ended,
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        if pid.as_raw_pid() == command.as_raw() {
+            ended = exit_code(status).or(ended);
         }
     }
+    ended
 }

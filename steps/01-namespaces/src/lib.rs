@@ -34,8 +34,8 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{WaitOptions, WaitStatus, waitpid};
 
 pub use command::{Command, User};
 pub use gate::{Failure, exit_status};
@@ -294,7 +294,7 @@ impl Inside {
     fn settle(&self, isolation: &Isolation) -> Result<()> {
         die_with_parent()?;
         self.gate.wait_for_go()?;
-        signals::unblock_all()?;
+        signals::start_afresh()?;
         if isolation.namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
             unshare_cgroup()?;
         }
@@ -385,22 +385,32 @@ impl Process {
     /// Waits for the end: the exit status, or 128 + the signal's number.
     fn reap(&mut self) -> Result<u8> {
         loop {
-            match waitpid(self.pid, None) {
-                Ok(WaitStatus::Exited(_, status)) => {
-                    self.ended = true;
-                    return Ok(status as u8);
+            let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
+            match waitpid(pid, WaitOptions::empty()) {
+                Ok(ended) => {
+                    if let Some(code) = ended.and_then(|(_, status)| exit_code(status)) {
+                        self.ended = true;
+                        return Ok(code);
+                    }
                 }
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    self.ended = true;
-                    return Ok(128 + signal as u8);
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
+                Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => {
                     return Err(errno).with_context(|| format!("wait for process {}", self.pid));
                 }
             }
         }
     }
+}
+
+/// The exit status, or 128 + the number of the signal that ended the process;
+/// `None` for one that has not ended. Not by nix: it takes a real-time signal,
+/// which has no name, for an error, when the kernel has already forgotten the
+/// child.
+fn exit_code(status: WaitStatus) -> Option<u8> {
+    let code = status
+        .exit_status()
+        .or_else(|| Some(128 + status.terminating_signal()?))?;
+    u8::try_from(code).ok()
 }
 
 impl Drop for Process {

@@ -14,7 +14,7 @@ use crate::terminal::Terminal;
 
 /// What is passed on. Not among them: faults of this process's own, SIGCHLD,
 /// and the stop signals, which are for this process's own shell.
-const PASSED_ON: [Signal; 8] = [
+const PASSED_ON: [Signal; 9] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -23,6 +23,7 @@ const PASSED_ON: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGWINCH,
+    Signal::SIGCONT,
 ];
 
 /// This process's signals, held back: Ctrl-C no longer ends it halfway
@@ -39,7 +40,13 @@ impl Signals {
     /// # Errors
     /// Fails where the kernel has no descriptor left.
     pub fn hold() -> Result<Signals> {
-        let set: SigSet = PASSED_ON.into_iter().collect();
+        // nohup(1), and a shell for what it runs in the background, ignore some
+        // on our behalf; the container is not to hear of those either.
+        let ignored = sets_of("self", &["SigIgn:"]).unwrap_or(0);
+        let set: SigSet = PASSED_ON
+            .into_iter()
+            .filter(|signal| ignored & bit(*signal) == 0)
+            .collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context("hold back signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&set, flags).context("open a signalfd")?;
@@ -54,9 +61,15 @@ impl Signals {
     }
 }
 
-/// A process starts with the signal mask of its parent, and a command that
-/// never sees SIGTERM would be a surprise.
-pub(crate) fn unblock_all() -> Result<()> {
+/// A process starts with the signal mask of its parent, and ignores what its
+/// parent ignored (signal(7)). A command that never sees SIGTERM, or a shell
+/// that may not trap SIGINT, would be a surprise.
+pub(crate) fn start_afresh() -> Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler. It fails for SIGKILL, SIGSTOP and
+        // libc's own signals, and these cannot have been ignored.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }
 
@@ -86,6 +99,7 @@ pub(crate) fn attend(
         while let Some(signal) = signals.next()? {
             match terminal.as_deref() {
                 Some(terminal) if signal == Signal::SIGWINCH => terminal.resize(),
+                Some(terminal) if signal == Signal::SIGCONT => terminal.resume(),
                 _ => ended_for = pass_on(process, signal).or(ended_for),
             }
         }
@@ -119,7 +133,7 @@ fn pass_on(process: &Process, signal: Signal) -> Option<Signal> {
 /// sleep through Ctrl-C and SIGTERM. We end the container as the signal would
 /// have ended the same command anywhere else.
 fn end_if_deaf(process: &Process, signal: Signal) -> Option<Signal> {
-    let ends_by_default = signal != Signal::SIGWINCH;
+    let ends_by_default = ![Signal::SIGWINCH, Signal::SIGCONT].contains(&signal);
     if !ends_by_default || !is_deaf(process, signal) {
         return None;
     }
@@ -127,18 +141,21 @@ fn end_if_deaf(process: &Process, signal: Signal) -> Option<Signal> {
 }
 
 /// Whether the process neither handles, blocks nor deliberately ignores the
-/// signal (proc_pid_status(5)).
+/// signal.
 fn is_deaf(process: &Process, signal: Signal) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", process.pid)) else {
-        return false;
-    };
-    let bit = 1_u64 << (signal as u32 - 1);
-    let has = |set: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(set))
-            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .is_none_or(|mask| mask & bit != 0)
-    };
-    !["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(has)
+    sets_of(&process.pid.to_string(), &["SigBlk:", "SigIgn:", "SigCgt:"])
+        .is_some_and(|heard| heard & bit(signal) == 0)
+}
+
+/// The signals that are in any of the `sets` of a process (proc_pid_status(5)).
+fn sets_of(process: &str, sets: &[&str]) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    sets.iter().try_fold(0, |all, set| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(set))?;
+        Some(all | u64::from_str_radix(mask.trim(), 16).ok()?)
+    })
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32 - 1)
 }

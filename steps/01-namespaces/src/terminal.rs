@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::sys::termios::{
@@ -55,9 +55,17 @@ pub(crate) fn begin_session(slave: Option<&OwnedFd>) -> Result<()> {
     let Some(slave) = slave else { return Ok(()) };
     // SAFETY: no memory is involved.
     unsafe { take_terminal(slave.as_raw_fd(), 0) }.context("take the terminal")?;
+    // Whoever wrote `2>errors` wants them there.
+    let errors_too = io::stderr().is_terminal();
     dup2_stdin(slave)
         .and_then(|()| dup2_stdout(slave))
-        .and_then(|()| dup2_stderr(slave))
+        .and_then(|()| {
+            if errors_too {
+                dup2_stderr(slave)
+            } else {
+                Ok(())
+            }
+        })
         .context("make the terminal standard input and output")
 }
 
@@ -87,10 +95,21 @@ impl Terminal {
             input_ended: false,
         };
         terminal.resize();
-        let mut raw = terminal.ours.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).context("make the terminal raw")?;
+        terminal.make_raw().context("make the terminal raw")?;
         Ok(terminal)
+    }
+
+    fn make_raw(&self) -> Result<(), Errno> {
+        let mut raw = self.ours.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)
+    }
+
+    /// After a stop: our shell has used the terminal meanwhile, in its own way.
+    pub(crate) fn resume(&self) {
+        // It can only fail because the terminal is gone, which `carry` will see.
+        let _ = self.make_raw();
+        self.resize();
     }
 
     /// Gives the container's terminal the size of ours; its kernel side then
@@ -162,6 +181,8 @@ impl Terminal {
             match write(io::stdout(), rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
+                // Some program before us left the terminal non-blocking.
+                Err(Errno::EAGAIN) => wait_for_room(),
                 Err(_) => return false,
             }
         }
@@ -197,6 +218,13 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.ours);
     }
+}
+
+/// Until standard output takes more, or is gone: then write(2) says so.
+fn wait_for_room() {
+    let out = io::stdout();
+    let mut room = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+    let _ = poll(&mut room, PollTimeout::NONE);
 }
 
 fn stdin() -> BorrowedFd<'static> {

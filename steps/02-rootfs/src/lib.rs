@@ -101,10 +101,13 @@ pub fn enter(root: &Root) -> Result<()> {
 /// without them would uncover what they hide, and fails with EINVAL
 /// (mount_namespaces(7)).
 fn bind_root(root: &Root) -> Result<OwnedFd> {
-    let bind = Mount::bind(root.path.clone(), PathBuf::from("/"), false);
-    bind.mount_at(&root.path)
-        .with_context(|| format!("use {} as the container's root", root.path.display()))?;
-    place::open_top(&root.path)
+    let wanted = || format!("use {} as the container's root", root.path.display());
+    // "." would stay what it was: below the bind, not on top of it.
+    let path = root.path.canonicalize().with_context(wanted)?;
+    Mount::bind(path.clone(), PathBuf::from("/"), false)
+        .mount_at(&path)
+        .with_context(wanted)?;
+    place::open_top(&path)
 }
 
 /// Swaps the roots and drops the old one. With "." for both paths the kernel
@@ -120,6 +123,10 @@ fn pivot(top: &OwnedFd) -> Result<()> {
         Errno::EINVAL => anyhow::Error::new(errno).context(
             "swap the roots with pivot_root; the kernel allows it in no initramfs, \
              where the root must first be moved to a tmpfs or a disk",
+        ),
+        Errno::EBUSY => anyhow::Error::new(errno).context(
+            "swap the roots with pivot_root; the container's root cannot be the / \
+             that it is to be swapped with",
         ),
         errno => anyhow::Error::new(errno).context("swap the roots with pivot_root"),
     })?;

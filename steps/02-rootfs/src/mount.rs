@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use sys_mount::MountFlags;
 
 use crate::path_of;
@@ -120,16 +122,52 @@ impl Mount {
             let place = place::open_plain(top, &self.target, Kind::Directory)?;
             return self.mount_at(&path_of(place.as_fd()));
         }
-        let kind = place::kind_of(&self.source)?;
-        let place = place::open(top, &self.target, kind)?;
-        self.mount_at(&path_of(place.as_fd()))?;
+        let tree = self.copy_source()?;
+        let place = place::open(top, &self.target, place::kind_of(&tree)?)?;
         if self.flags.contains(MountFlags::RDONLY) {
-            // Opened anew: `place` is what the mount now covers.
-            let mounted = place::open(top, &self.target, kind)?;
-            set_read_only(&mounted, true)
+            // Before it has a path: after that, whoever shares the root could
+            // put a link there and lead us to another mount.
+            set_read_only(&tree, true)
                 .with_context(|| format!("make {} read-only", self.target.display()))?;
         }
-        Ok(())
+        self.move_to(&place, &tree)
+    }
+
+    /// The source of a bind as a mount of its own, which is nowhere yet.
+    fn copy_source(&self) -> Result<OwnedFd> {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if self.flags.contains(MountFlags::REC) {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        tracing::info!(
+            call = %format_args!(
+                "open_tree(AT_FDCWD, {:?}, OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC{})",
+                self.source,
+                if self.flags.contains(MountFlags::REC) { "|AT_RECURSIVE" } else { "" },
+            ),
+            "a bind begins as a copy of the mount, held by its descriptor"
+        );
+        open_tree(CWD, &self.source, flags)
+            .with_context(|| format!("open {} on the host, to mount it", self.source.display()))
+    }
+
+    fn move_to(&self, place: &OwnedFd, tree: &OwnedFd) -> Result<()> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        tracing::info!(
+            call = %format_args!(
+                "move_mount({}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)",
+                tree.as_raw_fd(),
+                place.as_raw_fd(),
+            ),
+            "{}", self.purpose()
+        );
+        move_mount(tree, "", place, "", flags).with_context(|| self.name())
+    }
+
+    fn name(&self) -> String {
+        let (source, target) = (self.source.display(), self.target.display());
+        format!("mount {source} on {target} in the container")
     }
 
     /// One call of mount(2), with `place` as its second argument.
@@ -145,13 +183,12 @@ impl Mount {
         // old one are covered, lest it uncover them.
         let masked = ["proc", "sysfs"].contains(&self.fstype) && refused(&done, libc::EPERM);
         done.with_context(|| {
-            let (source, target) = (self.source.display(), self.target.display());
             let hint = if masked {
                 "; inside another container, start that one with --security-opt systempaths=unconfined"
             } else {
                 ""
             };
-            format!("mount {source} on {target} in the container{hint}")
+            self.name() + hint
         })
     }
 

@@ -7,10 +7,13 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
+};
 use rustix::io::Errno;
 
 /// What a mount needs to stand on.
@@ -33,35 +36,64 @@ pub(crate) fn open_top(path: &Path) -> Result<OwnedFd> {
 /// Opens `path` in the root; what is missing is made. Links are followed, but
 /// an absolute one starts at the root, and `..` stops there.
 pub(crate) fn open(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    find(top, path, kind, ResolveFlags::IN_ROOT)
-        .with_context(|| format!("find a place for {} in the container", path.display()))
+    let place = find(top, path, kind, ResolveFlags::IN_ROOT)
+        .with_context(|| format!("find a place for {} in the container", path.display()))?;
+    // The kernel would only say EINVAL.
+    let is = |kind| match kind {
+        Kind::Directory => "a directory",
+        Kind::File => "a file",
+    };
+    let there = kind_of(&place)?;
+    ensure!(
+        there == kind,
+        "{} is {} in the container, and what is to be mounted on it is {}",
+        path.display(),
+        is(there),
+        is(kind),
+    );
+    Ok(place)
 }
 
 /// As [`open`], but refuses links: where an image has a link for `/proc` or
 /// `/dev`, what is made there would come to be somewhere else.
 pub(crate) fn open_plain(top: &OwnedFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    find(top, path, kind, resolve).with_context(|| {
-        let path = path.display();
-        format!("find a place for {path}, which may not be a symbolic link in the container")
-    })
+    find(top, path, kind, resolve)
+        .map_err(|errno| match errno {
+            Errno::LOOP => anyhow!("it may not be, or lie behind, a symbolic link"),
+            errno => errno.into(),
+        })
+        .with_context(|| format!("find a place for {} in the container", path.display()))
 }
 
 /// What is there already, or a new one in the parent, for which the same goes.
+/// A link to nowhere stands for what it points at: an image may bring
+/// `/etc/resolv.conf` as one into the `/run` of a system that has booted.
 fn find(top: &OwnedFd, path: &Path, kind: Kind, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
-    match existing(top, path, resolve) {
-        Err(Errno::NOENT) => {}
-        other => return other,
+    let mut path = path.to_path_buf();
+    // As many links as the kernel follows (path_resolution(7)).
+    for _ in 0..=40 {
+        match existing(top, &path, resolve) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::NOENT);
+        };
+        let dir = find(top, parent, Kind::Directory, resolve)?;
+        match make(&dir, name, kind) {
+            Ok(()) => return existing(top, &path, resolve),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        match readlinkat(&dir, name, Vec::new()) {
+            Ok(target) => path = parent.join(OsStr::from_bytes(target.to_bytes())),
+            // No link: somebody else was faster.
+            Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::NOENT);
-    };
-    let dir = find(top, parent, Kind::Directory, resolve)?;
-    match make(&dir, name, kind) {
-        // Somebody else was faster, or it is a link to nowhere.
-        Ok(()) | Err(Errno::EXIST) => existing(top, path, resolve),
-        Err(errno) => Err(errno),
-    }
+    Err(Errno::LOOP)
 }
 
 fn existing(top: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -86,11 +118,9 @@ fn make(dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
     }
 }
 
-/// What a file of the host is.
-pub(crate) fn kind_of(path: &Path) -> Result<Kind> {
-    let file = openat(CWD, path, PATH_ONLY, Mode::empty())
-        .with_context(|| format!("find {} on the host", path.display()))?;
-    let mode = fstat(&file)?.st_mode;
+/// What an opened file is.
+pub(crate) fn kind_of(file: &OwnedFd) -> Result<Kind> {
+    let mode = fstat(file)?.st_mode;
     Ok(match FileType::from_raw_mode(mode) {
         FileType::Directory => Kind::Directory,
         _ => Kind::File,

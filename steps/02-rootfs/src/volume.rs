@@ -76,7 +76,8 @@ fn target_path(target: &OsStr) -> Result<PathBuf, String> {
     if path == Path::new("/") {
         return Err("the container's path cannot be /, which is its root".to_owned());
     }
-    Ok(path.to_path_buf())
+    // The kernel takes `/app/` for a directory, whatever is to be mounted there.
+    Ok(path.components().collect())
 }
 
 impl From<&Volume> for Mount {
@@ -102,6 +103,12 @@ mod tests {
         assert!(!parse("/a:/b").unwrap().read_only);
         assert!(!parse("./a:/b:rw").unwrap().read_only);
         assert!(parse("../a:/b:ro").unwrap().read_only);
+    }
+
+    #[test]
+    fn a_slash_at_the_end_means_nothing() {
+        let volume = parse("./a://b//c/./").unwrap();
+        assert_eq!(volume.target.as_os_str(), "/b/c");
     }
 
     #[test]

@@ -164,7 +164,9 @@ impl Parent {
             let Ok(cgroup) = self.directory.child(&name) else {
                 continue;
             };
+            // A lock can also be free because a living owner has just removed the cgroup.
             if cgroup.try_lock()
+                && cgroup.is(&self.directory, &name)?
                 && let Err(error) = self.remove(&cgroup, &name)
             {
                 tracing::warn!("a dead owner's cgroup stays: {error:#}");
@@ -226,6 +228,10 @@ impl Drop for Parent {
     fn drop(&mut self) {
         let mut undo = || -> Result<()> {
             self.directory.lock()?;
+            // Another owner was the last while we waited; what has the name now is not ours.
+            if !self.directory.is(&self.place.directory, &self.name)? {
+                return Ok(());
+            }
             self.sweep()?;
             if let Some((refuge, name, controllers)) = self.aside.take() {
                 self.step_back(&refuge, &name, &controllers)?;
