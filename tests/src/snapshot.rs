@@ -21,7 +21,11 @@ part nftables;  nft list ruleset
 part cgroups;   find /sys/fs/cgroup -type d 2>/dev/null
 part processes; for p in /proc/[0-9]*; do
     # Not this script, and not what it runs at the moment.
-    [ "${p#/proc/}" = $$ ] || grep -q "^PPid:	$$\$" $p/status || { tr '\0' ' ' <$p/cmdline; cat $p/comm; }
+    # Not this script, not what it runs at the moment, and nothing that ends meanwhile.
+    [ "${p#/proc/}" = $$ ] || grep -q "^PPid:	$$\$" $p/status || {
+        line="$(tr '\0' ' ' <$p/cmdline) $(cat $p/comm)"
+        if [ -e $p/comm ]; then echo "$line"; fi
+    }
 done 2>/dev/null
 part files;     find /run /tmp /var/lib/minidocker /home /dev/shm /var/tmp -path /run/workspace -prune -o \
                      -path /run/etc -prune -o -printf '%y %s %p\n' | sed 's/^d [0-9]*/d/'
@@ -42,22 +46,23 @@ const KEPT: [&str; 4] = [
 ];
 
 impl Snapshot {
-    /// Looks; for a second it waits for helpers that outlive their command by
-    /// a moment, while the kernel frees a network.
+    /// Looks, for at most three seconds, until two looks agree and no helper is
+    /// left that outlives its command by a moment, while the kernel frees a network.
     pub(crate) fn take(host: &Host) -> Snapshot {
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + Duration::from_secs(3);
+        let mut last = Snapshot::look(host);
         loop {
             let now = Snapshot::look(host);
             // A line ends with the program's name.
             let name = |line: &String| {
-                line.rsplit(' ')
-                    .next()
-                    .is_some_and(|name| name.starts_with("step0"))
+                let name = line.rsplit(' ').next();
+                name.is_some_and(|name| name.starts_with("step0"))
             };
             let busy = now.part("processes").iter().any(name);
-            if !busy || Instant::now() > end {
+            if (!busy && now == last) || Instant::now() > end {
                 return now;
             }
+            last = now;
         }
     }
 

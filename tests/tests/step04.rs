@@ -500,6 +500,8 @@ fn after_ctrl_c_the_host_is_as_it_was() {
         ];
         let mut running = host.spawn_as(user, argv);
         running.expect("up");
+        // A shell catches the interrupt, and forgets it when it becomes sleep.
+        std::thread::sleep(std::time::Duration::from_millis(100));
         running.signal(nix::sys::signal::Signal::SIGINT);
         assert_eq!(running.wait().code(), 130);
     }
