@@ -27,7 +27,10 @@ pub enum Mode {
     /// Version 2 has all controllers.
     Unified,
     /// Version 2 is mounted, but version 1 holds these controllers.
-    Hybrid { held: Vec<String> },
+    Hybrid {
+        /// The controllers' names.
+        held: Vec<String>,
+    },
     /// Version 2 is not mounted.
     Legacy,
 }
@@ -35,6 +38,7 @@ pub enum Mode {
 /// The tree of version 2, as this process sees it.
 #[derive(Debug)]
 pub struct Hierarchy {
+    /// Who has the controllers.
     pub mode: Mode,
     root: Option<Directory>,
     /// The cgroup that this process is in.
@@ -50,6 +54,10 @@ pub(crate) struct Place {
 }
 
 impl Hierarchy {
+    /// Looks it up in `/proc`.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
     pub fn find() -> Result<Self> {
         let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
         let cgroups = fs::read("/proc/self/cgroup").context("read /proc/self/cgroup")?;

@@ -19,6 +19,8 @@
 //!
 //! Man page: cgroups(7), and the kernel's Documentation/admin-guide/cgroup-v2.rst.
 
+#![warn(missing_docs)]
+
 mod directory;
 mod hierarchy;
 mod limits;
@@ -51,8 +53,9 @@ pub struct Cgroup {
 /// What a container has used so far; `None` where the kernel does not count it here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Bytes, now and at most so far.
+    /// Bytes in use now.
     pub memory: Option<u64>,
+    /// The most bytes that were ever in use (Linux 5.19).
     pub memory_peak: Option<u64>,
     /// Processor time, of all processes that were ever in it.
     pub cpu: Option<Duration>,
@@ -66,6 +69,10 @@ impl Cgroup {
     ///
     /// `Ok(None)`: there is no place for a cgroup on this host or for this user, and no limit was
     /// asked for that would need one.
+    ///
+    /// # Errors
+    /// A limit was asked for that this host cannot enforce, or not for this user: which controller
+    /// is missing, and how to get it.
     pub fn create(parent: &str, name: &str, limits: &Limits) -> Result<Option<Self>> {
         for name in [parent, name] {
             let plain =
@@ -89,11 +96,16 @@ impl Cgroup {
         Ok(Some(cgroup))
     }
 
+    /// Its directory in the cgroup2 tree.
+    #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Moves the process `pid` in; what it forks from now on is born there.
+    ///
+    /// # Errors
+    /// The process is gone, or the kernel refuses to move it.
     pub fn add(&self, pid: Pid) -> Result<()> {
         self.directory.write(
             "cgroup.procs",
@@ -104,11 +116,18 @@ impl Cgroup {
 
     /// How many processes the kernel has killed here because the memory limit was reached: 0 where
     /// memory is not limited.
+    ///
+    /// # Errors
+    /// `memory.events` cannot be read.
     pub fn oom_kills(&self) -> Result<u64> {
         let events = self.directory.read("memory.events")?;
         Ok(field(&events, "oom_kill").unwrap_or(0))
     }
 
+    /// What it has used so far.
+    ///
+    /// # Errors
+    /// A file of the kernel's cannot be read.
     pub fn stats(&self) -> Result<Stats> {
         let number =
             |file| -> Result<Option<u64>> { Ok(self.directory.read(file)?.trim().parse().ok()) };
@@ -122,6 +141,9 @@ impl Cgroup {
     }
 
     /// Stops every process in it, wherever it stands. On return none of them runs any more.
+    ///
+    /// # Errors
+    /// After ten seconds some still run: a process that waits inside the kernel cannot be frozen.
     pub fn freeze(&self) -> Result<()> {
         self.directory.write(
             "cgroup.freeze",
@@ -139,12 +161,19 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Lets them run again.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
     pub fn thaw(&self) -> Result<()> {
         self.directory
             .write("cgroup.freeze", "0", "go on where you were stopped")
     }
 
     /// Kills every process in it, also those that are being forked just now (Linux 5.14).
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
     pub fn kill(&self) -> Result<()> {
         self.directory.write(
             "cgroup.kill",

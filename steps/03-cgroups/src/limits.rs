@@ -10,6 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 pub struct Limits {
     /// Bytes of memory, page cache and kernel memory included. No swap comes on top.
     pub memory: Option<u64>,
+    /// Processor time.
     pub cpus: Option<Cpus>,
     /// Processes and threads together.
     pub pids: Option<u64>,
@@ -18,7 +19,9 @@ pub struct Limits {
 /// CPU time: `quota` microseconds of it in each `period` of microseconds, summed over all processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpus {
+    /// Microseconds to run in each period.
     pub quota: u64,
+    /// The period's length, in microseconds.
     pub period: u64,
 }
 
@@ -51,6 +54,9 @@ const MEBIBYTE: u64 = 1 << 20;
 /// Bytes, from docker's notation: a number, with a fraction if need be, and one of the units `b k m
 /// g t p`, each 1024 times the last; `kb` and `KiB` mean `k`. At least 6 MiB, as with docker: the
 /// first processes of a container hardly start with less.
+///
+/// # Errors
+/// What is wrong with the text.
 pub fn parse_memory(text: &str) -> Result<u64> {
     let context =
         || format!("memory limit {text:?}: write a number and a unit, such as 64m or 1.5g");
@@ -90,6 +96,9 @@ fn scale(unit: &str) -> Result<u128> {
 
 /// CPU time, from a number of processors such as `0.5` or `2`: at least 0.01, since the kernel
 /// refuses a quota below a millisecond, and at most what is online, as with docker.
+///
+/// # Errors
+/// What is wrong with the text.
 pub fn parse_cpus(text: &str) -> Result<Cpus> {
     let online = sysconf(SysconfVar::_NPROCESSORS_ONLN)?
         .and_then(|n| u128::try_from(n).ok())

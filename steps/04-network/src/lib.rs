@@ -24,6 +24,8 @@
 //! No `ip`, `iptables` or `nft` is run. [`Network`] puts it together for a container with one
 //! network; who wants more takes [`bridge::Bridge`] and [`files::Files`] themselves.
 
+#![warn(missing_docs)]
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

@@ -22,6 +22,8 @@
 //! whoever removes something the exclusive one; a lock dies with its process, and what a dead one
 //! left is swept at the next opportunity.
 
+#![warn(missing_docs)]
+
 mod archive;
 mod container;
 mod digest;
