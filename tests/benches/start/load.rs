@@ -13,42 +13,24 @@ use crate::{quantile, spread};
 /// The name of the busybox image that step 5 runs.
 pub const BUSYBOX: &str = "bench-busybox:latest";
 
-/// Pairs of `step05 load` and `podman load`, each into an empty store on the same disk.
+/// Pairs of `step05 load` and `podman load`, each into an empty store on the same disk. The stores
+/// are removed at the end: some file systems are slow to reuse what was freed a moment ago.
 pub fn compare(scratch: &Path, archive: &Path, step05: &Path) -> Result<()> {
-    let (ours, theirs) = (scratch.join("minidocker"), scratch.join("podman"));
-    fs::create_dir_all(&ours)?;
-    fs::create_dir_all("/var/lib/minidocker")?;
-    mount(
-        Some(&ours),
-        "/var/lib/minidocker",
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )?;
-    let mut load = Command::new(step05);
-    load.arg("load").arg(archive);
-    let mut podman = Command::new("podman");
-    podman
-        .arg("--root")
-        .arg(&theirs)
-        .arg("--runroot=/run/podman-bench");
-    podman.args(["--storage-driver=overlay", "load", "--quiet", "--input"]);
-    podman.arg(archive);
-
+    let stores = scratch.join("stores");
     let (mut mine, mut other) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        for (command, series, store) in [
-            (&mut load, &mut mine, &ours),
-            (&mut podman, &mut other, &theirs),
-        ] {
-            series.extend(time(command));
-            empty(store)?;
-        }
+    for round in 0..5 {
+        let (ours, theirs) = (
+            stores.join(format!("minidocker{round}")),
+            stores.join(format!("podman{round}")),
+        );
+        mine.extend(time(&mut step05_load(step05, archive, &ours)?));
+        other.extend(time(&mut podman_load(archive, &theirs)));
         if mine.len() != other.len() {
             println!("!! without its rival nothing can be paired");
             break;
         }
     }
+    fs::remove_dir_all(&stores).with_context(|| format!("remove {}", stores.display()))?;
     let size = fs::metadata(archive)?.len() >> 20;
     println!("\nload of a docker-archive of {size} MiB, 5 pairs, seconds; p10 and p90 in brackets");
     for (name, series) in [("step05 load", &mine), ("podman load", &other)] {
@@ -83,16 +65,24 @@ fn time(command: &mut Command) -> Option<f64> {
     None
 }
 
-fn empty(store: &Path) -> Result<()> {
-    for entry in fs::read_dir(store).into_iter().flatten() {
-        let path = entry?.path();
-        if path.is_dir() {
-            fs::remove_dir_all(&path)?;
-        } else {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
+/// Step 5 keeps its store at one place, where `store` is mounted.
+fn step05_load(step05: &Path, archive: &Path, store: &Path) -> Result<Command> {
+    let place = "/var/lib/minidocker";
+    fs::create_dir_all(store)?;
+    fs::create_dir_all(place)?;
+    let none = None::<&str>;
+    mount(Some(store), place, none, MsFlags::MS_BIND, none).context("mount an empty store")?;
+    let mut load = Command::new(step05);
+    load.arg("load").arg(archive);
+    Ok(load)
+}
+
+fn podman_load(archive: &Path, store: &Path) -> Command {
+    let mut podman = Command::new("podman");
+    podman.arg("--root").arg(store);
+    podman.args(["--runroot=/run/podman-bench", "--storage-driver=overlay"]);
+    podman.args(["load", "--quiet", "--input"]).arg(archive);
+    podman
 }
 
 /// A Debian system, by the tools that make real images.
