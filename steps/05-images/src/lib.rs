@@ -49,6 +49,7 @@ use serde::Serialize;
 
 pub use container::Container;
 pub use digest::Digest;
+pub use inside::make_directory;
 pub use name::ImageName;
 pub use oci::Config;
 pub use overlay::Overlay;

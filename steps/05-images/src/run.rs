@@ -1,10 +1,9 @@
 //! The story of step 5: a command in an image.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals, User};
@@ -89,8 +88,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
             groups: user.groups,
         });
         if let Some(dir) = &command.cwd {
-            let make = || format!("make the working directory {}", dir.display());
-            fs::create_dir_all(dir).with_context(make)?;
+            images::make_directory(dir)?;
         }
         inside.exec(&command)
     })?;
