@@ -1,6 +1,6 @@
 //! The story of step 5: a command in an image.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 
 use anyhow::Result;
@@ -29,8 +29,9 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     let mut command = Command::new(&args, hostname);
     command.init = options.init;
     command.cwd = Some(options.workdir.clone().unwrap_or_else(|| config.cwd()));
-    let env: Vec<OsString> = config.env.iter().map(OsString::from).collect();
-    let user = options.user.as_deref().unwrap_or(&config.user);
+    let env = config.variables();
+    let wanted = options.user.as_deref().filter(|user| !user.is_empty());
+    let user = wanted.unwrap_or(&config.user);
 
     // From here on Ctrl-C waits until there is a container to pass it on to.
     let signals = Signals::hold()?;
