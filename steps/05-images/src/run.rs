@@ -23,9 +23,9 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
 
     // The image says how to run it, and the user has the last word.
     let store = shelf::open(dirs)?;
-    let image = shelf::find(&store, &options.image)?;
+    let image = shelf::find(&store, &options.image())?;
     let config = image.config();
-    let args = config.command(options.entrypoint.as_deref(), &options.command)?;
+    let args = config.command(options.entrypoint.as_deref(), options.command())?;
     let mut command = Command::new(&args, hostname);
     command.init = options.init;
     command.cwd = Some(options.workdir.clone().unwrap_or_else(|| config.cwd()));
