@@ -126,7 +126,8 @@ impl Store {
     }
 
     /// Takes in the images of an archive or a layout's directory; see the module `import` for what
-    /// is understood. A `name` goes to the only image in it, instead of its own.
+    /// is understood. A `name` goes to the only image in it, instead of its own. What is returned has
+    /// the names that it got now, of all that it may have.
     ///
     /// # Errors
     /// Anything that isn't as announced (digest, size, type, number of layers), anything that would
@@ -313,8 +314,13 @@ impl Store {
             Ok(())
         })?;
         let ids: BTreeSet<_> = found.iter().map(|image| image.config.digest).collect();
-        let images = self.images()?.into_iter();
-        Ok(images.filter(|image| ids.contains(&image.id)).collect())
+        let given: BTreeSet<_> = found.iter().flat_map(|image| &image.names).collect();
+        let mut images = self.images()?;
+        images.retain(|image| ids.contains(&image.id));
+        for image in &mut images {
+            image.names.retain(|name| given.contains(name));
+        }
+        Ok(images)
     }
 
     /// Unpacks a layer's blob into a scratch directory laid out as `layers/HEX` is.
