@@ -1,5 +1,6 @@
 //! The images at hand: what can be done with them besides running one.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -26,7 +27,12 @@ pub fn open(dirs: &Dirs) -> Result<Store> {
     if store.find(HOST).is_err() {
         let tree = dirs.data.join("rootfs");
         host::ensure(&tree)?;
-        as_root(|| import_host(&store, &tree))?;
+        // Of several first commands at once, the others wait and then find it.
+        let alone = File::open(&tree)?;
+        alone.lock()?;
+        if store.find(HOST).is_err() {
+            as_root(|| import_host(&store, &tree))?;
+        }
     }
     Ok(store)
 }
