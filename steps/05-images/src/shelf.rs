@@ -85,31 +85,39 @@ pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     Ok(0)
 }
 
-/// `rmi IMAGE...`
+/// `rmi IMAGE...`: those that can be removed are, as docker has it.
 pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
-    as_root(|| {
-        for image in images {
+    let mut status = 0;
+    for image in images {
+        let removed = as_root(|| {
             println!("{}", store.remove(image)?);
-        }
-        Ok(())
-    })?;
-    Ok(0)
+            Ok(())
+        });
+        status |= complaint(&removed);
+    }
+    Ok(status)
 }
 
-/// `inspect IMAGE...`
+/// `inspect IMAGE...`: those that are there are shown, as docker has it.
 pub fn inspect(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
-    let found: Vec<Image> = images
-        .iter()
-        .map(|image| store.find(image))
-        .collect::<Result<_>>()?;
+    let looked: Vec<Result<Image>> = images.iter().map(|image| store.find(image)).collect();
+    let found: Vec<&Image> = looked.iter().flatten().collect();
     // Docker indents by four.
     let format = PrettyFormatter::with_indent(b"    ");
     let mut text = Serializer::with_formatter(Vec::new(), format);
     found.serialize(&mut text)?;
     println!("{}", String::from_utf8(text.into_inner())?);
-    Ok(0)
+    Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
+}
+
+/// Tells what failed of several things, and answers docker's exit status: 1.
+fn complaint<T>(done: &Result<T>) -> u8 {
+    done.as_ref().err().map_or(0, |error| {
+        cli::complain("step05", error);
+        1
+    })
 }
 
 /// `images`, as docker lists them.
