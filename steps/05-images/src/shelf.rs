@@ -1,6 +1,7 @@
 //! The images at hand: what can be done with them besides running one.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -73,11 +74,11 @@ pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     let store = open(dirs)?;
     as_root(|| {
         for image in store.load(path, name)? {
-            match image.names() {
-                [] => println!("Loaded image ID: {}", image.id()),
-                names => names
-                    .iter()
-                    .for_each(|name| println!("Loaded image: {name}")),
+            if image.names().is_empty() {
+                say(&format!("Loaded image ID: {}", image.id()))?;
+            }
+            for name in image.names() {
+                say(&format!("Loaded image: {name}"))?;
             }
         }
         Ok(())
@@ -90,10 +91,7 @@ pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
     let mut status = 0;
     for image in images {
-        let removed = as_root(|| {
-            println!("{}", store.remove(image)?);
-            Ok(())
-        });
+        let removed = as_root(|| say(&store.remove(image)?.to_string()));
         status |= complaint(&removed);
     }
     Ok(status)
@@ -108,7 +106,7 @@ pub fn inspect(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let format = PrettyFormatter::with_indent(b"    ");
     let mut text = Serializer::with_formatter(Vec::new(), format);
     found.serialize(&mut text)?;
-    println!("{}", String::from_utf8(text.into_inner())?);
+    say(&String::from_utf8(text.into_inner())?)?;
     Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
 }
 
@@ -144,21 +142,25 @@ pub fn list(dirs: &Dirs) -> Result<u8> {
             ),
         }
     }
-    print(&rows);
+    say(&table(&rows))?;
     Ok(0)
 }
 
 /// Columns as wide as their widest cell, three spaces apart.
-fn print(rows: &[[String; 5]]) {
+fn table(rows: &[[String; 5]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
-    for row in rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
-    }
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Prints lines. A full disk at the other end is an error, and to `println!` a panic.
+fn say(lines: &str) -> Result<()> {
+    writeln!(io::stdout(), "{lines}").context("write to standard output")
 }
 
 /// How long ago, in one unit that a person would choose.
