@@ -20,11 +20,7 @@ const HOST: &str = "host";
 /// Opens the caller's store.
 pub fn open(dirs: &Dirs) -> Result<Store> {
     let store = Store::open(&dirs.data)?;
-    // What a dead container left may belong to its users, whom only its root
-    // may sweep out.
-    if store.sweep().is_err() {
-        as_root(|| store.sweep())?;
-    }
+    sweep(&store)?;
     if store.find(HOST).is_err() {
         let tree = dirs.data.join("rootfs");
         host::ensure(&tree)?;
@@ -32,10 +28,16 @@ pub fn open(dirs: &Dirs) -> Result<Store> {
         let alone = File::open(&tree)?;
         alone.lock()?;
         if store.find(HOST).is_err() {
-            as_root(|| import_host(&store, &tree))?;
+            take_in(&store, || import_host(&store, &tree))?;
         }
     }
     Ok(store)
+}
+
+/// What a dead container left may belong to its users, whom only its root may
+/// sweep out.
+fn sweep(store: &Store) -> Result<()> {
+    store.sweep().or_else(|_| as_root(|| store.sweep()))
 }
 
 fn import_host(store: &Store, tree: &Path) -> Result<()> {
@@ -59,11 +61,25 @@ pub fn find(store: &Store, name: &str) -> Result<Image> {
 /// privileges that takes a user namespace, and so a process of its own.
 pub fn as_root(work: impl Fn() -> Result<()>) -> Result<()> {
     let isolation = Isolation::users_only()?;
-    if isolation.ids.is_none() {
-        return work();
+    match isolation.ids {
+        None => work(),
+        Some(_) => apart(&isolation, work),
     }
+}
+
+/// Fills the store in a process of its own: Ctrl-C ends that one, and this one
+/// can still remove what is half done.
+fn take_in(store: &Store, work: impl Fn() -> Result<()>) -> Result<()> {
+    let taken = apart(&Isolation::users_only()?, work);
+    if taken.is_err() {
+        sweep(store)?;
+    }
+    taken
+}
+
+fn apart(isolation: &Isolation, work: impl Fn() -> Result<()>) -> Result<()> {
     let signals = Signals::hold()?;
-    let child = namespaces::spawn(&isolation, |_| work().map(|()| 0))?;
+    let child = namespaces::spawn(isolation, |_| work().map(|()| 0))?;
     let status = child.release()?.wait(&signals)?;
     ensure!(status == 0, "interrupted");
     Ok(())
@@ -72,7 +88,7 @@ pub fn as_root(work: impl Fn() -> Result<()>) -> Result<()> {
 /// `load FILE_OR_DIR [--name NAME:TAG]`
 pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     let store = open(dirs)?;
-    as_root(|| {
+    take_in(&store, || {
         for image in store.load(path, name)? {
             if image.names().is_empty() {
                 say(&format!("Loaded image ID: {}", image.id()))?;
