@@ -47,7 +47,8 @@ pub struct Options {
           value_parser = OsStringValueParser::new().try_map(variable))]
     pub env: Vec<OsString>,
     /// Directory to start in [default: what the image says]
-    #[arg(short, long, value_name = "DIR", value_parser = absolute)]
+    #[arg(short, long, value_name = "DIR",
+          value_parser = OsStringValueParser::new().try_map(absolute))]
     pub workdir: Option<PathBuf>,
     /// Who runs the command: names or numbers [default: what the image says]
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -82,7 +83,7 @@ fn variable(text: OsString) -> Result<OsString, String> {
     }
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+fn absolute(text: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     path.is_absolute()
         .then_some(path)
