@@ -165,16 +165,25 @@ impl Store {
         images.into_iter().next().context("the image is not there")
     }
 
-    /// All images, in the order in which they came.
+    /// All images that can be read, in the order in which they came; a note tells of the others, for
+    /// one image's damage is no reason to refuse another.
     ///
     /// # Errors
-    /// A document that is missing or damaged.
+    /// The index is missing or damaged.
     pub fn images(&self) -> Result<Vec<Image>> {
         let mut images: Vec<Image> = Vec::new();
         for descriptor in self.index()?.manifests {
-            let image = self
-                .image(&descriptor)
-                .with_context(|| format!("read the image {}", descriptor.digest))?;
+            let image = match self.image(&descriptor) {
+                Ok(image) => image,
+                Err(error) => {
+                    let digest = descriptor.digest;
+                    let name = name_of(&descriptor).map_or(digest.to_string(), |it| it.to_string());
+                    tracing::warn!(
+                        "the image {name} cannot be read until it is loaded again: {error:#}"
+                    );
+                    continue;
+                }
+            };
             match images.iter_mut().find(|known| known.id == image.id) {
                 Some(known) => {
                     known.names.extend(image.names);
@@ -214,7 +223,10 @@ impl Store {
     /// A running container uses the image; an id whose image has names in several repositories.
     pub fn remove(&self, what: &str) -> Result<Removed> {
         let _alone = lock(&self.dir.join("layers"), File::lock)?;
-        let image = self.find(what)?;
+        let image = match self.find(what) {
+            Ok(image) => image,
+            Err(error) => return self.forget(what)?.ok_or(error),
+        };
         let untagged = names_to_remove(&image, what)?;
         let last = untagged.len() == image.names.len();
         if last && let Some(container) = container::user_of(&self.dir, &image.id)? {
@@ -236,6 +248,30 @@ impl Store {
             deleted.extend(self.collect()?);
         }
         Ok(Removed { untagged, deleted })
+    }
+
+    /// Takes an image that cannot be read out of the index, by a name or its manifest's digest.
+    fn forget(&self, what: &str) -> Result<Option<Removed>> {
+        let name = what.parse::<ImageName>().ok();
+        let mut forgotten = None;
+        self.edit_index(|index| {
+            index.manifests.retain(|entry| {
+                let named = name.is_some() && name_of(entry) == name;
+                let meant = named || entry.digest.to_string() == what;
+                let lost = meant && self.image(entry).is_err();
+                if lost {
+                    let removed: &mut Removed = forgotten.get_or_insert_default();
+                    removed.untagged.extend(name_of(entry));
+                    removed.deleted.push(entry.digest);
+                }
+                !lost
+            });
+            Ok(())
+        })?;
+        if let Some(removed) = &mut forgotten {
+            removed.deleted.extend(self.collect()?);
+        }
+        Ok(forgotten)
     }
 
     /// Makes a writable layer over an image's, for the container `id`. It lives as long as what is
@@ -369,12 +405,14 @@ impl Store {
             .with_context(|| format!("put the blob {} in place", blob.digest))
     }
 
-    /// Removes the blobs and layers that no image in the index needs, and names the layers.
+    /// Removes the blobs and layers that no image in the index needs, and names the layers. While
+    /// there is an image that cannot be read nothing is removed: nobody knows what is its own.
     fn collect(&self) -> Result<Vec<Digest>> {
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for descriptor in self.index()?.manifests {
-            let manifest = Manifest::parse(&self.read(&descriptor)?)?;
-            let document = Document::parse(&self.read(&manifest.config)?)?;
+            let Ok((manifest, document)) = self.documents(&descriptor) else {
+                return Ok(Vec::new());
+            };
             blobs.extend([descriptor.digest, manifest.config.digest]);
             blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
             layers.extend(document.rootfs.diff_ids);
@@ -396,9 +434,14 @@ impl Store {
         Ok(removed)
     }
 
-    fn image(&self, descriptor: &Descriptor) -> Result<Image> {
+    fn documents(&self, descriptor: &Descriptor) -> Result<(Manifest, Document)> {
         let manifest = Manifest::parse(&self.read(descriptor)?)?;
         let document = Document::parse(&self.read(&manifest.config)?)?;
+        Ok((manifest, document))
+    }
+
+    fn image(&self, descriptor: &Descriptor) -> Result<Image> {
+        let (manifest, document) = self.documents(descriptor)?;
         let diff_ids = &document.rootfs.diff_ids;
         let sizes = diff_ids.iter().map(|diff_id| {
             let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
