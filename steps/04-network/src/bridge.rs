@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ipnetwork::Ipv4Network;
 
+use crate::flows;
 use crate::links::{self, Cable};
 use crate::nat;
 use crate::publish::Publish;
@@ -185,14 +186,16 @@ impl Bridge {
             condemned.push(self.name.clone());
         }
         // A lease that was cut short is one whose owner came no further.
-        let publishing = dead
-            .iter()
-            .filter(|record| record.read().is_ok_and(|(_, ports)| !ports.is_empty()));
-        let mut tables: Vec<_> = publishing
-            .map(|record| self.table(record.address))
-            .collect();
+        let mut published = Vec::new();
+        let mut tables = Vec::new();
+        for record in dead {
+            let ports = record.read().map(|(_, ports)| ports).unwrap_or_default();
+            tables.extend((!ports.is_empty()).then(|| self.table(record.address)));
+            published.extend(ports);
+        }
         tables.extend(last.then(|| self.name.clone()));
         let freed = nat::remove(&tables)?;
+        flows::forget(&published)?;
         if !condemned.is_empty() {
             links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
         }
@@ -339,6 +342,7 @@ impl Lease {
             if !lease.ports.is_empty() {
                 let table = lease.bridge.table(lease.address);
                 nat::publish(&table, &lease.id, lease.address, &lease.ports)?;
+                flows::forget(&lease.ports)?;
             }
             links::plug(&cable, netns)?;
         }

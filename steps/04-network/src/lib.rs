@@ -16,6 +16,7 @@
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
 //! - `links` and `request`: bridge, veth pair, addresses and routes, by rtnetlink;
 //! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
+//! - `flows`: what the kernel must forget of those who went there before;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
 //! - `undertaker`: who waits while the kernel frees links;
@@ -36,6 +37,7 @@ use nix::unistd::Pid;
 
 pub mod bridge;
 pub mod files;
+mod flows;
 mod links;
 mod nat;
 mod netlink;

@@ -27,9 +27,9 @@ use crate::rule::Rule;
 
 // linux/netlink.h
 const NLM_F_REQUEST: u16 = 0x01;
-const NLM_F_ACK: u16 = 0x04;
+pub(crate) const NLM_F_ACK: u16 = 0x04;
 const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -318,7 +318,7 @@ fn drops_forwarded(chain: &[u8]) -> Option<String> {
 }
 
 /// The value of the first attribute of a kind.
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let &[l0, l1, k0, k1, ..] = attributes else {
             return None;
@@ -338,7 +338,13 @@ fn subsystem(kind: i32) -> u16 {
 
 /// nlmsghdr: length of the whole, kind, flags, sequence number, and 0 for "to the kernel"
 /// (netlink(7)).
-fn header(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: usize, attributes: usize) {
+pub(crate) fn header(
+    buffer: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    sequence: usize,
+    attributes: usize,
+) {
     buffer.extend(((HEADER + 4 + attributes) as u32).to_ne_bytes());
     buffer.extend(kind.to_ne_bytes());
     buffer.extend((NLM_F_REQUEST | flags).to_ne_bytes());

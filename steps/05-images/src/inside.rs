@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// openat2(2) as if `root` were `/`: neither `..` nor a symlink, absolute or not, leaves it.
@@ -72,8 +73,37 @@ pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>> {
     Ok(parts.join(&b'/'))
 }
 
+/// `mkdir -p` in the root that the calling process has, as `/`'s owner and open to all.
+///
+/// Not by plain paths: while we hold directories of the host open, `/proc/self/fd/N/..` names one,
+/// and an image's `WORKDIR` would have directories made there (CVE-2024-21626).
+///
+/// # Errors
+/// Something on the way is not a directory, a link to nowhere, or one of procfs' magic links.
+pub fn make_directory(path: &Path) -> Result<()> {
+    let what = || format!("make the directory {}", path.display());
+    let root = directory(Path::new("/"))?;
+    let path = path.as_os_str().as_encoded_bytes();
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    for end in ends.map(|(end, _)| end).chain([path.len()]) {
+        let find = |path| open(&root, path, OFlags::PATH | OFlags::DIRECTORY);
+        match find(&path[..end]) {
+            Err(Errno::NOENT) => {
+                let (dir, name) = split(&path[..end]);
+                let parent = find(dir).with_context(what)?;
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::mkdirat(&parent, name, mode)
+                    .and_then(|()| rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()))
+                    .with_context(what)?;
+            }
+            found => drop(found.with_context(what)?),
+        }
+    }
+    Ok(())
+}
+
 /// Opens a directory of ours, by its path.
-pub(crate) fn directory(path: &std::path::Path) -> Result<OwnedFd> {
+pub(crate) fn directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
 }

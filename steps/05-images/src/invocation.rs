@@ -33,6 +33,14 @@ impl Config {
         Ok(line)
     }
 
+    /// The image's variables. One without a value is none: where a user writes
+    /// it, it passes on the caller's own, and an image may not ask for that.
+    #[must_use]
+    pub fn variables(&self) -> Vec<OsString> {
+        let variables = self.env.iter().filter(|variable| variable.contains('='));
+        variables.map(OsString::from).collect()
+    }
+
     /// Where the command starts.
     #[must_use]
     pub fn cwd(&self) -> PathBuf {
@@ -68,5 +76,14 @@ mod tests {
         assert_eq!(line(Some("sh"), &[]).unwrap(), ["sh"]);
         assert_eq!(line(Some(""), &["ls"]).unwrap(), ["ls"]);
         assert!(line(Some(""), &[]).is_err());
+    }
+
+    #[test]
+    fn an_image_sets_variables_and_asks_for_none() {
+        let config = Config {
+            env: vec!["A=1".to_owned(), "SECRET".to_owned(), "B=".to_owned()],
+            ..Config::default()
+        };
+        assert_eq!(config.variables(), ["A=1", "B="]);
     }
 }

@@ -51,6 +51,7 @@ use serde::Serialize;
 
 pub use container::Container;
 pub use digest::Digest;
+pub use inside::make_directory;
 pub use name::ImageName;
 pub use oci::Config;
 pub use overlay::Overlay;
@@ -127,7 +128,8 @@ impl Store {
     }
 
     /// Takes in the images of an archive or a layout's directory; see the module `import` for what
-    /// is understood. A `name` goes to the only image in it, instead of its own.
+    /// is understood. A `name` goes to the only image in it, instead of its own. What is returned has
+    /// the names that it got now, of all that it may have.
     ///
     /// # Errors
     /// Anything that isn't as announced (digest, size, type, number of layers), anything that would
@@ -165,16 +167,25 @@ impl Store {
         images.into_iter().next().context("the image is not there")
     }
 
-    /// All images, in the order in which they came.
+    /// All images that can be read, in the order in which they came; a note tells of the others, for
+    /// one image's damage is no reason to refuse another.
     ///
     /// # Errors
-    /// A document that is missing or damaged.
+    /// The index is missing or damaged.
     pub fn images(&self) -> Result<Vec<Image>> {
         let mut images: Vec<Image> = Vec::new();
         for descriptor in self.index()?.manifests {
-            let image = self
-                .image(&descriptor)
-                .with_context(|| format!("read the image {}", descriptor.digest))?;
+            let image = match self.image(&descriptor) {
+                Ok(image) => image,
+                Err(error) => {
+                    let digest = descriptor.digest;
+                    let name = name_of(&descriptor).map_or(digest.to_string(), |it| it.to_string());
+                    tracing::warn!(
+                        "the image {name} cannot be read until it is loaded again: {error:#}"
+                    );
+                    continue;
+                }
+            };
             match images.iter_mut().find(|known| known.id == image.id) {
                 Some(known) => {
                     known.names.extend(image.names);
@@ -214,7 +225,10 @@ impl Store {
     /// A running container uses the image; an id whose image has names in several repositories.
     pub fn remove(&self, what: &str) -> Result<Removed> {
         let _alone = lock(&self.dir.join("layers"), File::lock)?;
-        let image = self.find(what)?;
+        let image = match self.find(what) {
+            Ok(image) => image,
+            Err(error) => return self.forget(what)?.ok_or(error),
+        };
         let untagged = names_to_remove(&image, what)?;
         let last = untagged.len() == image.names.len();
         if last && let Some(container) = container::user_of(&self.dir, &image.id)? {
@@ -236,6 +250,30 @@ impl Store {
             deleted.extend(self.collect()?);
         }
         Ok(Removed { untagged, deleted })
+    }
+
+    /// Takes an image that cannot be read out of the index, by a name or its manifest's digest.
+    fn forget(&self, what: &str) -> Result<Option<Removed>> {
+        let name = what.parse::<ImageName>().ok();
+        let mut forgotten = None;
+        self.edit_index(|index| {
+            index.manifests.retain(|entry| {
+                let named = name.is_some() && name_of(entry) == name;
+                let meant = named || entry.digest.to_string() == what;
+                let lost = meant && self.image(entry).is_err();
+                if lost {
+                    let removed: &mut Removed = forgotten.get_or_insert_default();
+                    removed.untagged.extend(name_of(entry));
+                    removed.deleted.push(entry.digest);
+                }
+                !lost
+            });
+            Ok(())
+        })?;
+        if let Some(removed) = &mut forgotten {
+            removed.deleted.extend(self.collect()?);
+        }
+        Ok(forgotten)
     }
 
     /// Makes a writable layer over an image's, for the container `id`. It lives as long as what is
@@ -314,8 +352,13 @@ impl Store {
             Ok(())
         })?;
         let ids: BTreeSet<_> = found.iter().map(|image| image.config.digest).collect();
-        let images = self.images()?.into_iter();
-        Ok(images.filter(|image| ids.contains(&image.id)).collect())
+        let given: BTreeSet<_> = found.iter().flat_map(|image| &image.names).collect();
+        let mut images = self.images()?;
+        images.retain(|image| ids.contains(&image.id));
+        for image in &mut images {
+            image.names.retain(|name| given.contains(name));
+        }
+        Ok(images)
     }
 
     /// Unpacks a layer's blob into a scratch directory laid out as `layers/HEX` is.
@@ -364,12 +407,14 @@ impl Store {
             .with_context(|| format!("put the blob {} in place", blob.digest))
     }
 
-    /// Removes the blobs and layers that no image in the index needs, and names the layers.
+    /// Removes the blobs and layers that no image in the index needs, and names the layers. While
+    /// there is an image that cannot be read nothing is removed: nobody knows what is its own.
     fn collect(&self) -> Result<Vec<Digest>> {
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for descriptor in self.index()?.manifests {
-            let manifest = Manifest::parse(&self.read(&descriptor)?)?;
-            let document = Document::parse(&self.read(&manifest.config)?)?;
+            let Ok((manifest, document)) = self.documents(&descriptor) else {
+                return Ok(Vec::new());
+            };
             blobs.extend([descriptor.digest, manifest.config.digest]);
             blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
             layers.extend(document.rootfs.diff_ids);
@@ -391,9 +436,14 @@ impl Store {
         Ok(removed)
     }
 
-    fn image(&self, descriptor: &Descriptor) -> Result<Image> {
+    fn documents(&self, descriptor: &Descriptor) -> Result<(Manifest, Document)> {
         let manifest = Manifest::parse(&self.read(descriptor)?)?;
         let document = Document::parse(&self.read(&manifest.config)?)?;
+        Ok((manifest, document))
+    }
+
+    fn image(&self, descriptor: &Descriptor) -> Result<Image> {
+        let (manifest, document) = self.documents(descriptor)?;
         let diff_ids = &document.rootfs.diff_ids;
         let sizes = diff_ids.iter().map(|diff_id| {
             let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();

@@ -26,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a command in a new container.
+    #[command(override_usage = "step05 run [OPTIONS] IMAGE [COMMAND] [ARG]...")]
     #[command(after_help = "Example: step05 run -e GREETING=hello -w /tmp host sh")]
     Run(Options),
     /// Take in images from an OCI layout or a docker-archive.

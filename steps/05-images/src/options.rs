@@ -1,5 +1,6 @@
 //! The options of `step05 run`.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -46,7 +47,8 @@ pub struct Options {
           value_parser = OsStringValueParser::new().try_map(variable))]
     pub env: Vec<OsString>,
     /// Directory to start in [default: what the image says]
-    #[arg(short, long, value_name = "DIR", value_parser = absolute)]
+    #[arg(short, long, value_name = "DIR",
+          value_parser = OsStringValueParser::new().try_map(absolute))]
     pub workdir: Option<PathBuf>,
     /// Who runs the command: names or numbers [default: what the image says]
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -54,11 +56,24 @@ pub struct Options {
     /// Program in place of the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<OsString>,
-    /// A name, an id, or the beginning of an id
-    pub image: String,
-    /// The command and its arguments [default: what the image says]
-    #[arg(trailing_var_arg = true)]
-    pub command: Vec<OsString>,
+    /// An image, by its name or id; then the command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    image_and_command: Vec<OsString>,
+}
+
+impl Options {
+    /// The image's name. To clap it is one list with the command: from an
+    /// argument of its own it would take `--`, and what looks like an option of
+    /// ours, out of the command's.
+    pub fn image(&self) -> Cow<'_, str> {
+        let name = self.image_and_command.first();
+        name.map_or(Cow::Borrowed(""), |name| name.to_string_lossy())
+    }
+
+    /// The command and its arguments, byte for byte; none: what the image says.
+    pub fn command(&self) -> &[OsString] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
 }
 
 fn variable(text: OsString) -> Result<OsString, String> {
@@ -68,7 +83,7 @@ fn variable(text: OsString) -> Result<OsString, String> {
     }
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+fn absolute(text: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     path.is_absolute()
         .then_some(path)

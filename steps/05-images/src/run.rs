@@ -1,10 +1,9 @@
 //! The story of step 5: a command in an image.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals, User};
@@ -24,14 +23,15 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
 
     // The image says how to run it, and the user has the last word.
     let store = shelf::open(dirs)?;
-    let image = shelf::find(&store, &options.image)?;
+    let image = shelf::find(&store, &options.image())?;
     let config = image.config();
-    let args = config.command(options.entrypoint.as_deref(), &options.command)?;
+    let args = config.command(options.entrypoint.as_deref(), options.command())?;
     let mut command = Command::new(&args, hostname);
     command.init = options.init;
     command.cwd = Some(options.workdir.clone().unwrap_or_else(|| config.cwd()));
-    let env: Vec<OsString> = config.env.iter().map(OsString::from).collect();
-    let user = options.user.as_deref().unwrap_or(&config.user);
+    let env = config.variables();
+    let wanted = options.user.as_deref().filter(|user| !user.is_empty());
+    let user = wanted.unwrap_or(&config.user);
 
     // From here on Ctrl-C waits until there is a container to pass it on to.
     let signals = Signals::hold()?;
@@ -89,8 +89,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
             groups: user.groups,
         });
         if let Some(dir) = &command.cwd {
-            let make = || format!("make the working directory {}", dir.display());
-            fs::create_dir_all(dir).with_context(make)?;
+            images::make_directory(dir)?;
         }
         inside.exec(&command)
     })?;

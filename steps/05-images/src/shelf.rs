@@ -1,5 +1,7 @@
 //! The images at hand: what can be done with them besides running one.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -18,17 +20,24 @@ const HOST: &str = "host";
 /// Opens the caller's store.
 pub fn open(dirs: &Dirs) -> Result<Store> {
     let store = Store::open(&dirs.data)?;
-    // What a dead container left may belong to its users, whom only its root
-    // may sweep out.
-    if store.sweep().is_err() {
-        as_root(|| store.sweep())?;
-    }
+    sweep(&store)?;
     if store.find(HOST).is_err() {
         let tree = dirs.data.join("rootfs");
         host::ensure(&tree)?;
-        as_root(|| import_host(&store, &tree))?;
+        // Of several first commands at once, the others wait and then find it.
+        let alone = File::open(&tree)?;
+        alone.lock()?;
+        if store.find(HOST).is_err() {
+            take_in(&store, || import_host(&store, &tree))?;
+        }
     }
     Ok(store)
+}
+
+/// What a dead container left may belong to its users, whom only its root may
+/// sweep out.
+fn sweep(store: &Store) -> Result<()> {
+    store.sweep().or_else(|_| as_root(|| store.sweep()))
 }
 
 fn import_host(store: &Store, tree: &Path) -> Result<()> {
@@ -52,11 +61,25 @@ pub fn find(store: &Store, name: &str) -> Result<Image> {
 /// privileges that takes a user namespace, and so a process of its own.
 pub fn as_root(work: impl Fn() -> Result<()>) -> Result<()> {
     let isolation = Isolation::users_only()?;
-    if isolation.ids.is_none() {
-        return work();
+    match isolation.ids {
+        None => work(),
+        Some(_) => apart(&isolation, work),
     }
+}
+
+/// Fills the store in a process of its own: Ctrl-C ends that one, and this one
+/// can still remove what is half done.
+fn take_in(store: &Store, work: impl Fn() -> Result<()>) -> Result<()> {
+    let taken = apart(&Isolation::users_only()?, work);
+    if taken.is_err() {
+        sweep(store)?;
+    }
+    taken
+}
+
+fn apart(isolation: &Isolation, work: impl Fn() -> Result<()>) -> Result<()> {
     let signals = Signals::hold()?;
-    let child = namespaces::spawn(&isolation, |_| work().map(|()| 0))?;
+    let child = namespaces::spawn(isolation, |_| work().map(|()| 0))?;
     let status = child.release()?.wait(&signals)?;
     ensure!(status == 0, "interrupted");
     Ok(())
@@ -65,13 +88,13 @@ pub fn as_root(work: impl Fn() -> Result<()>) -> Result<()> {
 /// `load FILE_OR_DIR [--name NAME:TAG]`
 pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     let store = open(dirs)?;
-    as_root(|| {
+    take_in(&store, || {
         for image in store.load(path, name)? {
-            match image.names() {
-                [] => println!("Loaded image ID: {}", image.id()),
-                names => names
-                    .iter()
-                    .for_each(|name| println!("Loaded image: {name}")),
+            if image.names().is_empty() {
+                say(&format!("Loaded image ID: {}", image.id()))?;
+            }
+            for name in image.names() {
+                say(&format!("Loaded image: {name}"))?;
             }
         }
         Ok(())
@@ -79,31 +102,36 @@ pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     Ok(0)
 }
 
-/// `rmi IMAGE...`
+/// `rmi IMAGE...`: those that can be removed are, as docker has it.
 pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
-    as_root(|| {
-        for image in images {
-            println!("{}", store.remove(image)?);
-        }
-        Ok(())
-    })?;
-    Ok(0)
+    let mut status = 0;
+    for image in images {
+        let removed = as_root(|| say(&store.remove(image)?.to_string()));
+        status |= complaint(&removed);
+    }
+    Ok(status)
 }
 
-/// `inspect IMAGE...`
+/// `inspect IMAGE...`: those that are there are shown, as docker has it.
 pub fn inspect(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
-    let found: Vec<Image> = images
-        .iter()
-        .map(|image| store.find(image))
-        .collect::<Result<_>>()?;
+    let looked: Vec<Result<Image>> = images.iter().map(|image| store.find(image)).collect();
+    let found: Vec<&Image> = looked.iter().flatten().collect();
     // Docker indents by four.
     let format = PrettyFormatter::with_indent(b"    ");
     let mut text = Serializer::with_formatter(Vec::new(), format);
     found.serialize(&mut text)?;
-    println!("{}", String::from_utf8(text.into_inner())?);
-    Ok(0)
+    say(&String::from_utf8(text.into_inner())?)?;
+    Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
+}
+
+/// Tells what failed of several things, and answers docker's exit status: 1.
+fn complaint<T>(done: &Result<T>) -> u8 {
+    done.as_ref().err().map_or(0, |error| {
+        cli::complain("step05", error);
+        1
+    })
 }
 
 /// `images`, as docker lists them.
@@ -130,21 +158,25 @@ pub fn list(dirs: &Dirs) -> Result<u8> {
             ),
         }
     }
-    print(&rows);
+    say(&table(&rows))?;
     Ok(0)
 }
 
 /// Columns as wide as their widest cell, three spaces apart.
-fn print(rows: &[[String; 5]]) {
+fn table(rows: &[[String; 5]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
-    for row in rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("   ").trim_end());
-    }
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Prints lines. A full disk at the other end is an error, and to `println!` a panic.
+fn say(lines: &str) -> Result<()> {
+    writeln!(io::stdout(), "{lines}").context("write to standard output")
 }
 
 /// How long ago, in one unit that a person would choose.

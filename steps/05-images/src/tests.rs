@@ -335,6 +335,26 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
 }
 
 #[test]
+fn a_damaged_image_spares_the_others_and_can_be_loaded_again_or_removed() {
+    let place = Place::new();
+    let other = tar_of(&[("other", b"2".to_vec())]);
+    place.load(&docker(&["other:1"], &other)).unwrap();
+    let files = docker(&["app:1"], &layer());
+    let damage = |image: &Image| {
+        let manifest = place.store.blob(&image.manifests[0]);
+        fs::write(manifest, "{").unwrap();
+    };
+    damage(&place.load(&files).unwrap()[0]);
+    assert!(place.store.find("other:1").is_ok());
+    assert!(place.store.find("app:1").is_err());
+    damage(&place.load(&files).unwrap()[0]);
+    place.store.remove("other:1").unwrap();
+    let removed = place.store.remove("app:1").unwrap();
+    assert_eq!(removed.untagged[0].to_string(), "app:1");
+    assert!(place.content().is_empty());
+}
+
+#[test]
 fn a_layer_that_an_image_has_twice_is_stacked_once() {
     let place = Place::new();
     let (a, b) = (tar_of(&[("a", vec![])]), tar_of(&[("b", vec![])]));

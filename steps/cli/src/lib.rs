@@ -11,6 +11,8 @@ mod explain;
 
 pub use dirs::Dirs;
 
+use std::io::{self, Write};
+
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Prepares a step's process: notes always reach standard error, the kernel
@@ -23,7 +25,8 @@ pub fn start(program: &'static str, explain: bool) {
     explain::install(program, explain);
 }
 
-/// Tells the person what failed, as one sentence.
+/// Tells the person what failed, as one sentence. Where that cannot be
+/// written the exit status must do; `eprintln!` would put a panic's in its place.
 pub fn complain(program: &str, error: &anyhow::Error) {
-    eprintln!("{program}: {error:#}");
+    let _ = writeln!(io::stderr(), "{program}: {error:#}");
 }
