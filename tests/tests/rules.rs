@@ -193,6 +193,31 @@ fn rule_09_no_descriptor_of_the_caller_reaches_the_command() {
     );
 }
 
+/// execve(2) looks a program up before it closes anything, and an image may call
+/// its program what it likes.
+#[test]
+fn rule_09_no_descriptor_of_the_engine_leads_a_command_to_the_host() {
+    let host = Host::online();
+    for (step, image) in [
+        ("step02", ""),
+        ("step03", ""),
+        ("step04", ""),
+        ("step05", "host"),
+    ] {
+        for descriptor in 3..16 {
+            let up = format!("/proc/self/fd/{descriptor}{}", "/..".repeat(9));
+            for program in [
+                format!("{up}/bin/busybox"),
+                format!("/proc/self/fd/{descriptor}/bin/busybox"),
+            ] {
+                let script = format!("exec 7</; exec {step} run {image} {program} true");
+                let out = host.run(["sh", "-c", &script]);
+                assert!([126, 127].contains(&out.code()), "{program}: {out}");
+            }
+        }
+    }
+}
+
 #[test]
 fn rule_09_where_a_namespace_cannot_be_made_nothing_runs_on_the_host() {
     let host = Host::online();

@@ -744,3 +744,16 @@ fn the_host_is_as_it_was_afterwards() {
     }
     assert_same(&before, &host.snapshot());
 }
+
+#[test]
+fn a_working_directory_of_an_image_is_made_in_its_root_only() {
+    let host = Host::new();
+    for descriptor in 3..16 {
+        let up = format!("/proc/self/fd/{descriptor}{}", "/..".repeat(9));
+        let config = format!(r#"{{"WorkingDir":"{up}/tmp/escaped"}}"#);
+        docker_archive(&host, "odd", &config, &[BUSYBOX]);
+        step05(&host, User::Root, ["load", "/tmp/odd.tar"]).ok();
+        shell_in(&host, User::Root, "odd", "true");
+        assert!(!host.path("/tmp/escaped").exists(), "{up}");
+    }
+}

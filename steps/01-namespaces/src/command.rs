@@ -158,6 +158,7 @@ impl Inside {
     /// Fails with a [`Failure`] of status 127 or 126 where the command is
     /// missing or cannot be run, and with any other error before that.
     pub fn exec(&self, command: &Command) -> Result<u8> {
+        self.gate.outlive_other_files()?;
         if let Some(dir) = &command.cwd {
             enter_directory(dir)?;
         }
@@ -174,7 +175,6 @@ impl Inside {
         );
         let slave = self.open_terminal()?;
         terminal::begin_session(slave.as_ref())?;
-        close_on_exec()?;
         // The caller's umask is for files of his own; images and their scripts
         // count on the usual one, which docker and runc set too.
         umask(Mode::S_IWGRP | Mode::S_IWOTH);
@@ -225,24 +225,6 @@ fn enter_directory(dir: &Path) -> Result<()> {
         bail!("the directory {} lies outside the container", dir.display());
     }
     Ok(())
-}
-
-/// No descriptor of the host's gets into the container, whoever opened it
-/// without O_CLOEXEC.
-fn close_on_exec() -> Result<()> {
-    // SAFETY: close_range(2) with CLOSE_RANGE_CLOEXEC closes nothing now, so no
-    // owned descriptor of ours is pulled away under anybody.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3_u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    Errno::result(done)
-        .map(drop)
-        .context("mark the host's file descriptors close-on-exec (needs Linux 5.11)")
 }
 
 /// Groups first: once the user id is no longer 0 the others may not change.

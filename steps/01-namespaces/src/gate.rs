@@ -89,6 +89,25 @@ impl Gate {
         Ok(())
     }
 
+    /// Child: closes every other descriptor, whoever opened it. Close-on-exec
+    /// comes too late: execve(2) looks the program and its interpreter up while
+    /// they are open, and where an image calls them `/proc/self/fd/N/../bin/sh`
+    /// a directory that we hold leads to the host's own (CVE-2024-21626), which
+    /// the container could then overwrite (CVE-2019-5736).
+    pub(crate) fn outlive_other_files(&self) -> Result<()> {
+        let gate = self.0.as_raw_fd() as u32;
+        for (first, last) in [(3, gate.saturating_sub(1)), (gate + 1, u32::MAX)] {
+            if first > last {
+                continue;
+            }
+            // SAFETY: what owns these descriptors is the parent's story, which does not go on in
+            // this process: it ends by execve(2) or _exit(2).
+            let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            Errno::result(done).context("close the host's files (close_range, Linux 5.9)")?;
+        }
+        Ok(())
+    }
+
     /// Child: says what went wrong. Where even that fails the exit status
     /// must do.
     pub(crate) fn report(&self, error: &Error) {

@@ -10,14 +10,16 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Pid, Uid, User, getgid, getuid};
 use rustix::thread::CapabilitySet;
 
-/// Whether this process may make namespaces without a user namespace: it has
-/// CAP_SYS_ADMIN. Uid 0 is not enough, for example in somebody's container.
+/// Whether this process may make namespaces, and set up what is in them,
+/// without a user namespace: it has CAP_SYS_ADMIN and CAP_NET_ADMIN. Uid 0 is
+/// not enough, for example in somebody's container.
 ///
 /// # Errors
 /// Fails where capget(2) does.
 pub fn is_privileged() -> Result<bool> {
     let sets = rustix::thread::capabilities(None).context("read this process's capabilities")?;
-    Ok(sets.effective.contains(CapabilitySet::SYS_ADMIN))
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    Ok(sets.effective.contains(needed))
 }
 
 /// `length` ids from `inside` on are `outside` and those after it.

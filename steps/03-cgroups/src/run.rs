@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     let mut root = Root::new(options.rootfs.clone().unwrap_or(default));
     root.read_only = options.read_only;
-    root.mounts.extend(volume::mounts(&options.volumes)?);
+    root.mounts.extend(volume::mounts(&options.volumes));
 
     // From here on Ctrl-C waits until there is a container to pass it on to.
     let signals = Signals::hold()?;

@@ -190,10 +190,12 @@ impl Bridge {
         let mut tables = Vec::new();
         for record in dead {
             let ports = record.read().map(|(_, ports)| ports).unwrap_or_default();
-            tables.extend((!ports.is_empty()).then(|| self.table(record.address)));
+            tables.extend(
+                (!ports.is_empty()).then(|| nat::container_table(&self.name, record.address)),
+            );
             published.extend(ports);
         }
-        tables.extend(last.then(|| self.name.clone()));
+        tables.extend(last.then(|| nat::bridge_table(&self.name)));
         let freed = nat::remove(&tables)?;
         flows::forget(&published)?;
         if !condemned.is_empty() {
@@ -277,11 +279,6 @@ impl Bridge {
     fn leases(&self) -> PathBuf {
         self.run_dir.join("network").join(&self.name).join("leases")
     }
-
-    /// The nf_tables table of one container's ports.
-    fn table(&self, address: Ipv4Addr) -> String {
-        format!("{}-{address}", self.name)
-    }
 }
 
 /// A lease found on disk.
@@ -340,7 +337,7 @@ impl Lease {
                 "the host's 127.0.0.1:PORT may lead over the bridge",
             )?;
             if !lease.ports.is_empty() {
-                let table = lease.bridge.table(lease.address);
+                let table = nat::container_table(name, lease.address);
                 nat::publish(&table, &lease.id, lease.address, &lease.ports)?;
                 flows::forget(&lease.ports)?;
             }

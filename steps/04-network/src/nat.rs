@@ -1,13 +1,13 @@
 //! The rules: who is turned into whom on the way through the host.
 //!
 //! ```text
-//! table ip mini0                      one for the bridge
+//! table ip minidocker-mini0           one for the bridge
 //!   guard        prerouting, raw      mini0 -> 127.0.0.0/8                  drop
 //!   forward      forward, filter      elsewhere -> mini0, not published     drop
 //!   postrouting  postrouting, srcnat  subnet -> elsewhere                   masquerade
 //!                                     subnet -> subnet by a published port  masquerade
 //!                                     127.0.0.0/8 -> mini0                  masquerade
-//! table ip mini0-10.88.0.2            one for each container that publishes a port
+//! table ip minidocker-mini0-10.88.0.2 one for each container that publishes a port
 //!   prerouting   prerouting, dstnat   to this host, tcp 8080                dnat to 10.88.0.2:80
 //!   output       output, dstnat       the same, for programs of the host itself
 //! ```
@@ -57,10 +57,21 @@ const OUTPUT: Chain = Chain {
     priority: libc::NF_IP_PRI_NAT_DST,
 };
 
+/// The name of a bridge's table.
+pub(crate) fn bridge_table(bridge: &str) -> String {
+    format!("minidocker-{bridge}")
+}
+
+/// The name of the table of a container's ports.
+pub(crate) fn container_table(bridge: &str, address: Ipv4Addr) -> String {
+    format!("{}-{address}", bridge_table(bridge))
+}
+
 /// Makes the bridge's table where it is missing. It is looked for each time: a firewall that was
 /// restarted (`flush ruleset`) took ours along with its own.
 pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
-    if has_table(bridge)? {
+    let table = &bridge_table(bridge);
+    if has_table(table)? {
         return Ok(());
     }
     for chain in forward_chains_that_drop()? {
@@ -71,22 +82,22 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     }
     let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?;
     let mut batch = Batch::new();
-    batch.table(bridge, &format!("minidocker: network {bridge}"));
+    batch.table(table, &format!("minidocker: network {bridge}"));
     for chain in [GUARD, FORWARD, POSTROUTING] {
-        batch.chain(bridge, chain);
+        batch.chain(table, chain);
     }
     // route_localnet lets 127.0.0.0/8 cross the bridge; without this rule a container could speak
     // to the services that the host keeps to itself (CVE-2020-8558).
     let guard = Rule::new("what listens on the host's loopback is not for containers");
     batch.rule(
-        bridge,
+        table,
         GUARD,
         &guard.enters(IS, bridge).destination_in(loopback).drop(),
     );
     // ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
     let closed = Rule::new("others reach a container by its published ports only");
     batch.rule(
-        bridge,
+        table,
         FORWARD,
         &closed
             .leaves(IS, bridge)
@@ -97,14 +108,14 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     );
     let out = Rule::new("containers leave with the host's address, answers find back");
     batch.rule(
-        bridge,
+        table,
         POSTROUTING,
         &out.source_in(subnet).leaves(IS_NOT, bridge).masquerade(),
     );
     // Otherwise the answer goes straight to the neighbour, who never asked that address.
     let hairpin = Rule::new("a container calls a published port: the answer passes here again");
     batch.rule(
-        bridge,
+        table,
         POSTROUTING,
         &hairpin
             .source_in(subnet)
@@ -114,7 +125,7 @@ pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
     );
     let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address");
     batch.rule(
-        bridge,
+        table,
         POSTROUTING,
         &local.source_in(loopback).leaves(IS, bridge).masquerade(),
     );

@@ -7,7 +7,7 @@ use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals};
 use network::{Network, Settings};
-use rootfs::{Mount, Root, host, volume};
+use rootfs::{Mount, Root, Volume, host, volume};
 
 use crate::Options;
 
@@ -53,10 +53,9 @@ pub fn run(options: &Options) -> Result<u8> {
     };
     let network = Network::open(&settings, id.as_str(), hostname)?;
     let needs_loopback = network.needs_loopback();
-    for (source, target) in network.files() {
-        root.mounts.push(Mount::bind(source, target.into(), false));
-    }
-    root.mounts.extend(volume::mounts(&options.volumes)?);
+    let mut volumes: Vec<Volume> = network.files().map(Volume::from).into();
+    volumes.extend_from_slice(&options.volumes);
+    root.mounts.extend(volume::mounts(&volumes));
 
     // Born with its namespaces, and held at the gate.
     let child = namespaces::spawn(&isolation, |inside| {

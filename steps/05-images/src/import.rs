@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -69,6 +70,13 @@ impl<'a> Import<'a> {
             Source::Layout(inside::directory(path)?)
         } else {
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+            // /dev/zero never ends, and at a terminal nobody types an archive.
+            let kind = file.metadata()?.file_type();
+            ensure!(
+                !kind.is_char_device(),
+                "{} is a device, and no archive",
+                path.display()
+            );
             Source::Archive(store(file, scratch)?)
         };
         Ok(Self {

@@ -15,7 +15,7 @@ use rootfs::Volume;
 #[derive(Args)]
 pub struct Options {
     /// Name of the container's machine [default: the container's id]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = namespaces::parse_hostname)]
     pub hostname: Option<String>,
     /// Run a small init as pid 1, which reaps orphans and passes signals on
     #[arg(long)]

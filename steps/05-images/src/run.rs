@@ -8,7 +8,7 @@ use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals, User};
 use network::{Network, Settings};
-use rootfs::{Mount, Root, volume};
+use rootfs::{Mount, Root, Volume, volume};
 
 use crate::options::Options;
 use crate::shelf::{self, as_root};
@@ -62,10 +62,9 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     };
     let network = Network::open(&settings, id.as_str(), hostname)?;
     let needs_loopback = network.needs_loopback();
-    for (source, target) in network.files() {
-        root.mounts.push(Mount::bind(source, target.into(), false));
-    }
-    root.mounts.extend(volume::mounts(&options.volumes)?);
+    let mut volumes: Vec<Volume> = network.files().map(Volume::from).into();
+    volumes.extend_from_slice(&options.volumes);
+    root.mounts.extend(volume::mounts(&volumes));
 
     // Born with its namespaces, and held at the gate.
     let child = namespaces::spawn(&isolation, |inside| {
