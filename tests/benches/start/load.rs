@@ -6,31 +6,31 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{quantile, spread};
 
 /// The name of the busybox image that step 5 runs.
 pub const BUSYBOX: &str = "bench-busybox:latest";
 
-/// Pairs of `step05 load` and `podman load`, each into an empty store on the same disk. The stores
-/// are removed at the end: some file systems are slow to reuse what was freed a moment ago.
+/// Pairs of `step05 load` and `podman load`, each into an empty store in memory: disks differ, and
+/// some are slow to reuse what was freed a moment ago.
 pub fn compare(scratch: &Path, archive: &Path, step05: &Path) -> Result<()> {
     let stores = scratch.join("stores");
+    fs::create_dir_all(&stores)?;
     let (mut mine, mut other) = (Vec::new(), Vec::new());
-    for round in 0..5 {
-        let (ours, theirs) = (
-            stores.join(format!("minidocker{round}")),
-            stores.join(format!("podman{round}")),
-        );
-        mine.extend(time(&mut step05_load(step05, archive, &ours)?));
-        other.extend(time(&mut podman_load(archive, &theirs)));
+    for _ in 0..5 {
+        mine.extend(with_memory_on(Path::new(STORE), || {
+            time(Command::new(step05).arg("load").arg(archive))
+        })?);
+        other.extend(with_memory_on(&stores, || {
+            time(&mut podman_load(archive, &stores.join("podman")))
+        })?);
         if mine.len() != other.len() {
             println!("!! without its rival nothing can be paired");
             break;
         }
     }
-    fs::remove_dir_all(&stores).with_context(|| format!("remove {}", stores.display()))?;
     let size = fs::metadata(archive)?.len() >> 20;
     println!("\nload of a docker-archive of {size} MiB, 5 pairs, seconds; p10 and p90 in brackets");
     for (name, series) in [("step05 load", &mine), ("podman load", &other)] {
@@ -65,16 +65,17 @@ fn time(command: &mut Command) -> Option<f64> {
     None
 }
 
-/// Step 5 keeps its store at one place, where `store` is mounted.
-fn step05_load(step05: &Path, archive: &Path, store: &Path) -> Result<Command> {
-    let place = "/var/lib/minidocker";
-    fs::create_dir_all(store)?;
+/// Where step 5 keeps its store.
+const STORE: &str = "/var/lib/minidocker";
+
+/// Mounts an empty tmpfs on `place` while something is measured.
+fn with_memory_on<T>(place: &Path, measure: impl FnOnce() -> T) -> Result<T> {
     fs::create_dir_all(place)?;
-    let none = None::<&str>;
-    mount(Some(store), place, none, MsFlags::MS_BIND, none).context("mount an empty store")?;
-    let mut load = Command::new(step05);
-    load.arg("load").arg(archive);
-    Ok(load)
+    let (tmpfs, none) = (Some("tmpfs"), None::<&str>);
+    mount(tmpfs, place, tmpfs, MsFlags::empty(), none).context("mount an empty store")?;
+    let measured = measure();
+    umount2(place, MntFlags::MNT_DETACH).context("unmount the store")?;
+    Ok(measured)
 }
 
 fn podman_load(archive: &Path, store: &Path) -> Command {
