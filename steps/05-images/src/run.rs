@@ -108,6 +108,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     {
         tracing::warn!("out of memory: the kernel killed a process at the container's limit");
     }
-    as_root(|| container.remove())?;
+    // What cannot be removed now the drop tries again, and tells.
+    let _ = as_root(|| container.remove());
     Ok(status)
 }
