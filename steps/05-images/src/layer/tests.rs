@@ -363,8 +363,12 @@ fn modes_times_and_attributes_arrive() {
 #[test]
 fn a_stream_that_is_cut_or_lies_about_sizes_is_an_error() {
     let good = layer().file("a", "1").file("b", &long(2000)).end();
-    for cut in [1, 511, 513, 1025, 1536, 2500, 3583] {
+    for cut in [1, 511, 512, 1025, 1536, 2500, 3535] {
         assert!(unpacked(&good[..cut]).is_err(), "{cut}");
+    }
+    // Nothing is missing but what fills the last block.
+    for (cut, files) in [(513, 1), (3536, 2), (3583, 2)] {
+        assert_eq!(unpacked(&good[..cut]).unwrap().len(), files, "{cut}");
     }
     let size = |size: u64| layer().header(b'0', b"f", b"", size).end();
     assert!(unpacked(&size(1 << 40)).is_err());
@@ -392,6 +396,31 @@ fn a_stream_that_is_cut_or_lies_about_sizes_is_an_error() {
     junk.extend([b'x'; 700]);
     assert_eq!(unpacked(&junk).unwrap().len(), 2);
     assert_eq!(unpacked(&good[..good.len() - 1024]).unwrap().len(), 2);
+}
+
+/// As large as a layer can be, and never in memory as a whole.
+#[test]
+fn a_million_headers_that_end_in_the_midst_are_an_error() {
+    struct Again<'a>(&'a [u8], usize);
+    impl std::io::Read for Again<'_> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let mut piece = &self.0[self.1 % self.0.len()..];
+            let count = piece.read(into)?;
+            self.1 += count;
+            Ok(count)
+        }
+    }
+    let header = layer().dir("d").0;
+    let cut = 1_000_000 * header.len() as u64 - 100;
+    let stream = std::io::Read::take(Again(&header, 0), cut);
+    let place = Scratch::new(&std::env::temp_dir()).unwrap();
+    let into = place.path();
+    fs::create_dir_all(&into).unwrap();
+    let error = unpack(std::io::BufReader::new(stream), &into, Attributes::User).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("ends inside a header"),
+        "{error:#}"
+    );
 }
 
 #[test]
