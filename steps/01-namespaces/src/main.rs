@@ -18,7 +18,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a command in a new container.
-    #[command(after_help = "Example: step01 run --hostname box /bin/sh")]
+    #[command(
+        override_usage = "step01 run [OPTIONS] [--] COMMAND [ARG]...",
+        after_help = "Example: step01 run --hostname box /bin/sh"
+    )]
     Run(Options),
 }
 

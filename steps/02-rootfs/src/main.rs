@@ -21,7 +21,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a command in a new container.
-    #[command(after_help = "Example: step02 run -v ./data:/data:ro /bin/sh")]
+    #[command(
+        override_usage = "step02 run [OPTIONS] [--] COMMAND [ARG]...",
+        after_help = "Example: step02 run -v ./data:/data:ro /bin/sh"
+    )]
     Run(Options),
 }
 

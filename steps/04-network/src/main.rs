@@ -23,7 +23,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a command in a new container.
-    #[command(after_help = "Example: step04 run -p 8080:80 httpd -f")]
+    #[command(
+        override_usage = "step04 run [OPTIONS] [--] COMMAND [ARG]...",
+        after_help = "Example: step04 run -p 8080:80 httpd -f"
+    )]
     Run(Options),
 }
 
@@ -46,7 +49,7 @@ struct Options {
     #[arg(short, long = "volume", value_name = "SRC:DST[:ro]",
           value_parser = OsStringValueParser::new().try_map(|text| Volume::parse(&text)))]
     volumes: Vec<Volume>,
-    /// Limit of memory, with swap [units: b, k, m, g]
+    /// Limit of memory, none of it in swap [units: b, k, m, g]
     #[arg(short, long, value_name = "BYTES", value_parser = cgroups::parse_memory)]
     memory: Option<u64>,
     /// Limit of processor time, in processors

@@ -19,7 +19,7 @@ struct Cli {
     #[command(subcommand)]
     verb: Verb,
     /// Print every kernel-facing operation and its reason
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     explain: bool,
 }
 

@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(short, long = "volume", value_name = "SRC:DST[:ro]",
           value_parser = OsStringValueParser::new().try_map(|text| Volume::parse(&text)))]
     pub volumes: Vec<Volume>,
-    /// Limit of memory, with swap [units: b, k, m, g]
+    /// Limit of memory, none of it in swap [units: b, k, m, g]
     #[arg(short, long, value_name = "BYTES", value_parser = cgroups::parse_memory)]
     pub memory: Option<u64>,
     /// Limit of processor time, in processors
