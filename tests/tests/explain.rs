@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use harness::{Host, User, explained};
+use harness::{Host, User, assert_same, explained};
 
 /// The calls that must be explained, as the man pages name them.
 const CALLS: &str = "clone,clone3,fork,vfork,unshare,setns,mount,umount2,pivot_root,sethostname,\
@@ -212,4 +212,19 @@ fn without_explain_nothing_is_said() {
         let out = host.run([step, "run", "true"]);
         assert_eq!(out.exits(0), "", "{out}");
     }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_does_not_keep_the_host_from_being_cleaned() {
+    let host = Host::online();
+    host.run(["step04", "run", "true"]).ok();
+    let before = host.snapshot();
+    for user in [User::Root, User::Student] {
+        let first = host.run_as(
+            user,
+            ["sh", "-c", "step04 run --explain true 2>&1 | head -n 1"],
+        );
+        assert!(first.ok().starts_with("parent"), "{user:?}");
+    }
+    assert_same(&before, &host.snapshot());
 }

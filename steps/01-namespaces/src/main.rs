@@ -45,11 +45,5 @@ struct Options {
 fn main() -> ExitCode {
     let Verb::Run(options) = Cli::parse().verb;
     cli::start("step01", options.explain);
-    run::run(&options).map_or_else(
-        |error| {
-            cli::complain("step01", &error);
-            namespaces::exit_status(&error).into()
-        },
-        ExitCode::from,
-    )
+    cli::end("step01", run::run(&options), namespaces::exit_status)
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::Process;
@@ -48,6 +48,10 @@ impl Signals {
             .filter(|signal| ignored & bit(*signal) == 0)
             .collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context("hold back signals")?;
+        // A reader who has seen enough, as in `--explain … | head`, must not end
+        // us before the tear-down.
+        // SAFETY: SIG_IGN installs no handler, so no code of ours runs in one.
+        unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.context("ignore SIGPIPE")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&set, flags).context("open a signalfd")?;
         Ok(Signals { descriptor })

@@ -58,11 +58,5 @@ struct Options {
 fn main() -> ExitCode {
     let Verb::Run(options) = Cli::parse().verb;
     cli::start("step02", options.explain);
-    run::run(&options).map_or_else(
-        |error| {
-            cli::complain("step02", &error);
-            namespaces::exit_status(&error).into()
-        },
-        ExitCode::from,
-    )
+    cli::end("step02", run::run(&options), namespaces::exit_status)
 }

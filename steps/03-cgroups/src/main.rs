@@ -68,11 +68,5 @@ struct Options {
 fn main() -> ExitCode {
     let Verb::Run(options) = Cli::parse().verb;
     cli::start("step03", options.explain);
-    run::run(&options).map_or_else(
-        |error| {
-            cli::complain("step03", &error);
-            namespaces::exit_status(&error).into()
-        },
-        ExitCode::from,
-    )
+    cli::end("step03", run::run(&options), namespaces::exit_status)
 }

@@ -75,11 +75,5 @@ struct Options {
 fn main() -> ExitCode {
     let Verb::Run(options) = Cli::parse().verb;
     cli::start("step04", options.explain);
-    run::run(&options).map_or_else(
-        |error| {
-            cli::complain("step04", &error);
-            namespaces::exit_status(&error).into()
-        },
-        ExitCode::from,
-    )
+    cli::end("step04", run::run(&options), namespaces::exit_status)
 }

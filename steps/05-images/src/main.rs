@@ -67,11 +67,5 @@ fn main() -> ExitCode {
             Verb::Rmi { images } => shelf::remove(&dirs, images),
             Verb::Inspect { images } => shelf::inspect(&dirs, images),
         });
-    done.map_or_else(
-        |error| {
-            cli::complain("step05", &error);
-            namespaces::exit_status(&error).into()
-        },
-        ExitCode::from,
-    )
+    cli::end("step05", done, namespaces::exit_status)
 }

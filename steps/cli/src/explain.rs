@@ -24,6 +24,8 @@ pub fn install(program: &'static str, explain: bool) {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(if explain { Level::INFO } else { Level::WARN })
         .with_writer(io::stderr)
+        // It would complain on standard error that it cannot write there.
+        .log_internal_errors(false)
         .event_format(narrator)
         .finish();
     // Only a second call in one process could fail, and the first one holds.

@@ -12,7 +12,9 @@ mod explain;
 pub use dirs::Dirs;
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
+use anyhow::{Error, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Prepares a step's process: notes always reach standard error, the kernel
@@ -27,6 +29,16 @@ pub fn start(program: &'static str, explain: bool) {
 
 /// Tells the person what failed, as one sentence. Where that cannot be
 /// written the exit status must do; `eprintln!` would put a panic's in its place.
-pub fn complain(program: &str, error: &anyhow::Error) {
+pub fn complain(program: &str, error: &Error) {
     let _ = writeln!(io::stderr(), "{program}: {error:#}");
+}
+
+/// The end of a step's process: its status, or a complaint and the status that
+/// `of_error` has for it.
+pub fn end(program: &str, done: Result<u8>, of_error: impl Fn(&Error) -> u8) -> ExitCode {
+    let status = done.unwrap_or_else(|error| {
+        complain(program, &error);
+        of_error(&error)
+    });
+    ExitCode::from(status)
 }
