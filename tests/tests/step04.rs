@@ -55,13 +55,17 @@ fn fetch_outside(host: &Host, url: &str) -> String {
 fn listener(host: &Host, answer: &[&str]) -> Running {
     let nc = ["busybox", "nc", "-ll", "-p", "7000", "-e"];
     let running = host.spawn_outside(nc.iter().chain(answer));
-    wait_for("the outside to listen", 10, || {
+    wait_for_port(host);
+    running
+}
+
+fn wait_for_port(host: &Host) {
+    wait_for("the outside to listen on port 7000", 10, || {
         host.outside(["ss", "-Hltn"])
             .text()
             .contains(":7000")
             .then_some(())
     });
-    running
 }
 
 /// The first global IPv4 address that a container reports, with its prefix.
@@ -376,7 +380,7 @@ fn what_a_container_writes_to_its_name_files_does_not_reach_the_host() {
 }
 
 #[test]
-fn without_root_there_is_a_way_out_where_a_helper_is_installed() {
+fn without_root_there_is_a_way_out() {
     let host = Host::online();
     let out = host.run_as_student([
         "step04",
@@ -386,18 +390,18 @@ fn without_root_there_is_a_way_out_where_a_helper_is_installed() {
         "ip -4 -o addr; ip route; echo fine",
     ]);
     assert!(out.ok().ends_with("fine"));
-    if out.errors().contains("install") {
-        return;
-    }
-    let _listener = listener(&host, &["echo", "hello"]);
-    let out = host.run_as_student([
-        "step04",
-        "run",
-        "sh",
-        "-c",
-        "echo x | busybox nc -w 3 192.0.2.2 7000",
-    ]);
-    assert!(out.ok().starts_with("hello"), "{out}");
+    assert!(
+        !out.errors().contains("install"),
+        "without pasta this cannot be tested (apt install passt): {out}"
+    );
+    // A whole answer of a known length: old versions of pasta lose ends of connections.
+    host.shell("mkdir /tmp/www; echo hello >/tmp/www/index.html");
+    let httpd = ["busybox", "httpd", "-f", "-p", "7000", "-h", "/tmp/www"];
+    let _server = host.spawn_outside(httpd);
+    wait_for_port(&host);
+    let get = "busybox wget -q -O - http://192.0.2.2:7000/index.html";
+    let out = host.run_as_student(["step04", "run", "sh", "-c", get]);
+    assert_eq!(out.ok(), "hello", "{out}");
 }
 
 #[test]
