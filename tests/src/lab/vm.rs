@@ -136,10 +136,11 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
         .join(" ");
     let words = if words.is_empty() { "sh -l" } else { &words };
     if interactive {
-        // A terminal of its own, so that Ctrl-C reaches the command.
+        // A terminal of its own, so that Ctrl-C reaches the command. By its path: busybox's shell
+        // would take busybox's own, which waits for nobody.
         writeln!(
             script,
-            "setsid -c -w {words} </dev/ttyS0 >/dev/ttyS0 2>&1; status=$?"
+            "/usr/bin/setsid -c -w {words} </dev/ttyS0 >/dev/ttyS0 2>&1; status=$?"
         )?;
     } else {
         writeln!(script, "{words} </dev/null >/dev/ttyS0 2>&1; status=$?")?;
