@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
@@ -56,6 +56,12 @@ pub(crate) enum Word {
     Failure(Failure),
     /// execve(2) closed the gate.
     End,
+}
+
+impl AsFd for Gate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 impl Gate {

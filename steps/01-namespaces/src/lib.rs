@@ -445,24 +445,29 @@ impl Held {
         self.in_cgroup
     }
 
-    /// Opens the gate, and returns when the command has been exec'ed.
+    /// Opens the gate, and returns when the command has been exec'ed. A signal
+    /// that comes before ends the child, and with it [`Running::wait`].
     ///
     /// # Errors
     /// Fails with the child's own [`Failure`] where it could not get that far.
-    pub fn release(self) -> Result<Running> {
-        let Held {
-            mut process, gate, ..
-        } = self;
+    pub fn release(self, signals: &Signals) -> Result<Running> {
+        let Held { process, gate, .. } = self;
+        let mut running = Running {
+            process,
+            terminal: None,
+            ended_for: None,
+        };
         gate.go()?;
-        let mut terminal = None;
         loop {
+            let ended_for = signals::await_word(&running.process, signals, gate.as_fd())?;
+            running.ended_for = running.ended_for.or(ended_for);
             match gate.hear()? {
-                Word::Terminal(master) => terminal = Some(Terminal::take(master)?),
+                Word::Terminal(master) => running.terminal = Some(Terminal::take(master)?),
                 Word::Failure(failure) => {
-                    process.reap()?;
+                    running.process.reap()?;
                     return Err(failure.into());
                 }
-                Word::End => return Ok(Running { process, terminal }),
+                Word::End => return Ok(running),
             }
         }
     }
@@ -473,6 +478,8 @@ impl Held {
 pub struct Running {
     process: Process,
     terminal: Option<Terminal>,
+    /// The signal for which it was killed.
+    ended_for: Option<Signal>,
 }
 
 impl Running {
@@ -485,7 +492,7 @@ impl Running {
     pub fn wait(mut self, signals: &Signals) -> Result<u8> {
         let ended_for = signals::attend(&self.process, signals, self.terminal.as_mut())?;
         let status = self.process.reap()?;
-        Ok(match ended_for {
+        Ok(match self.ended_for.or(ended_for) {
             Some(signal) if status == 128 + Signal::SIGKILL as u8 => 128 + signal as u8,
             _ => status,
         })

@@ -21,5 +21,5 @@ pub fn run(options: &Options) -> Result<u8> {
     let child = namespaces::spawn(&isolation, |inside| inside.exec(&command))?;
 
     // Open the gate, and stay until the end.
-    child.release()?.wait(&signals)
+    child.release(&signals)?.wait(&signals)
 }

@@ -1,7 +1,7 @@
 //! Signals: held while the container is made, passed on while it runs.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -77,6 +77,37 @@ pub(crate) fn start_afresh() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }
 
+/// Waits until the child says something at the gate. It is not the command yet
+/// and handles no signal, so one that would end a command ends it. Returns that
+/// signal.
+pub(crate) fn await_word(
+    process: &Process,
+    signals: &Signals,
+    gate: BorrowedFd,
+) -> Result<Option<Signal>> {
+    let mut ended_for = None;
+    loop {
+        let mut waiting = [
+            PollFd::new(gate, PollFlags::POLLIN),
+            PollFd::new(signals.descriptor.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other.context("wait for the container to start")?,
+        };
+        if waiting.first().is_some_and(is_ready) {
+            return Ok(ended_for);
+        }
+        if let Some(signal) = signals.next()?
+            && ends_by_default(signal)
+        {
+            // It can only fail because the process has just ended.
+            let _ = process.signal(Signal::SIGKILL);
+            ended_for = Some(signal);
+        }
+    }
+}
+
 /// Serves the container until its first process ends. Returns the signal that
 /// it was ended for, if [`pass_on`] had to do that.
 pub(crate) fn attend(
@@ -137,11 +168,15 @@ fn pass_on(process: &Process, signal: Signal) -> Option<Signal> {
 /// sleep through Ctrl-C and SIGTERM. We end the container as the signal would
 /// have ended the same command anywhere else.
 fn end_if_deaf(process: &Process, signal: Signal) -> Option<Signal> {
-    let ends_by_default = ![Signal::SIGWINCH, Signal::SIGCONT].contains(&signal);
-    if !ends_by_default || !is_deaf(process, signal) {
+    if !ends_by_default(signal) || !is_deaf(process, signal) {
         return None;
     }
     process.signal(Signal::SIGKILL).ok().map(|()| signal)
+}
+
+/// What signal(7) says of those that are passed on.
+fn ends_by_default(signal: Signal) -> bool {
+    ![Signal::SIGWINCH, Signal::SIGCONT].contains(&signal)
 }
 
 /// Whether the process neither handles, blocks nor deliberately ignores the

@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<u8> {
     })?;
 
     // Open the gate, and stay until the end.
-    let running = child.release().map_err(|error| {
+    let running = child.release(&signals).map_err(|error| {
         match host::why_missing(&root.path, &options.command[0]) {
             Some(why) if options.rootfs.is_none() => error.context(why),
             _ => error,

@@ -102,7 +102,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     let _attached = network.attach(child.pid())?;
 
     // Open the gate, and stay until the end.
-    let status = child.release()?.wait(&signals)?;
+    let status = child.release(&signals)?.wait(&signals)?;
     if let Some(cgroup) = &cgroup
         && cgroup.oom_kills()? > 0
     {

@@ -80,7 +80,7 @@ fn take_in(store: &Store, work: impl Fn() -> Result<()>) -> Result<()> {
 fn apart(isolation: &Isolation, work: impl Fn() -> Result<()>) -> Result<()> {
     let signals = Signals::hold()?;
     let child = namespaces::spawn(isolation, |_| work().map(|()| 0))?;
-    let status = child.release()?.wait(&signals)?;
+    let status = child.release(&signals)?.wait(&signals)?;
     ensure!(status == 0, "interrupted");
     Ok(())
 }
