@@ -17,9 +17,8 @@ pub fn run(options: &Options) -> Result<u8> {
     command.init = options.init;
 
     // Without --rootfs, one made once from the host's own programs.
-    let default = Dirs::of_caller(isolation.ids.is_none())?
-        .data
-        .join("rootfs");
+    let dirs = Dirs::of_caller(isolation.ids.is_none())?;
+    let default = dirs.data.join("rootfs");
     if options.rootfs.is_none() {
         host::ensure(&default)?;
     }

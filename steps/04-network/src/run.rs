@@ -17,12 +17,11 @@ pub fn run(options: &Options) -> Result<u8> {
     let hostname = options.hostname.as_deref().unwrap_or(id.as_str());
     let mut isolation = Isolation::full()?;
     isolation.hostname = Some(hostname);
-    let privileged = isolation.ids.is_none();
     let mut command = Command::new(&options.command, hostname);
     command.init = options.init;
 
     // Without --rootfs, one made once from the host's own programs.
-    let dirs = Dirs::of_caller(privileged)?;
+    let dirs = Dirs::of_caller(isolation.ids.is_none())?;
     let default = dirs.data.join("rootfs");
     if options.rootfs.is_none() {
         host::ensure(&default)?;
@@ -48,7 +47,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let settings = Settings {
         run_dir: &dirs.run,
         mode: options.network,
-        privileged,
+        privileged: isolation.ids.is_none(),
         ports: &options.publish,
     };
     let network = Network::open(&settings, id.as_str(), hostname)?;

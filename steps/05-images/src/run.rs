@@ -19,7 +19,6 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     let hostname = options.hostname.as_deref().unwrap_or(id.as_str());
     let mut isolation = Isolation::full()?;
     isolation.hostname = Some(hostname);
-    let privileged = isolation.ids.is_none();
 
     // The image says how to run it, and the user has the last word.
     let store = shelf::open(dirs)?;
@@ -57,7 +56,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     let settings = Settings {
         run_dir: &dirs.run,
         mode: options.network,
-        privileged,
+        privileged: isolation.ids.is_none(),
         ports: &options.publish,
     };
     let network = Network::open(&settings, id.as_str(), hostname)?;
