@@ -627,7 +627,7 @@ fn an_image_whose_directories_are_links_out_stays_inside() {
         let layer = format!("rm -rf {name}; ln -s /tmp/victim {name}");
         let base = BUSYBOX.replace("mkdir -p bin etc tmp", "mkdir -p bin tmp etc");
         let both = format!("{base}; {layer}");
-        docker_archive(&host, "links", "{\"WorkingDir\":\"/work/dir\"}", &[&both]);
+        docker_archive(&host, "links", "{\"WorkingDir\":\"/app/dir\"}", &[&both]);
         for user in BOTH {
             step05(&host, user, ["load", "/tmp/links.tar"]);
             let out = step05(
@@ -636,7 +636,7 @@ fn an_image_whose_directories_are_links_out_stays_inside() {
                 [
                     "run",
                     "-v",
-                    "/tmp/links:/work/dir/vol",
+                    "/tmp/links:/app/dir/vol",
                     "links",
                     "sh",
                     "-c",

@@ -308,7 +308,7 @@ fn later_steps_hold_the_same_limits() {
 fn a_cgroup_write_that_fails_is_an_error_of_one_sentence_and_leaves_nothing() {
     let host = Host::new();
     let argv = [
-        "step03",
+        "step04",
         "run",
         "-m",
         "64m",
@@ -362,7 +362,7 @@ fn a_cgroup_write_that_fails_is_an_error_of_one_sentence_and_leaves_nothing() {
         assert_eq!(out.code(), 125, "{line}: {out}");
         let error = out.errors();
         assert!(
-            error.contains("step03: ") && error.contains("/sys/fs/cgroup"),
+            error.contains("step04: ") && error.contains("/sys/fs/cgroup"),
             "{line}: {out}"
         );
         assert_same(&before, &host.snapshot());
