@@ -20,6 +20,23 @@ const RUN: [&str; 9] = [
     "ran",
 ];
 
+/// What a failed message over a socket is told about in.
+const NETLINK: &[&str] = &[
+    "link",
+    "address",
+    "route",
+    "bridge",
+    "veth",
+    "rule",
+    "nf",
+    "netlink",
+    "network",
+    "table",
+    "port",
+    "gate",
+    "interface",
+];
+
 /// What may fail, with words of which the sentence must hold one.
 const FAULTS: [(&str, &str, &[&str]); 16] = [
     ("mount", "EIO", &["mount"]),
@@ -33,44 +50,8 @@ const FAULTS: [(&str, &str, &[&str]); 16] = [
     ("unshare", "EIO", &["unshare", "namespace"]),
     ("setns", "EIO", &["setns", "namespace"]),
     ("sethostname", "EIO", &["hostname", "name"]),
-    (
-        "sendto",
-        "EIO",
-        &[
-            "link",
-            "address",
-            "route",
-            "bridge",
-            "veth",
-            "rule",
-            "nf",
-            "netlink",
-            "network",
-            "table",
-            "port",
-            "gate",
-            "interface",
-        ],
-    ),
-    (
-        "sendmsg",
-        "EIO",
-        &[
-            "link",
-            "address",
-            "route",
-            "bridge",
-            "veth",
-            "rule",
-            "nf",
-            "netlink",
-            "network",
-            "table",
-            "port",
-            "gate",
-            "interface",
-        ],
-    ),
+    ("sendto", "EIO", NETLINK),
+    ("sendmsg", "EIO", NETLINK),
     ("mkdir", "EIO", &["/", "directory", "make", "create"]),
     ("mkdirat", "EIO", &["/", "directory", "make", "create"]),
     ("fsopen", "EIO", &["mount", "fsopen"]),

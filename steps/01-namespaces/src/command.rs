@@ -78,20 +78,12 @@ impl Command {
             variable.push("=");
             variable.push(value);
         }
-        let name = |of: &OsString| {
-            of.as_bytes()
-                .split(|byte| *byte == b'=')
-                .next()
-                .map(<[u8]>::to_vec)
-        };
-        let new = name(&variable);
-        self.env.retain(|old| name(old) != new);
+        self.env.retain(|old| name_of(old) != name_of(&variable));
         self.env.push(variable);
     }
 
     /// The value of a variable.
-    #[must_use]
-    pub fn env(&self, name: &str) -> Option<&OsStr> {
+    fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|variable| {
             let value = variable.as_bytes().strip_prefix(name.as_bytes())?;
             value.strip_prefix(b"=").map(OsStr::from_bytes)
@@ -118,6 +110,11 @@ impl Command {
         }
         Err(cannot_run(program, errno))
     }
+}
+
+/// What stands before the `=` of a variable.
+fn name_of(variable: &OsStr) -> Option<&[u8]> {
+    variable.as_bytes().split(|byte| *byte == b'=').next()
 }
 
 /// The path, if execve(2) has a chance there.

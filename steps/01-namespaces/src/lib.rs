@@ -148,21 +148,15 @@ fn refuse_threads() -> Result<()> {
 /// Returns the held child in the parent, and `None` in the child.
 fn clone(isolation: &Isolation, gate: Gate) -> Result<Option<Held>> {
     let flags = isolation.clone_flags();
-    let (pid, pidfd, in_cgroup) = match clone3(flags, isolation.cgroup) {
-        Ok((pid, pidfd)) => (pid, pidfd, isolation.cgroup.is_some()),
+    let (born, in_cgroup) = match clone3(flags, isolation.cgroup) {
         // Container engines' seccomp filters answer ENOSYS for clone3(2),
         // because they cannot look into its argument.
-        Err(Errno::ENOSYS) => {
-            let (pid, pidfd) = clone2(flags)
-                .map_err(|errno| ids::why_refused(errno, flags))
-                .with_context(|| format!("create the namespaces {}", names(flags)))?;
-            (pid, pidfd, false)
-        }
-        Err(errno) => {
-            return Err(ids::why_refused(errno, flags))
-                .with_context(|| format!("create the namespaces {}", names(flags)));
-        }
+        Err(Errno::ENOSYS) => (clone2(flags), false),
+        born => (born, isolation.cgroup.is_some()),
     };
+    let (pid, pidfd) = born
+        .map_err(|errno| ids::why_refused(errno, flags))
+        .with_context(|| format!("create the namespaces {}", names(flags)))?;
     if pid == 0 {
         return Ok(None);
     }
@@ -496,12 +490,5 @@ impl Running {
             Some(signal) if status == 128 + Signal::SIGKILL as u8 => 128 + signal as u8,
             _ => status,
         })
-    }
-}
-
-impl AsFd for Held {
-    /// The child's pidfd.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.process.pidfd.as_fd()
     }
 }
