@@ -190,13 +190,13 @@ fn subordinate(table: &str, name: Option<&str>, uid: Uid) -> Option<Range> {
 pub struct Refusal {
     /// The reason, as half a sentence.
     pub why: &'static str,
-    /// What to do: a command that begins with `sudo`, or the other half of the sentence.
+    /// What helps: a command that begins with `sudo`, or the other half of the sentence.
     pub fix: String,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: {}", self.why, self.fix)
+        write!(f, "{}; what helps: {}", self.why, self.fix)
     }
 }
 
@@ -205,8 +205,9 @@ pub(crate) fn why_refused(errno: Errno, flags: CloneFlags) -> Error {
     let wants_users = flags.contains(CloneFlags::CLONE_NEWUSER);
     let refusal = match errno {
         Errno::EPERM if wants_users => closed_switch().unwrap_or_else(|| Refusal {
-            why: "user namespaces are refused here; inside another container",
-            fix: "start that one with --privileged or --security-opt seccomp=unconfined".to_owned(),
+            why: "user namespaces are refused here, as inside many a container",
+            fix: "start that container with --privileged or --security-opt seccomp=unconfined"
+                .to_owned(),
         }),
         Errno::ENOSPC | Errno::EUSERS => reached_limit(),
         _ => return Error::new(errno),
@@ -238,13 +239,13 @@ pub fn closed_switch() -> Option<Refusal> {
         "1",
     ) {
         return Some(Refusal {
-            why: "AppArmor keeps ordinary users from using user namespaces; allow them with",
+            why: "AppArmor keeps ordinary users from using user namespaces",
             fix: "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
         });
     }
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         return Some(Refusal {
-            why: "this host keeps user namespaces for root; allow them with",
+            why: "this host keeps user namespaces for root",
             fix: "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned(),
         });
     }
@@ -260,7 +261,7 @@ fn reached_limit() -> Refusal {
             .is_ok_and(|limit| limit.trim() == "0")
     });
     Refusal {
-        why: "the limit on namespaces is reached; raise it (all of them: sysctl user)",
+        why: "the limit on namespaces is reached",
         fix: format!(
             "sudo sysctl -w user.max_{}_namespaces=15000",
             shut.unwrap_or("user")

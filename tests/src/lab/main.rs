@@ -1,6 +1,7 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod doctor;
 mod images;
 mod kernel;
 mod suite;
@@ -18,6 +19,13 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
 enum Lab {
+    /// Look whether the steps run on this machine, and say what helps where they do not
+    #[command(after_help = "Example: cargo lab doctor")]
+    Doctor {
+        /// Write the findings to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
@@ -35,6 +43,7 @@ enum Lab {
 
 fn main() -> ExitCode {
     let result = match Lab::parse() {
+        Lab::Doctor { json } => doctor::run(json.as_deref()),
         Lab::Test => suite::run(),
         Lab::Vm { limit, command } => vm::run(&command, limit),
     };
