@@ -1,6 +1,7 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod cleanup;
 mod doctor;
 mod images;
 mod kernel;
@@ -26,6 +27,13 @@ enum Lab {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Remove what a crashed experiment left behind: cgroups, links, rules, mounts, files
+    #[command(after_help = "Example: cargo lab cleanup --dry-run")]
+    Cleanup {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
@@ -44,6 +52,7 @@ enum Lab {
 fn main() -> ExitCode {
     let result = match Lab::parse() {
         Lab::Doctor { json } => doctor::run(json.as_deref()),
+        Lab::Cleanup { dry_run } => cleanup::run(dry_run),
         Lab::Test => suite::run(),
         Lab::Vm { limit, command } => vm::run(&command, limit),
     };

@@ -132,18 +132,17 @@ pub fn print(findings: &[Finding]) {
             println!("{head}{line}");
             head = " ".repeat(COLUMN);
         }
-        let (lines, glue) = match &finding.fix {
+        let (words, glue) = match &finding.fix {
             None => continue,
-            Some(Fix::Run(command)) => {
-                (wrap(&format!("fix: {command}"), WIDTH - COLUMN - 2), " \\")
-            }
-            Some(Fix::Do(words)) => (wrap(&format!("fix: {words}"), WIDTH - COLUMN), ""),
+            Some(Fix::Run(command)) => (command, " \\"),
+            Some(Fix::Do(words)) => (words, ""),
         };
-        let last = lines.len() - 1;
+        let mut label = "fix: ";
+        let lines = wrap(words, WIDTH - COLUMN - label.len() - glue.len());
         for (number, line) in lines.iter().enumerate() {
-            let indent = if number == 0 { COLUMN } else { COLUMN + 5 };
-            let glue = if number == last { "" } else { glue };
-            println!("{:indent$}{line}{glue}", "");
+            let glue = if number + 1 == lines.len() { "" } else { glue };
+            println!("{:COLUMN$}{label}{line}{glue}", "");
+            label = "     ";
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Namespaces, user ids, and a root of one's own: steps 1 and 2.
 
-use std::fs;
 use std::path::PathBuf;
+use std::{env, fs};
 
 use anyhow::{Context, Error, Result};
 use namespaces::{IdMap, Isolation, Range, Refusal, closed_switch};
@@ -131,9 +131,7 @@ fn subordinate_ids(caller: &Caller) -> Result<Finding> {
             ),
         });
     }
-    let installed = ["newuidmap", "newgidmap"]
-        .iter()
-        .all(|name| crate::system::find(name).is_some());
+    let installed = ["newuidmap", "newgidmap"].iter().all(|name| in_path(name));
     Ok(if installed {
         found("no line for you in /etc/subuid and /etc/subgid".to_owned()).note(
             ONE,
@@ -145,6 +143,12 @@ fn subordinate_ids(caller: &Caller) -> Result<Finding> {
     } else {
         found("newuidmap is not installed".to_owned()).note(ONE, Some(Fix::install("uidmap")))
     })
+}
+
+/// Where the steps look for it.
+fn in_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 /// All of step 2, in a directory that nobody else sees.

@@ -1,8 +1,9 @@
 //! The network: step 4.
 
-use std::fs::File;
+use std::fs::{self, DirBuilder, File};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 
 use anyhow::{Context, Error, Result, ensure};
 use namespaces::Isolation;
@@ -95,6 +96,9 @@ fn carried(caller: &Caller) -> Result<()> {
     let host = free.context("find a free port of 127.0.0.1")?.port();
     let ports = [port(host)];
     let run_dir = std::env::temp_dir().join(format!("minidocker-doctor-{}", std::process::id()));
+    // Fails where it is there: in /tmp anybody may have made it.
+    let private = DirBuilder::new().mode(0o700).create(&run_dir);
+    private.with_context(|| format!("make {}", run_dir.display()))?;
     let settings = Settings {
         run_dir: &run_dir,
         mode: Mode::Bridge,
@@ -111,7 +115,7 @@ fn carried(caller: &Caller) -> Result<()> {
         Ok(())
     };
     let connected = connect();
-    let _ = std::fs::remove_dir_all(&run_dir);
+    let _ = fs::remove_dir_all(&run_dir);
     connected
 }
 
