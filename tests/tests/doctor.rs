@@ -14,11 +14,9 @@ fn undisturbed() -> RwLockReadGuard<'static, ()> {
         .expect("no test panics with the lock to write")
 }
 
-fn host(setup: Setup) -> Host {
-    Host::with(Setup {
-        shown: vec![(lab(), "lab".to_owned())],
-        ..setup
-    })
+fn host(mut setup: Setup) -> Host {
+    setup.shown.push((lab(), "lab".to_owned()));
+    Host::with(setup)
 }
 
 /// What the doctor said.
@@ -59,7 +57,7 @@ impl Report {
 #[track_caller]
 fn doctor(host: &Host, user: User) -> Report {
     let file = match user {
-        User::Root => "/root/doctor.json",
+        User::Root => "/run/doctor.json",
         User::Student => "/home/student/doctor.json",
     };
     let before = host.snapshot();
@@ -162,7 +160,7 @@ fn without_helper_programs_it_says_which_to_install() {
     let _lock = undisturbed();
     let host = host(Setup::default());
     let out = host.run_as_student(["env", "PATH=/nowhere", "/run/workspace/lab", "doctor"]);
-    let text = out.ok();
+    let text = out.ok().split_whitespace().collect::<Vec<_>>().join(" ");
     for told in [
         "newuidmap is not installed",
         "neither pasta nor slirp4netns",
@@ -224,35 +222,39 @@ fn without_cgroup2_only_the_limits_are_missed() {
 fn a_covered_proc_as_in_a_container_is_found_by_trying() {
     let _lock = undisturbed();
     let host = host(Setup::default());
-    let contained = |cover: &str| {
-        let script =
-            format!("{cover}; lab doctor; echo \"exit $?\"; step02 run true; echo \"exit $?\"");
-        host.run([
+    // What an engine covers before it starts a container cannot be uncovered inside.
+    host.shell("mount --bind /dev/null /proc/keys");
+    let contained = |command: &str| {
+        let argv = [
             "unshare",
             "--user",
             "--map-root-user",
             "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
             "sh",
             "-c",
-            &script,
-        ])
-        .text()
+            command,
+        ];
+        host.run(argv)
     };
-    let covered = contained("mount --bind /dev/null /proc/keys");
-    assert!(covered.contains("exit 2\nexit 125"), "{covered}");
-    assert!(covered.contains("systempaths=unconfined"), "{covered}");
-    assert!(
-        covered.contains("Only step 1 runs here as root"),
-        "{covered}"
-    );
-    assert!(covered.contains("inside a container"), "{covered}");
-    assert!(covered.contains("--privileged"), "{covered}");
-    let open = contained("true");
-    assert!(open.contains("exit 0\nexit 0"), "{open}");
-    assert!(open.contains("Steps 1 to 5 run here as root."), "{open}");
+    for (text, step) in [
+        (contained("lab doctor"), contained("step02 run true")),
+        (
+            host.run_as_student(["lab", "doctor"]),
+            host.run_as_student(["step02", "run", "true"]),
+        ),
+    ] {
+        text.exits(2);
+        step.exits(125);
+        let text = text.text();
+        assert!(text.contains("systempaths=unconfined"), "{text}");
+        assert!(text.contains("Only step 1 runs here as"), "{text}");
+        assert!(text.contains("inside a container"), "{text}");
+        assert!(text.contains("--privileged"), "{text}");
+    }
+    // The fix: a container around that covers nothing.
+    host.shell("umount /proc/keys");
+    contained("lab doctor").ok();
+    contained("step02 run true").ok();
 }
 
 #[test]
@@ -318,7 +320,8 @@ fn a_full_file_system_is_noted() {
     host.shell("mount -t tmpfs -o size=8m tmpfs /var/lib/minidocker");
     let report = doctor(&host, User::Root);
     assert_eq!(report.code, 0, "{}", report.text);
-    assert!(report.is("directory", "note").contains("8 MiB free"));
+    let seen = report.is("directory", "note");
+    assert!(seen.contains(", 7 MiB free"), "{seen}");
 }
 
 #[test]

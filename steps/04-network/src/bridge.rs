@@ -120,13 +120,11 @@ impl Bridge {
     }
 
     /// The leases of dead containers.
-    pub(crate) fn dead(&self) -> Result<Vec<String>> {
+    pub(crate) fn dead(&self) -> Result<Vec<PathBuf>> {
         let leases = self.records_if_any()?.into_iter();
         let dead = leases.filter(|record| record.file.try_lock().is_ok());
         let path = |record: Record| self.leases().join(record.address.to_string());
-        Ok(dead
-            .map(|record| path(record).display().to_string())
-            .collect())
+        Ok(dead.map(path).collect())
     }
 
     /// Takes an address for a container, and its ports of the host; sweeps first.

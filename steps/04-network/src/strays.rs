@@ -35,10 +35,11 @@ pub fn leftovers(run_dir: &Path, privileged: bool) -> Result<Vec<String>> {
     if privileged {
         let bridge = Bridge::standard(run_dir)?;
         left.extend(bridge.strays()?.names());
-        left.extend(bridge.dead()?);
+        let leases = bridge.dead()?.into_iter();
+        left.extend(leases.map(|lease| format!("lease {}", lease.display())));
     }
     let directories = files::dead(&files::containers(run_dir)).into_iter();
-    left.extend(directories.map(|directory| directory.display().to_string()));
+    left.extend(directories.map(|dir| format!("files for a container, {}", dir.display())));
     Ok(left)
 }
 

@@ -146,14 +146,10 @@ fn container() -> Option<String> {
     let noted = fs::read_to_string("/run/systemd/container")
         .ok()
         .and_then(told);
-    let marks = ["docker", "podman"]
-        .into_iter()
-        .zip(["/.dockerenv", "/run/.containerenv"]);
-    let marked = marks
-        .filter(|(_, mark)| Path::new(mark).exists())
-        .map(|(kind, _)| kind.to_owned());
+    let marks = [("/run/.containerenv", "podman"), ("/.dockerenv", "docker")];
+    let marked = marks.into_iter().find(|(mark, _)| Path::new(mark).exists());
     noted
-        .or_else(|| marked.last())
+        .or_else(|| marked.map(|(mark, kind)| format!("{kind}, as {mark} says")))
         .or_else(|| env::var("container").ok().and_then(told))
         .or_else(|| {
             Some(format!(
@@ -163,11 +159,12 @@ fn container() -> Option<String> {
         })
 }
 
-/// Where something is missing inside a container, that is the likeliest reason.
+/// Where something is missing inside a container for no other known reason, that is the likeliest.
 pub fn blame_the_container(findings: &mut [Finding]) {
-    let lacking = |finding: &Finding| {
-        finding.grade != Grade::Ok
-            && ["Namespaces", "Limits", "Network", "Files"].contains(&finding.area)
+    let lacking = |finding: &Finding| match finding.grade {
+        Grade::Ok => false,
+        Grade::Note => finding.fix.is_none(),
+        Grade::Fails => finding.area != AREA,
     };
     let lacks: Vec<&str> = findings
         .iter()
