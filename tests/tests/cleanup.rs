@@ -180,22 +180,16 @@ fn a_running_container_goes_on_answering_beside_it() {
 #[test]
 #[ignore = "runs in the virtual machine"]
 fn a_cgroup_with_limits_goes_and_its_processes_end() {
-    let host = Host::with(Setup {
-        delegated: true,
-        shown: vec![(lab(), "lab".to_owned())],
-        ..Setup::default()
-    });
+    let host = host();
     let run = ["step03", "run", "-m", "64m", "--pids-limit", "9"];
-    for user in [User::Root, User::Student] {
-        host.run_as(user, run.iter().chain(&["true"])).ok();
-        let before = host.snapshot();
-        let mut dying = host.spawn_as(user, run.iter().chain(&["sh", "-c", "echo up; sleep 99"]));
-        dying.expect("up");
-        dying.signal(Signal::SIGKILL);
-        dying.wait();
-        clean_up(&host, user);
-        assert_same(&before, &host.snapshot());
-    }
+    host.run(run.iter().chain(&["true"])).ok();
+    let before = host.snapshot();
+    let mut dying = host.spawn(run.iter().chain(&["sh", "-c", "echo up; sleep 99"]));
+    dying.expect("up");
+    dying.signal(Signal::SIGKILL);
+    dying.wait();
+    clean_up(&host, User::Root);
+    assert_same(&before, &host.snapshot());
 }
 
 #[test]

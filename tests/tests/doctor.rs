@@ -1,6 +1,6 @@
 //! `cargo lab doctor`: each finding is true, and its fix turns it green.
 
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use harness::{Host, Setup, User, assert_same, in_the_vm, lab};
 use serde_json::Value;
@@ -45,7 +45,7 @@ impl Report {
     fn command(&self, name: &str) -> String {
         let command = self.finding(name)["fix"]["run"].as_str();
         let command = command.unwrap_or_else(|| panic!("no command for {name}:\n{}", self.text));
-        command.strip_prefix("sudo ").unwrap_or(command).to_owned()
+        command.replace("sudo ", "")
     }
 
     fn verdict(&self) -> &str {
@@ -167,7 +167,7 @@ fn without_helper_programs_it_says_which_to_install() {
     ] {
         assert!(text.contains(told), "{text}");
     }
-    assert!(text.contains("install passt"), "{text}");
+    assert!(text.contains(" passt"), "{text}");
     assert!(text.contains("the way outside, and -p"), "{text}");
 }
 
@@ -350,7 +350,11 @@ fn in_the_virtual_machine_nothing_is_missing() {
         ..Setup::default()
     });
     let report = doctor(&host, User::Root);
-    assert!(report.is("surroundings", "ok").contains("cargo lab vm"));
+    let text = host.run(["env", "MINIDOCKER_VM=1", "lab", "doctor"]).ok();
+    assert!(
+        text.contains("the virtual machine of cargo lab vm"),
+        "{text}"
+    );
     report.is("cgroups", "ok");
     report.is("controllers", "ok");
     agrees_with_the_steps(&host, User::Root, &report);
@@ -362,25 +366,26 @@ fn in_the_virtual_machine_nothing_is_missing() {
 #[test]
 #[ignore = "runs in the virtual machine"]
 fn debians_switch_for_user_namespaces_is_named_and_turned() {
-    let _lock = SWITCH.write().expect("no test panics with the lock");
+    let _lock = SWITCH.write().unwrap_or_else(PoisonError::into_inner);
     let host = host(Setup::default());
     let switch = "/proc/sys/kernel/unprivileged_userns_clone";
+    let _open = Open(switch);
     host.shell(&format!("echo 0 >{switch}"));
     let report = doctor(&host, User::Student);
-    let works = host.run_as_student(["step01", "run", "true"]).code();
-    let root = doctor(&host, User::Root);
+    assert_eq!(report.code, 2, "{}", report.text);
+    assert!(report.is("user", "fails").contains("for root"));
+    agrees_with_the_steps(&host, User::Student, &report);
+    assert_eq!(doctor(&host, User::Root).code, 0);
     host.shell(&report.command("user"));
     let after = doctor(&host, User::Student);
-    assert_eq!(
-        (report.code, works, root.code),
-        (2, 125, 0),
-        "{}",
-        report.text
-    );
-    assert!(
-        report
-            .command("user")
-            .contains("unprivileged_userns_clone=1")
-    );
     assert_eq!(after.code, 0, "{}", after.text);
+}
+
+/// A switch of the whole machine that is on again in the end.
+struct Open(&'static str);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0, "1");
+    }
 }

@@ -10,6 +10,7 @@ use nix::sched::CloneFlags;
 
 use super::Caller;
 use super::finding::{Finding, Fix};
+use super::isolation::said;
 
 const AREA: &str = "Files";
 /// What the default root file system takes, generously.
@@ -68,8 +69,10 @@ fn overlay(caller: &Caller, scratch: &Scratch) -> Finding {
     let Err(error) = stacked else {
         return Finding::ok(AREA, "overlay", "mounted there, and written to");
     };
-    let said = format!("{error:#}");
-    let fix = if said.contains("os error 19)") {
+    let said = said(&error);
+    let fix = if said.starts_with("not tried") {
+        None
+    } else if said.contains("os error 19)") {
         Some(Fix::Run("sudo modprobe overlay".to_owned()))
     } else if said.contains("os error 1)") {
         (!caller.privileged)

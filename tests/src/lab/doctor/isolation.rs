@@ -95,6 +95,14 @@ fn reason(error: &Error) -> String {
     }
 }
 
+/// What went wrong where a namespace was only the means to try something else.
+pub fn said(error: &Error) -> String {
+    match error.downcast_ref::<Refusal>() {
+        Some(_) => "not tried: it takes the namespaces that are refused above".to_owned(),
+        None => format!("{error:#}"),
+    }
+}
+
 /// What helps. A refusal in the parent is a value; one in the child has travelled as a sentence.
 fn remedy(error: &Error, in_user_namespace: bool) -> Option<Fix> {
     let refusal = error.downcast_ref::<Refusal>().cloned();
@@ -136,13 +144,29 @@ fn subordinate_ids(caller: &Caller) -> Result<Finding> {
         found("no line for you in /etc/subuid and /etc/subgid".to_owned()).note(
             ONE,
             Some(Fix::Run(format!(
-                "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}",
-                caller.name
+                "echo {}:{}:65536 | sudo tee -a /etc/subuid /etc/subgid",
+                caller.name,
+                first_free_id()
             ))),
         )
     } else {
         found("newuidmap is not installed".to_owned()).note(ONE, Some(Fix::install("uidmap")))
     })
+}
+
+/// The first subordinate id that nobody has been granted (subuid(5): name:first:count).
+fn first_free_id() -> u64 {
+    let granted = ["/etc/subuid", "/etc/subgid"]
+        .map(|file| fs::read_to_string(file).unwrap_or_default())
+        .concat();
+    let end = |line: &str| {
+        let mut numbers = line
+            .split(':')
+            .skip(1)
+            .map(|field| field.trim().parse::<u64>().ok());
+        Some(numbers.next()?? + numbers.next()??)
+    };
+    granted.lines().filter_map(end).fold(100_000, u64::max)
 }
 
 /// Where the steps look for it.
@@ -168,12 +192,7 @@ fn root(caller: &Caller) -> Finding {
         let seen = "entered by pivot_root, with a new /proc, /dev and /sys";
         return Finding::ok(AREA, "own root", seen);
     };
-    // Without namespaces there is nothing to enter.
-    if error.downcast_ref::<Refusal>().is_some() {
-        return Finding::ok(AREA, "own root", "not tried: it takes namespaces")
-            .fails(2, remedy(&error, !caller.privileged));
-    }
-    let said = format!("{error:#}");
+    let said = said(&error);
     let (seen, fix) = match said.split_once("; ") {
         // The leaf's hints are for a person with one container; here there may be none.
         Some((what, _)) if said.contains("systempaths") => (

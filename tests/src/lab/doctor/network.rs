@@ -13,7 +13,7 @@ use nix::sched::CloneFlags;
 
 use super::Caller;
 use super::finding::{Finding, Fix};
-use super::isolation::unseen_directory;
+use super::isolation::{said, unseen_directory};
 
 const AREA: &str = "Network";
 
@@ -40,7 +40,7 @@ fn bridge(caller: &Caller) -> Finding {
         let seen = "made: bridge, veth, nf_tables rules with NAT, ip_forward, a port";
         return Finding::ok(AREA, "bridge", seen);
     };
-    let found = Finding::ok(AREA, "bridge", format!("{error:#}"));
+    let found = Finding::ok(AREA, "bridge", said(&error));
     let fix = bridge_fix(&error);
     if caller.privileged {
         found.fails(4, fix)
