@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Host, Setup, User, assert_same, lab, wait_for};
+use harness::{Host, Setup, User, assert_same, in_the_vm, lab, wait_for};
 use nix::sys::signal::Signal;
 
 fn host() -> Host {
@@ -34,6 +34,12 @@ fn after_kill_9_at_any_moment_it_leaves_the_machine_as_it_was() {
         &["step04", "run", "-p", "8080:80", "sleep", "0.05"],
         &["step05", "run", "-p", "8080:80", "host", "sleep", "0.05"],
     ];
+    // Each takes its time where the machine is emulated.
+    let moments: &[u64] = if in_the_vm() {
+        &[40]
+    } else {
+        &[3, 9, 17, 31, 58]
+    };
     for user in [User::Root, User::Student] {
         for run in runs {
             host.run_as(user, run).ok();
@@ -41,9 +47,9 @@ fn after_kill_9_at_any_moment_it_leaves_the_machine_as_it_was() {
         clean_up(&host, user);
         let before = host.snapshot();
         for run in runs {
-            for moment in [3, 9, 17, 31, 58] {
+            for moment in moments {
                 let running = host.spawn_as(user, run);
-                running.kill_after(Duration::from_millis(moment));
+                running.kill_after(Duration::from_millis(*moment));
                 clean_up(&host, user);
                 let after = host.snapshot();
                 let same = std::panic::catch_unwind(|| assert_same(&before, &after));

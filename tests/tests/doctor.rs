@@ -269,6 +269,62 @@ fn without_a_capability_it_is_an_ordinary_user_with_another_name() {
 }
 
 #[test]
+fn a_call_that_a_filter_refuses_is_found_by_trying() {
+    let _lock = undisturbed();
+    let host = host(Setup::default());
+    for (call, first) in [
+        ("sethostname", 1),
+        ("unshare", 1),
+        ("pivot_root", 2),
+        ("setns", 4),
+    ] {
+        let inject = format!("inject={call}:error=EPERM");
+        let filtered = |argv: &[&str]| {
+            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+            host.run(strace.iter().chain(argv))
+        };
+        let out = filtered(&["lab", "doctor"]);
+        out.exits(2);
+        let verdict = match first {
+            1 => "The steps do not run here as root".to_owned(),
+            2 => "Only step 1 runs here as root".to_owned(),
+            first => format!("Steps 1 to {} run here as root", first - 1),
+        };
+        assert!(out.text().contains(&verdict), "without {call}: {out}");
+        for number in 1..=4 {
+            let out = filtered(&[&format!("step0{number}"), "run", "true"]);
+            assert_eq!(out.code() == 0, number < first, "without {call}: {out}");
+        }
+    }
+}
+
+#[test]
+fn in_a_container_of_ours_it_is_true_as_well() {
+    let _lock = undisturbed();
+    let host = host(Setup::default());
+    let script = "export PATH=/ws:$PATH HOME=/root
+        lab doctor; echo \"doctor $?\"
+        for n in 1 2 3 4; do step0$n run true; echo \"step $?\"; done
+        step05 run host true; echo \"step $?\"";
+    for user in [User::Root, User::Student] {
+        let run = [
+            "step02",
+            "run",
+            "-v",
+            "/run/workspace:/ws",
+            "-v",
+            "/usr:/usr:ro",
+        ];
+        let out = host.run_as(user, run.iter().chain(&["sh", "-c", script]));
+        let text = out.ok();
+        assert!(text.contains("inside a container"), "{out}");
+        assert!(text.contains("Steps 1 to 5 run here as "), "{out}");
+        assert!(text.contains("doctor 0"), "{out}");
+        assert_eq!(text.matches("step 0").count(), 5, "{out}");
+    }
+}
+
+#[test]
 fn old_kernels_and_wsl_are_told_apart() {
     let _lock = undisturbed();
     let host = host(Setup::default());

@@ -1,6 +1,7 @@
 //! Cgroups: who has the controllers, and who may use them.
 
-use std::fs;
+use std::path::Path;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use cgroups::{Cgroup, Hierarchy, Limits, Mode, parse_cpus};
@@ -18,6 +19,7 @@ pub fn examine() -> Result<Vec<Finding>> {
 /// What is mounted. Whether that is enough, the next finding says.
 fn mode() -> Result<Finding> {
     let hierarchy = Hierarchy::find()?;
+    let mounted = is_mounted()?;
     let at = hierarchy.mount().map(|mount| mount.display().to_string());
     let at = at.unwrap_or_default();
     let seen = match hierarchy.mode {
@@ -33,16 +35,15 @@ fn mode() -> Result<Finding> {
             };
             format!("hybrid: version 2 at {at}, but version 1 holds {what}")
         }
-        Mode::Legacy => {
-            let mounts = fs::read_to_string("/proc/self/mountinfo").context("read mountinfo")?;
-            if mounts.contains(" - cgroup ") {
-                "legacy: version 1 alone".to_owned()
-            } else {
-                "no cgroup file system is mounted".to_owned()
-            }
-        }
+        Mode::Legacy if mounted => "legacy: version 1 alone".to_owned(),
+        Mode::Legacy => "no cgroup file system is mounted".to_owned(),
     };
     Ok(Finding::ok(AREA, "cgroups", seen))
+}
+
+fn is_mounted() -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    Ok(mounts.contains(" - cgroup"))
 }
 
 /// Which limits could be put in force for the caller, from where it stands.
@@ -87,22 +88,33 @@ fn controllers() -> Result<Finding> {
     let (why, helps) = why.split_once("; ").unwrap_or((why, ""));
     let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
     let seen = format!("you cannot give {}: {why}", names.join(", "));
-    Ok(Finding::ok(AREA, "controllers", seen).note(LOST, Some(Fix::Do(way_out(helps)))))
+    Ok(Finding::ok(AREA, "controllers", seen).note(LOST, Some(Fix::Do(way_out(helps)?))))
 }
 
 /// The leaf's advice, where it holds on this machine.
-fn way_out(advice: &str) -> String {
+fn way_out(advice: &str) -> Result<String> {
+    if !is_mounted()? {
+        return Ok(
+            "mount it: sudo mount -t cgroup2 none /sys/fs/cgroup; in a container, start that one \
+             with its cgroups (docker, podman: --privileged)"
+                .to_owned(),
+        );
+    }
     if machine::is_wsl2() && advice.contains("unified_cgroup_hierarchy") {
-        return "write kernelCommandLine = cgroup_no_v1=all below [wsl2] in .wslconfig, in your \
+        return Ok(
+            "write kernelCommandLine = cgroup_no_v1=all below [wsl2] in .wslconfig, in your \
                 Windows home, then in PowerShell: wsl --shutdown"
-            .to_owned();
+                .to_owned(),
+        );
     }
-    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
-    let manager = std::path::Path::new(&runtime_dir).join("systemd/private");
+    let runtime_dir = env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+    let manager = Path::new(&runtime_dir).join("systemd/private");
     if advice.contains("systemd-run") && !manager.exists() {
-        return "try limits in the virtual machine: cargo lab vm (the other way, a cgroup of your \
+        return Ok(
+            "try limits in the virtual machine: cargo lab vm (the other way, a cgroup of your \
                 own from systemd-run --user, takes a login session with systemd)"
-            .to_owned();
+                .to_owned(),
+        );
     }
-    advice.to_owned()
+    Ok(advice.to_owned())
 }

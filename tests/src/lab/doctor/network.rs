@@ -84,7 +84,11 @@ fn carrier(caller: &Caller) -> Finding {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             Some(Fix::Run("sudo chmod a+rw /dev/net/tun".to_owned()))
         }
-        Err(_) => Some(Fix::Run("sudo modprobe tun".to_owned())),
+        Err(_) => Some(Fix::Do(
+            "load the driver: sudo modprobe tun; in a container, have the device: --device \
+             /dev/net/tun"
+                .to_owned(),
+        )),
         Ok(_) => None,
     };
     Finding::ok(AREA, "way outside", said).note(LOST, fix)
