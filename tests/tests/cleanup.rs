@@ -125,6 +125,28 @@ fn a_half_written_programs_leftovers_go_by_their_marks() {
 }
 
 #[test]
+fn nothing_is_removed_through_a_mount() {
+    let host = host();
+    host.run(["step05", "run", "host", "true"]).ok();
+    host.shell("mkdir -p /run/mount /run/precious; echo mine >/run/precious/file");
+    let before = host.snapshot();
+    host.shell(
+        "mkdir -p /var/lib/minidocker/containers/dead/merged/data
+         mount --bind /run/precious /var/lib/minidocker/containers/dead/merged/data",
+    );
+    let error = host.run(["step05", "run", "host", "true"]).exits(125);
+    assert!(error.contains("something is mounted"), "{error}");
+    assert_eq!(host.shell("cat /run/precious/file"), "mine");
+    let out = host.run(["lab", "cleanup"]).ok();
+    assert!(
+        out.contains("removed the mount on /var/lib/minidocker/"),
+        "{out}"
+    );
+    assert_same(&before, &host.snapshot());
+    host.run(["step05", "run", "host", "true"]).ok();
+}
+
+#[test]
 fn what_is_not_ours_stays() {
     let host = host();
     host.run(["step05", "run", "host", "true"]).ok();

@@ -188,6 +188,12 @@ fn enter(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
             rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
             open()?
         }
+        Err(Errno::XDEV) => {
+            let name = String::from_utf8_lossy(name);
+            let why =
+                format!("something is mounted on the directory {name} in it; unmount that first");
+            return Err(io::Error::other(why));
+        }
         result => result?,
     };
     // Refused for another's directory, and then the removal below says what is wrong.

@@ -102,6 +102,7 @@ fn verdict(name: &str, findings: &[Finding]) -> String {
     lost.dedup();
     match lost.as_slice() {
         [] => steps,
+        _ if broken == Some(1) => steps,
         lost => format!("{steps} Not here: {}.", lost.join("; ")),
     }
 }
