@@ -59,6 +59,22 @@ fn after_kill_9_at_any_moment_it_leaves_the_machine_as_it_was() {
     }
 }
 
+#[test]
+fn files_that_belong_to_a_containers_users_go_too() {
+    let host = host();
+    host.run_as_student(["step05", "run", "host", "true"]).ok();
+    let before = host.snapshot();
+    let script =
+        "mkdir /mine; touch /mine/x; chown -R 5:5 /mine; chmod 700 /mine; echo up; sleep 99";
+    let run = ["step05", "run", "host", "sh", "-c", script];
+    let mut dying = host.spawn_as(User::Student, run);
+    dying.expect("up");
+    dying.signal(Signal::SIGKILL);
+    dying.wait();
+    clean_up(&host, User::Student);
+    assert_same(&before, &host.snapshot());
+}
+
 /// What half-written programs leave: each thing by the mark that it has, and without a lease.
 const MESS: &str = r#"
     ip link add mini0 address 02:6d:0a:58:00:01 type bridge
@@ -225,15 +241,22 @@ fn what_cannot_be_removed_is_named_with_the_reason() {
     let host = host();
     host.run(["step02", "run", "true"]).ok();
     host.shell(
-        "cd /var/lib/minidocker; mkdir -p rootfs.new; mount -t tmpfs tmpfs rootfs.new
-         echo >rootfs.new/x; mount -o remount,ro rootfs.new",
+        "mkdir /var/lib/minidocker/rootfs.new; mkdir /sys/fs/cgroup/minidocker
+         mount -o remount,ro /var/lib/minidocker",
     );
     let out = host.run(["lab", "cleanup"]);
     let why = out.exits(1);
+    let text = out.text();
     assert!(
-        out.text()
-            .contains("NOT removed: /var/lib/minidocker/rootfs.new"),
+        text.contains("NOT removed: /var/lib/minidocker/rootfs.new"),
+        "{out}"
+    );
+    assert!(
+        text.contains("removed the cgroup /sys/fs/cgroup/minidocker"),
         "{out}"
     );
     assert!(why.contains("ead-only file system"), "{why}");
+    host.shell("mount -o remount,rw /var/lib/minidocker");
+    host.run(["lab", "cleanup"]).ok();
+    assert!(host.run(["lab", "cleanup"]).ok().contains(NOTHING));
 }

@@ -8,6 +8,9 @@
 mod files;
 mod mounts;
 
+use std::io::{self, Write};
+use std::path::PathBuf;
+
 use anyhow::Result;
 use cli::Dirs;
 
@@ -22,57 +25,76 @@ struct Kind<'a> {
     sweep: Box<dyn Fn() -> Result<()> + 'a>,
 }
 
+/// What became of one kind.
+#[derive(Default)]
+struct Outcome {
+    gone: Vec<String>,
+    stays: Vec<String>,
+}
+
 /// Removes leftovers, or only tells of them, and answers the exit status.
 pub fn run(dry_run: bool) -> Result<u8> {
     cli::start("lab", false);
     let privileged = namespaces::is_privileged()?;
     let dirs = Dirs::of_caller(privileged)?;
-    let mut found = 0;
-    let mut status = 0;
+    let mut found = false;
+    let mut failed = false;
     for kind in kinds(&dirs, privileged) {
-        let before = (kind.look)()?;
-        found += before.len();
-        if dry_run {
-            for name in &before {
-                println!("would remove {}{name}", kind.called);
-            }
-            continue;
-        }
-        if before.is_empty() {
-            continue;
-        }
-        let swept = (kind.sweep)();
-        let after = (kind.look)()?;
-        let (stays, gone): (Vec<_>, Vec<_>) = before.iter().partition(|name| after.contains(*name));
+        let Outcome { gone, stays } = kind.clean(dry_run).unwrap_or_else(|error| {
+            cli::complain("lab", &error);
+            failed = true;
+            Outcome::default()
+        });
+        found |= !gone.is_empty() || !stays.is_empty();
+        failed |= !stays.is_empty();
+        let verb = if dry_run { "would remove" } else { "removed" };
         for name in gone {
-            println!("removed {}{name}", kind.called);
+            say(&format!("{verb} {}{name}", kind.called));
         }
-        for name in &stays {
-            println!("NOT removed: {}{name}", kind.called);
-            status = 1;
-        }
-        if let Err(error) = swept {
-            eprintln!("lab: {error:#}");
-            status = 1;
-            // What comes later could be removed through what is still there.
-            break;
+        for name in stays {
+            say(&format!("NOT removed: {}{name}", kind.called));
         }
     }
-    if found == 0 {
-        println!("Nothing is left behind.");
+    if !found && !failed {
+        say("Nothing is left behind.");
     }
     if dirs.data.is_dir() {
-        println!(
+        say(&format!(
             "Kept: images and the default root file system, in {}",
             dirs.data.display()
-        );
+        ));
     }
-    Ok(status)
+    Ok(failed.into())
+}
+
+impl Kind<'_> {
+    /// What is gone is found by looking again.
+    fn clean(&self, dry_run: bool) -> Result<Outcome> {
+        let before = (self.look)()?;
+        if dry_run || before.is_empty() {
+            let stays = Vec::new();
+            return Ok(Outcome {
+                gone: before,
+                stays,
+            });
+        }
+        if let Err(error) = (self.sweep)() {
+            cli::complain("lab", &error);
+        }
+        let after = (self.look)()?;
+        let (stays, gone) = before.into_iter().partition(|name| after.contains(name));
+        Ok(Outcome { gone, stays })
+    }
+}
+
+/// Nobody may be reading; that is no reason to leave something behind.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Processes end first, then nothing is reached through a mount any more, and files go last.
 fn kinds(dirs: &Dirs, privileged: bool) -> Vec<Kind<'_>> {
-    let paths = |paths: Vec<std::path::PathBuf>| -> Vec<String> {
+    let paths = |paths: Vec<PathBuf>| -> Vec<String> {
         paths
             .iter()
             .map(|path| path.display().to_string())

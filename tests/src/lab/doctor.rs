@@ -12,6 +12,7 @@ mod network;
 mod tools;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -36,12 +37,13 @@ pub fn run(json: Option<&Path>) -> Result<u8> {
     if let Some(path) = json {
         write_json(path, &caller, &findings)?;
     }
-    finding::print(&findings);
     let fails = findings.iter().any(|finding| finding.grade == Grade::Fails);
-    println!();
+    let mut page = finding::page(&findings) + "\n";
     for line in wrap(&verdict(&caller.name, &findings), 80) {
-        println!("{}", finding::coloured(fails.into(), &line));
+        page += &(finding::coloured(fails.into(), &line) + "\n");
     }
+    // Who has read enough, as in `| head`, closes the pipe: no reason to complain.
+    let _ = io::stdout().write_all(page.as_bytes());
     Ok(if fails { 2 } else { 0 })
 }
 

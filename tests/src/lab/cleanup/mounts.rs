@@ -36,9 +36,11 @@ pub fn unmount(dirs: &Dirs) -> Result<()> {
 /// A place of ours, where the host itself has nothing mounted. A directory of ours as a whole may be
 /// a mount that somebody made for us.
 fn is_left(dirs: &Dirs, point: &Path) -> bool {
-    let rootfs = dirs.data.join("rootfs");
-    if point.starts_with(&rootfs) {
-        return !is_root_of_somebody(&rootfs);
+    for name in ["rootfs", "rootfs.new", "rootfs.old"] {
+        let rootfs = dirs.data.join(name);
+        if point.starts_with(&rootfs) {
+            return !is_root_of_somebody(&rootfs);
+        }
     }
     let containers = dirs.data.join("containers");
     if let Some(container) = child_above(&containers, point) {

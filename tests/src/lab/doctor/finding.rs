@@ -112,13 +112,14 @@ impl Finding {
 const COLUMN: usize = 22;
 const WIDTH: usize = 80;
 
-/// Prints the findings under their headings.
-pub fn print(findings: &[Finding]) {
+/// The findings under their headings, as a person reads them.
+pub fn page(findings: &[Finding]) -> String {
+    let mut page = String::new();
     let mut area = "";
     for finding in findings {
         if finding.area != area {
             let gap = if area.is_empty() { "" } else { "\n" };
-            println!("{gap}{}", finding.area);
+            page += &format!("{gap}{}\n", finding.area);
             area = finding.area;
         }
         let word = match finding.grade {
@@ -129,7 +130,7 @@ pub fn print(findings: &[Finding]) {
         let word = coloured(finding.grade, word);
         let mut head = format!("  {word}  {:<14}", finding.name);
         for line in wrap(&finding.seen, WIDTH - COLUMN) {
-            println!("{head}{line}");
+            page += &format!("{head}{line}\n");
             head = " ".repeat(COLUMN);
         }
         let (words, glue) = match &finding.fix {
@@ -141,10 +142,11 @@ pub fn print(findings: &[Finding]) {
         let lines = wrap(words, WIDTH - COLUMN - label.len() - glue.len());
         for (number, line) in lines.iter().enumerate() {
             let glue = if number + 1 == lines.len() { "" } else { glue };
-            println!("{:COLUMN$}{label}{line}{glue}", "");
+            page += &format!("{:COLUMN$}{label}{line}{glue}\n", "");
             label = "     ";
         }
     }
+    page
 }
 
 /// Lines of at most `width` columns; a word that is longer is broken.
