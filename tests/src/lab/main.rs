@@ -1,10 +1,16 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod diff;
+mod hint;
 mod images;
 mod kernel;
+mod solve;
+mod start;
+mod starter;
 mod suite;
 mod system;
+mod tasks;
 mod vm;
 
 use std::ffi::OsString;
@@ -14,6 +20,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use tasks::TaskId;
+
 /// Test minidocker, and run it in a virtual machine.
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
@@ -21,6 +29,44 @@ enum Lab {
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
+    /// Write a workspace in which step N is yours to write, and the steps before it are there
+    #[command(after_help = "Example: cargo lab start 2 ../lab2")]
+    Start {
+        /// The step, 1 to 5
+        #[arg(value_name = "N")]
+        step: u8,
+        /// The new directory [default: minidocker-labN beside this repository]
+        dir: Option<PathBuf>,
+    },
+    /// Give a hint for a task
+    #[command(after_help = "Example: cargo lab hint 1.4")]
+    Hint {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// A longer one
+        #[arg(long)]
+        more: bool,
+    },
+    /// Show how the story grows from step N to step M
+    #[command(after_help = "Example: cargo lab diff 1 2")]
+    Diff {
+        /// The step before
+        #[arg(value_name = "N")]
+        from: u8,
+        /// The step after
+        #[arg(value_name = "M")]
+        to: u8,
+    },
+    /// For instructors: put the reference's body of a task into a starter
+    #[command(after_help = "Example: cargo lab solve 2.1 ../minidocker-lab2")]
+    Solve {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// The starter's directory [default: the one that you are in]
+        dir: Option<PathBuf>,
+    },
     /// Boot a Debian kernel in an emulated machine, with the workspace's programs
     #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
     Vm {
@@ -36,6 +82,10 @@ enum Lab {
 fn main() -> ExitCode {
     let result = match Lab::parse() {
         Lab::Test => suite::run(),
+        Lab::Start { step, dir } => start::run(step, dir.as_deref()),
+        Lab::Hint { task, more } => hint::run(task, more),
+        Lab::Diff { from, to } => diff::run(from, to),
+        Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Vm { limit, command } => vm::run(&command, limit),
     };
     match result {
