@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::starter::{FILE, Starter};
 use crate::tasks::{Region, STEPS, read, rewrite, sources, step_dir, tasks_of_step};
-use cargo::Lock;
 
 /// What a starter has as the repository has it.
 const AS_IT_IS: [&str; 4] = [
@@ -120,11 +119,12 @@ fn write(repository: &Path, step: u8, to: &Path) -> Result<()> {
     for file in AS_IT_IS {
         copy(repository, to, &repository.join(file))?;
     }
-    let lock = Lock::parse(&read(&repository.join("Cargo.lock"))?).reached_from(step);
     let workspace = read(&repository.join("Cargo.toml"))?;
-    let workspace = cargo::workspace(&workspace, &manifests, &lock);
-    put(to, Path::new("Cargo.toml"), &workspace)?;
-    put(to, Path::new("Cargo.lock"), &lock.to_string())?;
+    let whole = read(&repository.join("Cargo.lock"))?;
+    put(to, Path::new("Cargo.lock"), &whole)?;
+    let manifest = |lock: &str| cargo::workspace(&workspace, &manifests, lock);
+    put(to, Path::new("Cargo.toml"), &manifest(&whole))?;
+    put(to, Path::new("Cargo.toml"), &manifest(&cargo::prune(to)?))?;
     put(
         to,
         Path::new(".cargo/config.toml"),
