@@ -2,12 +2,15 @@
 
 mod archive;
 mod diff;
+mod expand;
 mod hint;
 mod images;
 mod kernel;
+mod session;
 mod solve;
 mod start;
 mod starter;
+mod status;
 mod suite;
 mod system;
 mod tasks;
@@ -48,6 +51,13 @@ enum Lab {
         #[arg(long)]
         more: bool,
     },
+    /// Show which tasks of a step are done; the checks decide
+    #[command(after_help = "Example: cargo lab status 2")]
+    Status {
+        /// The step [default: that of the lab that you are in]
+        #[arg(value_name = "N")]
+        step: Option<u8>,
+    },
     /// Show how the story grows from step N to step M
     #[command(after_help = "Example: cargo lab diff 1 2")]
     Diff {
@@ -77,6 +87,12 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Fill in the book's pages, as mdBook's preprocessor
+    #[command(hide = true)]
+    Expand {
+        /// `supports RENDERER`, mdBook's question
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -84,9 +100,11 @@ fn main() -> ExitCode {
         Lab::Test => suite::run(),
         Lab::Start { step, dir } => start::run(step, dir.as_deref()),
         Lab::Hint { task, more } => hint::run(task, more),
+        Lab::Status { step } => status::run(step),
         Lab::Diff { from, to } => diff::run(from, to),
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),
