@@ -1,6 +1,7 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod check;
 mod diff;
 mod expand;
 mod hint;
@@ -77,6 +78,9 @@ enum Lab {
         /// The starter's directory [default: the one that you are in]
         dir: Option<PathBuf>,
     },
+    /// Grade a step, or any program that does what the step's does
+    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
+    Check(check::Options),
     /// Boot a Debian kernel in an emulated machine, with the workspace's programs
     #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
     Vm {
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
         Lab::Status { step } => status::run(step),
         Lab::Diff { from, to } => diff::run(from, to),
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
+        Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
         Lab::Expand { arguments } => expand::run(&arguments),
     };
