@@ -285,8 +285,15 @@ impl Drop for Running {
         if self.ended {
             return;
         }
-        // The process that entered the machine takes its command along:
-        // PR_SET_PDEATHSIG. What they leave dies with the machine.
+        // The process that entered the machine waits for its command, and so
+        // reaps it: the machine's end waits for the last zombie. What they leave
+        // dies with the machine.
+        if let Some(command) = harness::inner(self.child.id().cast_signed()) {
+            kill(Pid::from_raw(command), Signal::SIGKILL).ok();
+            if until(Duration::from_secs(2), || self.child.try_wait().ok()?).is_some() {
+                return;
+            }
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }
