@@ -72,6 +72,17 @@ impl Output {
         failed(format!("on standard output: {text}"), self.told())
     }
 
+    /// It must say on standard error what went wrong, and nothing on standard output.
+    pub fn explains(&self) -> Found {
+        if self.stdout.is_empty() && !self.errors().trim().is_empty() {
+            return Ok(());
+        }
+        failed(
+            "a sentence on standard error, and nothing on standard output",
+            self.told(),
+        )
+    }
+
     /// All that is known, for a message.
     pub fn told(&self) -> String {
         let mut told = match self.status.signal() {
