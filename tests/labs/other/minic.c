@@ -561,14 +561,19 @@ static const char *quota(const char *word)
     return text("%.0f 100000", processors * 100000);
 }
 
-/* The limits are in force before anybody is in the cgroup. */
 static void make_cgroup(void)
 {
-    char path[600];
     find_cgroups();
-    snprintf(path, sizeof path, "%s/minic-%d", own.cgroup, own.slot);
+    const char *path = text("%s/minic-%d", own.cgroup, own.slot);
     if (*own.cgroup && mkdir(path, 0755) < 0 && errno != EEXIST)
         die(ENGINE_FAILED, "make %s", path);
+}
+
+/* In force before anybody is in the cgroup. */
+static void set_limits(void)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/minic-%d", own.cgroup, own.slot);
     if (options.memory) {
         limit(path, "memory", "memory.max", bytes(options.memory));
         /* Without swap, or the rest would go there. */
@@ -901,8 +906,10 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
 
     take_slot();
-    if (STEP >= 3)
+    if (STEP >= 3) {
         make_cgroup();
+        set_limits();
+    }
     if (STEP >= 4)
         write_names();
 
