@@ -1,40 +1,27 @@
-//! Makes programs of the one in C, the right one and the wrong ones.
+//! Makes the programs: of C, and of the steps with one file changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-/// The program in C, as it stands in `tests/labs/other`.
-pub fn source() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs/other/minic.c");
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use crate::wrong::Wrong;
 
-/// The text with each edit made.
-///
-/// # Panics
-/// Where the text that an edit is for does not stand there exactly once.
-pub fn edited(text: &str, name: &str, edits: &[(&str, &str)]) -> String {
-    edits.iter().fold(text.to_owned(), |text, (old, new)| {
-        let found = text.matches(old).count();
-        assert_eq!(
-            found, 1,
-            "{name}: the program has this {found} times, not once:\n{old}"
-        );
-        text.replacen(old, new, 1)
-    })
-}
-
-/// What the right program must stand; the wrong ones leave things unused.
+/// What the right program in C must stand; the wrong ones leave things unused.
 pub const STRICT: &[&str] = &["-Wall", "-Wextra", "-Werror"];
 /// See [`STRICT`].
 pub const LENIENT: &[&str] = &["-w"];
 
-/// Compiles `source` as far as `step` to `dir/name`. Static, so that it runs in
-/// the virtual machine, too.
-pub fn compile(dir: &Path, name: &str, step: u8, source: &str, warnings: &[&str]) -> PathBuf {
-    let (file, program) = (dir.join(format!("{name}.c")), dir.join(name));
-    fs::write(&file, source).expect("write a source file");
+/// The program in C, as it stands in `tests/labs/other`.
+pub fn c_source() -> String {
+    read(&labs().join("other/minic.c"))
+}
+
+/// Compiles `source` as far as `step` to `name`. Static, so that it runs in the
+/// virtual machine, too.
+pub fn compile(name: &str, step: u8, source: &str, warnings: &[&str]) -> PathBuf {
+    let program = scratch().join(name);
+    let file = program.with_extension("c");
+    write(&file, source);
     let out = Command::new("cc")
         .args(["-O1", "-static"])
         .args(warnings)
@@ -46,4 +33,124 @@ pub fn compile(dir: &Path, name: &str, step: u8, source: &str, warnings: &[&str]
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{name}: {said}");
     program
+}
+
+/// The program in C with what is wrong in it.
+pub fn wrong_c(wrong: &Wrong) -> PathBuf {
+    let source = edited(&c_source(), wrong);
+    compile(wrong.name, wrong.step, &source, LENIENT)
+}
+
+/// The text with each edit made.
+///
+/// # Panics
+/// Where the text that an edit is for does not stand there exactly once.
+fn edited(text: &str, wrong: &Wrong) -> String {
+    wrong
+        .edits
+        .iter()
+        .fold(text.to_owned(), |text, (old, new)| {
+            let found = text.matches(old).count();
+            let name = wrong.name;
+            assert_eq!(
+                found, 1,
+                "{name}: the program has this {found} times, not once:\n{old}"
+            );
+            text.replacen(old, new, 1)
+        })
+}
+
+/// A copy of the steps in which one file at a time is wrong.
+pub struct Steps(PathBuf);
+
+impl Steps {
+    /// Copies them, as they are.
+    pub fn copied() -> Steps {
+        let (from, to) = (workspace(), scratch().join("steps"));
+        fs::remove_dir_all(&to).ok();
+        copy(&from.join("steps"), &to.join("steps"));
+        fs::copy(from.join("Cargo.lock"), to.join("Cargo.lock")).expect("copy Cargo.lock");
+        let manifest = read(&from.join("Cargo.toml"));
+        let members = r#"members = ["steps/*", "tests"]"#;
+        assert!(manifest.contains(members), "the workspace has {members}");
+        write(
+            &to.join("Cargo.toml"),
+            &manifest.replace(members, r#"members = ["steps/*"]"#),
+        );
+        // Another name than the right program's, for both are built in one
+        // directory: there all that they depend on is compiled already.
+        let manifest = to.join("steps/05-images/Cargo.toml");
+        let bin = "\n[[bin]]\nname = \"wrong05\"\npath = \"src/main.rs\"\n";
+        write(&manifest, &(read(&manifest) + bin));
+        Steps(to)
+    }
+
+    /// Builds step 5 with `file` of it changed, and changes it back.
+    pub fn build(&self, file: &str, wrong: &Wrong) -> PathBuf {
+        let path = self.0.join("steps/05-images").join(file);
+        let right = read(&path);
+        write(&path, &edited(&right, wrong));
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline", "--bin", "wrong05"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let target = build_dir().join("..");
+        let status = cargo
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(&self.0)
+            // It warns of what the wrong program no longer uses.
+            .stderr(Stdio::null())
+            .status()
+            .expect("run cargo");
+        assert!(status.success(), "{}: it does not build", wrong.name);
+        write(&path, &right);
+        let program = scratch().join(wrong.name);
+        fs::copy(build_dir().join("wrong05"), &program).expect("keep the program");
+        program
+    }
+}
+
+/// Where the programs are made.
+pub fn scratch() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong");
+    fs::create_dir_all(&dir).expect("make a directory for the programs");
+    dir
+}
+
+/// Where cargo builds the workspace's programs.
+pub fn build_dir() -> PathBuf {
+    let here = std::env::current_exe().expect("/proc/self/exe");
+    let deps = here.parent().expect("this is a file in a directory");
+    deps.parent().expect("called deps").to_owned()
+}
+
+/// The data of the labs.
+pub fn labs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("labs")
+}
+
+fn workspace() -> PathBuf {
+    labs().join("../..")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("make a directory");
+    for entry in fs::read_dir(from).expect("list a directory").flatten() {
+        let (path, there) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &there);
+        } else {
+            fs::copy(&path, &there).expect("copy a file");
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

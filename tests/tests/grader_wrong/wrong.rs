@@ -1,4 +1,7 @@
-//! The deliberately wrong programs: the right one in C, and what is otherwise.
+//! The deliberately wrong programs: a right one, and what is otherwise in it.
+//!
+//! Those of steps 1 to 4 are made of the program in C (tests/labs/other), which
+//! takes a tenth of a second each; step 5, which it does not have, of the leaf.
 
 /// A program that does everything right but one thing.
 pub struct Wrong {
@@ -516,4 +519,137 @@ pub const WITH_CONTROLLERS: &[Wrong] = &[
         edits: &[("    if (options.pids)\n", "    if (false)\n")],
         caught_by: &[],
     },
+];
+
+/// Step 5's leaf and story, each with one file that is otherwise.
+pub const IN_RUST: &[(&str, Wrong)] = &[
+    (
+        "src/layer.rs",
+        Wrong {
+            name: "a_whiteout_is_ignored",
+            step: 5,
+            edits: &[("Purpose::Hide(hidden) => self.hide(dir, hidden)", "Purpose::Hide(_) => Ok(())")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/layer.rs",
+        Wrong {
+            name: "an_opaque_directory_is_not",
+            step: 5,
+            edits: &[("Purpose::Cover => self.cover(dir)", "Purpose::Cover => Ok(())")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/import.rs",
+        Wrong {
+            name: "a_digest_is_not_checked",
+            step: 5,
+            edits: &[("stated == blob.digest,", "stated == stated,")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/inside.rs",
+        Wrong {
+            name: "a_layer_writes_outside_through_a_link",
+            step: 5,
+            edits: &[("ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS", "ResolveFlags::NO_MAGICLINKS")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/invocation.rs",
+        Wrong {
+            name: "the_entrypoint_is_ignored",
+            step: 5,
+            edits: &[("None => own(&self.entrypoint),", "None => Vec::new(),")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/invocation.rs",
+        Wrong {
+            name: "cmd_follows_although_there_are_arguments",
+            step: 5,
+            edits: &[("if args.is_empty() && entrypoint.is_none()", "if entrypoint.is_none()")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/user.rs",
+        Wrong {
+            name: "a_user_by_name_is_root",
+            step: 5,
+            edits: &[
+                ("entry.name == user || number(user)", "number(user)"),
+                (
+                    "(None, None) => bail!(\"unable to find user {user}: no matching entries in passwd file\"),",
+                    "(None, None) => (0, 0, \"/\"),",
+                ),
+            ],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/run.rs",
+        Wrong {
+            name: "the_images_user_is_ignored",
+            step: 5,
+            edits: &[("wanted.unwrap_or(&config.user)", "wanted.unwrap_or(\"\")")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/run.rs",
+        Wrong {
+            name: "the_images_environment_is_ignored",
+            step: 5,
+            edits: &[("env.iter().chain(&options.env)", "env.iter().take(0).chain(&options.env)")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/run.rs",
+        Wrong {
+            name: "the_images_directory_is_ignored",
+            step: 5,
+            edits: &[("unwrap_or_else(|| config.cwd())", "unwrap_or_else(|| \"/\".into())")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/overlay.rs",
+        Wrong {
+            name: "layers_are_stacked_upside_down",
+            step: 5,
+            edits: &[("lower.iter().rev().enumerate()", "lower.iter().enumerate()")],
+            caught_by: &[],
+        },
+    ),
+    (
+        "src/container.rs",
+        Wrong {
+            name: "containers_share_what_they_write",
+            step: 5,
+            edits: &[
+                (
+                    "upper: self.dir.join(\"upper\")",
+                    "upper: self.store.join(\"containers-share\")",
+                ),
+                (
+                    "scratch::open_directory(&dir.join(\"upper\")).with_context(what)?;",
+                    "if !store.join(\"containers-share\").exists() {\n            \
+                     scratch::open_directory(&store.join(\"containers-share\")).with_context(what)?;\n        }",
+                ),
+                ("work: self.dir.join(\"work\")", "work: self.store.join(\"containers-work\")"),
+                (
+                    "private_directory(&dir.join(\"work\")).with_context(what)?;",
+                    "let _ = private_directory(&store.join(\"containers-work\"));",
+                ),
+            ],
+            caught_by: &[],
+        },
+    ),
 ];
