@@ -383,17 +383,21 @@ static const char *default_root(void)
     const char *root = strdup(text("%s/root", state("/var/lib", "XDG_DATA_HOME", ".local/share")));
     if (access(text("%s/bin/sh", root), X_OK) == 0)
         return root;
-    setenv("ROOT", root, 1);
-    const char *script =
-        "set -e; busybox=$(PATH=$PATH:/bin:/usr/bin command -v busybox)\n"
-        "new=$ROOT.$$; mkdir -p $new/bin $new/etc $new/root $new/tmp; chmod 1777 $new/tmp\n"
-        "for dir in usr/bin usr/sbin sbin var home mnt proc dev sys run; do mkdir -p $new/$dir; done\n"
-        "for name in $($busybox --list); do ln -s busybox $new/bin/$name; done\n"
-        "rm -f $new/bin/busybox; cp $busybox $new/bin/busybox\n"
-        "echo root:x:0:0:root:/root:/bin/sh >$new/etc/passwd; echo root:x:0: >$new/etc/group\n"
-        "mv -T $new $ROOT 2>/dev/null || rm -r $new\n"; /* somebody was faster */
-    if (!shell(script))
+    const char *new = strdup(text("%s.%d", root, getpid()));
+    setenv("NEW", new, 1);
+    bool made = shell("set -e; cd \"$(dirname $NEW)\"; mkdir $NEW; cd $NEW\n"
+                      "mkdir bin etc root tmp usr usr/bin usr/sbin sbin var home mnt proc dev sys run\n"
+                      "chmod 1777 tmp; cp $(command -v busybox) bin/busybox\n"
+                      "echo root:x:0:0:root:/root:/bin/sh >etc/passwd; echo root:x:0: >etc/group\n");
+    FILE *names = made ? popen("busybox --list", "re") : NULL;
+    for (char name[64]; names && fscanf(names, "%63s", name) == 1;)
+        if (symlink("busybox", text("%s/bin/%s", new, name)) < 0 && errno != EEXIST)
+            made = false;
+    errno = 0;
+    if (!names || pclose(names) != 0 || !made)
         die(ENGINE_FAILED, "make %s (is busybox-static installed? or give --rootfs DIR)", root);
+    if (rename(new, root) < 0)
+        shell("rm -r $NEW"); /* somebody was faster */
     return root;
 }
 
@@ -721,8 +725,9 @@ static void connect_network(pid_t child)
     give_lock();
 }
 
-/* From inside, where the host's ip(8) is still to be found. */
-static void configure_network(void)
+/* In the container's network with the host's ip(8). By a process of ours: the
+   container may not be allowed to fork. */
+static void configure_network(pid_t child)
 {
     if (STEP < 4 || !strcmp(options.network, "host"))
         return;
@@ -730,7 +735,17 @@ static void configure_network(void)
                                          " ip address add " SUBNET ".%d/24 dev eth0 &&"
                                          " ip route add default via " SUBNET ".1", own.slot)
                                   : "ip link set lo up";
-    if (!shell(line))
+    int status = 1;
+    pid_t helper = fork();
+    if (helper == 0) {
+        inside = true;
+        int users = open(text("/proc/%d/ns/user", child), O_RDONLY | O_CLOEXEC);
+        int net = open(text("/proc/%d/ns/net", child), O_RDONLY | O_CLOEXEC);
+        if ((own.user_namespace && setns(users, CLONE_NEWUSER) < 0) || setns(net, CLONE_NEWNET) < 0)
+            die(ENGINE_FAILED, "join the container's network");
+        _exit(shell(line) ? 0 : 1);
+    }
+    if (helper < 0 || waitpid(helper, &status, 0) != helper || status != 0)
         die(ENGINE_FAILED, "configure the network; ip said why");
 }
 
@@ -871,7 +886,6 @@ __attribute__((noreturn)) static void live(int gate)
         die(ENGINE_FAILED, "make the mounts private");
     if (sethostname(options.hostname, strlen(options.hostname)) < 0)
         die(ENGINE_FAILED, "set the hostname");
-    configure_network();
     umask(0);
     if (STEP >= 2)
         enter_root();
@@ -932,6 +946,7 @@ int main(int argc, char **argv)
         map_ids(own.child);
     join_cgroup(own.child);
     connect_network(own.child);
+    configure_network(own.child);
     if (write(gate[1], "!", 1) != 1)
         die(ENGINE_FAILED, "open the gate");
 

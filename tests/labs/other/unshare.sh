@@ -24,6 +24,6 @@ done
 
 users=
 [ "$(id -u)" = 0 ] || users="--user --map-root-user"
-# shellcheck disable=SC2086  # two words, or none
+# shellcheck disable=SC2016,SC2086  # the inner shell's own; two words, or none
 exec unshare $users --mount --pid --fork --kill-child --uts --ipc --net --cgroup \
     sh -c 'hostname "$0" && exec "$@"' "$hostname" "$@"

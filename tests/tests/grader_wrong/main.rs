@@ -1,23 +1,73 @@
-//! The grader is graded.
+//! The grader is graded: programs that are right get full points, and of those
+//! that are wrong about one thing each, that one thing is found.
+//!
+//! The grader is run as its users run it, and told from nobody what it grades.
 
 mod compile;
+mod grade;
 mod wrong;
 
-use compile::Steps;
-use wrong::{ANYWHERE, IN_RUST, WITH_CONTROLLERS};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use compile::{STRICT, Steps, build_dir, c_source, compile, labs};
+use wrong::{ANYWHERE, IN_RUST, Wrong};
+
+/// Does `work` for each of `all`, a few at once, and panics with all that it
+/// complains of.
+fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) {
+    let next = AtomicUsize::new(0);
+    let complaints = Mutex::new(String::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(complaint) = work(one) {
+                        let mut complaints = complaints.lock().expect("nobody panicked");
+                        writeln!(complaints, "{complaint}").expect("memory");
+                    }
+                }
+            });
+        }
+    });
+    let complaints = complaints.into_inner().expect("nobody panicked");
+    assert!(complaints.is_empty(), "{complaints}");
+}
+
+fn step(number: u8) -> PathBuf {
+    build_dir().join(format!("step{number:02}"))
+}
+
+/// Whether the check that is meant for it fails, and fails as wrong.
+fn is_caught(wrong: &Wrong, program: &std::path::Path) -> Result<(), String> {
+    let meant = wrong.caught_by.first().copied().unwrap_or("(none)");
+    let report = grade::check(wrong.step, program, Some(meant));
+    if report.named("failed") == [meant] {
+        return Ok(());
+    }
+    Err(format!("{}: not caught by {meant}: {report}", wrong.name))
+}
 
 #[test]
-fn all_compile() {
-    for wrong in ANYWHERE.iter().chain(WITH_CONTROLLERS) {
-        compile::wrong_c(wrong);
+fn what_is_wrong_in_steps_1_to_4_is_found() {
+    for_each(ANYWHERE, |wrong| is_caught(wrong, &compile::wrong_c(wrong)));
+}
+
+#[test]
+fn what_is_wrong_in_step_5_is_found() {
+    let steps = Steps::copied();
+    // One after the other: each is built in the same directory.
+    for (file, wrong) in IN_RUST {
+        is_caught(wrong, &steps.build(file, wrong)).unwrap_or_else(|why| panic!("{why}"));
     }
 }
+
 #[test]
-fn all_build() {
-    let steps = Steps::copied();
-    for (file, wrong) in IN_RUST {
-        let start = std::time::Instant::now();
-        steps.build(file, wrong);
-        println!("{} {:?}", wrong.name, start.elapsed());
-    }
+fn a_program_in_another_language_gets_full_points() {
+    let program = compile("minic", 4, &c_source(), STRICT);
+    let report = grade::check(4, &program, None);
+    assert_eq!(report.points, 100, "{report}");
+    assert!(report.not_passed().is_empty(), "{report}");
 }

@@ -128,18 +128,19 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "status_is_always_0",
         step: 1,
-        edits: &[
-            (
-                "return WEXITSTATUS(status);",
-                "return WEXITSTATUS(status) >= ENGINE_FAILED ? WEXITSTATUS(status) : 0;",
-            ),
-        ],
+        edits: &[(
+            "return WEXITSTATUS(status);",
+            "return WEXITSTATUS(status) >= ENGINE_FAILED ? WEXITSTATUS(status) : 0;",
+        )],
         caught_by: &[],
     },
     Wrong {
         name: "signal_is_1",
         step: 1,
-        edits: &[("return 128 + (ended_by ? ended_by : WTERMSIG(status));", "return 1;")],
+        edits: &[(
+            "return 128 + (ended_by ? ended_by : WTERMSIG(status));",
+            "return 1;",
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -292,13 +293,19 @@ pub const ANYWHERE: &[Wrong] = &[
         // What MS_BIND | MS_RDONLY in one call does: mount(2) ignores the second.
         name: "read_only_volume_is_writable",
         step: 2,
-        edits: &[("if (volume->read_only)\n        set_read_only", "if (false)\n        set_read_only")],
+        edits: &[(
+            "if (volume->read_only)\n        set_read_only",
+            "if (false)\n        set_read_only",
+        )],
         caught_by: &[],
     },
     Wrong {
         name: "every_volume_is_read_only",
         step: 2,
-        edits: &[("if (volume->read_only)\n        set_read_only", "if (true)\n        set_read_only")],
+        edits: &[(
+            "if (volume->read_only)\n        set_read_only",
+            "if (true)\n        set_read_only",
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -339,14 +346,20 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "a_cgroup_is_left_behind",
         step: 3,
-        edits: &[("    remove_cgroup(slot);\n", "    if (slot < 0)\n        remove_cgroup(slot);\n")],
+        edits: &[(
+            "    remove_cgroup(slot);\n",
+            "    if (slot < 0)\n        remove_cgroup(slot);\n",
+        )],
         caught_by: &[],
     },
     // ------------------------------------------------------------ step 4
     Wrong {
         name: "the_bridge_is_left_behind",
         step: 4,
-        edits: &[(r#"alone ? "true" : "false""#, r#"alone ? "false" : "false""#)],
+        edits: &[(
+            r#"alone ? "true" : "false""#,
+            r#"alone ? "false" : "false""#,
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -362,7 +375,10 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "rules_are_left_behind",
         step: 4,
-        edits: &[("nft delete table ip minic-%d\\n", "nft list table ip minic-%d\\n")],
+        edits: &[(
+            "nft delete table ip minic-%d\\n",
+            "nft list table ip minic-%d\\n",
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -377,7 +393,10 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "no_way_outside",
         step: 4,
-        edits: &[("oifname != \" BRIDGE \" masquerade", "oifname != \" BRIDGE \" accept")],
+        edits: &[(
+            "oifname != \" BRIDGE \" masquerade",
+            "oifname != \" BRIDGE \" accept",
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -393,7 +412,10 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "every_container_has_the_same_address",
         step: 4,
-        edits: &[(r#"via " SUBNET ".1", own.slot)"#, r#"via " SUBNET ".1", 2)"#)],
+        edits: &[(
+            r#"via " SUBNET ".1", own.slot)"#,
+            r#"via " SUBNET ".1", 2)"#,
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -417,13 +439,19 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "udp_is_published_as_tcp",
         step: 4,
-        edits: &[("to, port->protocol, port->host", "to, *port->protocol ? \"tcp\" : \"\", port->host")],
+        edits: &[(
+            "to, port->protocol, port->host",
+            "to, *port->protocol ? \"tcp\" : \"\", port->host",
+        )],
         caught_by: &[],
     },
     Wrong {
         name: "the_address_of_a_published_port_is_ignored",
         step: 4,
-        edits: &[("port->address = address.s_addr ? word : NULL;", "port->address = NULL;")],
+        edits: &[(
+            "port->address = address.s_addr ? word : NULL;",
+            "port->address = NULL;",
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -435,13 +463,19 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "its_own_name_is_unknown",
         step: 4,
-        edits: &[("    if (own.bridge)\n        hosts =", "    if (false)\n        hosts =")],
+        edits: &[(
+            "    if (own.bridge)\n        hosts =",
+            "    if (false)\n        hosts =",
+        )],
         caught_by: &[],
     },
     Wrong {
         name: "loopback_is_down",
         step: 4,
-        edits: &[("\"ip link set lo up\"", "\"true\""), ("\"ip link set lo up && ip", "\"ip")],
+        edits: &[
+            ("\"ip link set lo up\"", "\"true\""),
+            ("\"ip link set lo up && ip", "\"ip"),
+        ],
         caught_by: &[],
     },
     Wrong {
@@ -457,7 +491,10 @@ pub const ANYWHERE: &[Wrong] = &[
     Wrong {
         name: "the_hosts_network_is_none",
         step: 4,
-        edits: &[("    if (strcmp(options.network, \"host\"))\n        flags", "    flags")],
+        edits: &[(
+            "    if (strcmp(options.network, \"host\"))\n        flags",
+            "    flags",
+        )],
         caught_by: &[],
     },
 ];
@@ -491,14 +528,20 @@ pub const WITH_CONTROLLERS: &[Wrong] = &[
     Wrong {
         name: "swap_is_not_limited",
         step: 3,
-        edits: &[(r#"        try_write(text("%s/memory.swap.max", path), "0");
-"#, "")],
+        edits: &[(
+            r#"        try_write(text("%s/memory.swap.max", path), "0");
+"#,
+            "",
+        )],
         caught_by: &[],
     },
     Wrong {
         name: "a_megabyte_is_a_million",
         step: 3,
-        edits: &[("number << 10 * (found - units)", "number * (found == units + 2 ? 1000000 : 1)")],
+        edits: &[(
+            "number << 10 * (found - units)",
+            "number * (found == units + 2 ? 1000000 : 1)",
+        )],
         caught_by: &[],
     },
     Wrong {
@@ -528,7 +571,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
         Wrong {
             name: "a_whiteout_is_ignored",
             step: 5,
-            edits: &[("Purpose::Hide(hidden) => self.hide(dir, hidden)", "Purpose::Hide(_) => Ok(())")],
+            edits: &[(
+                "Purpose::Hide(hidden) => self.hide(dir, hidden)",
+                "Purpose::Hide(_) => Ok(())",
+            )],
             caught_by: &[],
         },
     ),
@@ -537,7 +583,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
         Wrong {
             name: "an_opaque_directory_is_not",
             step: 5,
-            edits: &[("Purpose::Cover => self.cover(dir)", "Purpose::Cover => Ok(())")],
+            edits: &[(
+                "Purpose::Cover => self.cover(dir)",
+                "Purpose::Cover => Ok(())",
+            )],
             caught_by: &[],
         },
     ),
@@ -555,7 +604,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
         Wrong {
             name: "a_layer_writes_outside_through_a_link",
             step: 5,
-            edits: &[("ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS", "ResolveFlags::NO_MAGICLINKS")],
+            edits: &[(
+                "ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS",
+                "ResolveFlags::NO_MAGICLINKS",
+            )],
             caught_by: &[],
         },
     ),
@@ -573,7 +625,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
         Wrong {
             name: "cmd_follows_although_there_are_arguments",
             step: 5,
-            edits: &[("if args.is_empty() && entrypoint.is_none()", "if entrypoint.is_none()")],
+            edits: &[(
+                "if args.is_empty() && entrypoint.is_none()",
+                "if entrypoint.is_none()",
+            )],
             caught_by: &[],
         },
     ),
@@ -606,7 +661,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
         Wrong {
             name: "the_images_environment_is_ignored",
             step: 5,
-            edits: &[("env.iter().chain(&options.env)", "env.iter().take(0).chain(&options.env)")],
+            edits: &[(
+                "env.iter().chain(&options.env)",
+                "env.iter().take(0).chain(&options.env)",
+            )],
             caught_by: &[],
         },
     ),
@@ -615,7 +673,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
         Wrong {
             name: "the_images_directory_is_ignored",
             step: 5,
-            edits: &[("unwrap_or_else(|| config.cwd())", "unwrap_or_else(|| \"/\".into())")],
+            edits: &[(
+                "unwrap_or_else(|| config.cwd())",
+                "unwrap_or_else(|| \"/\".into())",
+            )],
             caught_by: &[],
         },
     ),
@@ -643,7 +704,10 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                     "if !store.join(\"containers-share\").exists() {\n            \
                      scratch::open_directory(&store.join(\"containers-share\")).with_context(what)?;\n        }",
                 ),
-                ("work: self.dir.join(\"work\")", "work: self.store.join(\"containers-work\")"),
+                (
+                    "work: self.dir.join(\"work\")",
+                    "work: self.store.join(\"containers-work\")",
+                ),
                 (
                     "private_directory(&dir.join(\"work\")).with_context(what)?;",
                     "let _ = private_directory(&store.join(\"containers-work\"));",
