@@ -1,6 +1,7 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod check;
 mod images;
 mod kernel;
 mod suite;
@@ -21,6 +22,9 @@ enum Lab {
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
+    /// Grade a step, or any program that does what the step's does
+    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
+    Check(check::Options),
     /// Boot a Debian kernel in an emulated machine, with the workspace's programs
     #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
     Vm {
@@ -36,6 +40,7 @@ enum Lab {
 fn main() -> ExitCode {
     let result = match Lab::parse() {
         Lab::Test => suite::run(),
+        Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
     };
     match result {
