@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::wrong::Wrong;
 
@@ -77,11 +77,6 @@ impl Steps {
             &to.join("Cargo.toml"),
             &manifest.replace(members, r#"members = ["steps/*"]"#),
         );
-        // Another name than the right program's, for both are built in one
-        // directory: there all that they depend on is compiled already.
-        let manifest = to.join("steps/05-images/Cargo.toml");
-        let bin = "\n[[bin]]\nname = \"wrong05\"\npath = \"src/main.rs\"\n";
-        write(&manifest, &(read(&manifest) + bin));
         Steps(to)
     }
 
@@ -90,26 +85,60 @@ impl Steps {
         let path = self.0.join("steps/05-images").join(file);
         let right = read(&path);
         write(&path, &edited(&right, wrong));
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--offline", "--bin", "wrong05"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let target = build_dir().join("..");
-        let status = cargo
-            .arg("--target-dir")
-            .arg(&target)
-            .current_dir(&self.0)
-            // It warns of what the wrong program no longer uses.
-            .stderr(Stdio::null())
-            .status()
-            .expect("run cargo");
-        assert!(status.success(), "{}: it does not build", wrong.name);
+        let program = build(&self.0, 5, wrong.name);
         write(&path, &right);
-        let program = scratch().join(wrong.name);
-        fs::copy(build_dir().join("wrong05"), &program).expect("keep the program");
         program
     }
+}
+
+/// What `cargo lab start` writes for a step, built.
+pub fn starter(step: u8) -> PathBuf {
+    let name = format!("starter{step:02}");
+    // Not below the repository, whose .cargo/config.toml would be read there, too.
+    let dir = std::env::temp_dir().join(format!("{name}.{}", std::process::id()));
+    let mut lab = Command::new(build_dir().join("lab"));
+    lab.args(["start", &step.to_string()]).arg(&dir);
+    let out = lab.output().expect("run lab");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "lab start {step}: {said}");
+    let program = build(&dir, step, &name);
+    fs::remove_dir_all(&dir).expect("remove the starter");
+    program
+}
+
+/// Builds a step of another workspace than ours, as `name`.
+///
+/// In our own directory for builds, where all that it depends on is compiled
+/// already; so its program must not have the name of ours.
+fn build(workspace: &Path, step: u8, name: &str) -> PathBuf {
+    let steps = fs::read_dir(workspace.join("steps")).expect("list the steps");
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&format!("{step:02}-"))
+    };
+    let dir = steps.flatten().map(|entry| entry.path()).find(is_it);
+    let manifest = dir.expect("the step is there").join("Cargo.toml");
+    let (other, text) = (format!("other{step:02}"), read(&manifest));
+    if !text.contains(&other) {
+        let bin = format!("\n[[bin]]\nname = \"{other}\"\npath = \"src/main.rs\"\n");
+        write(&manifest, &(text + &bin));
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--offline", "--bin", &other]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let out = cargo
+        .arg("--target-dir")
+        .arg(build_dir().join(".."))
+        .current_dir(workspace)
+        .output()
+        .expect("run cargo");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{name} does not build:\n{said}");
+    let program = scratch().join(name);
+    fs::copy(build_dir().join(other), &program).expect("keep the program");
+    program
 }
 
 /// Where the programs are made.

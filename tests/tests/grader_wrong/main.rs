@@ -71,3 +71,40 @@ fn a_program_in_another_language_gets_full_points() {
     assert_eq!(report.points, 100, "{report}");
     assert!(report.not_passed().is_empty(), "{report}");
 }
+
+#[test]
+fn an_empty_starter_is_not_done_yet_and_never_failed() {
+    for step in 1..=5 {
+        let report = grade::check(step, &compile::starter(step), None);
+        // Of the steps before, a check may not get as far as what it is about.
+        assert!(report.named("failed").is_empty(), "step {step}: {report}");
+        let done = report.checks_that(|check| check.step == step && check.status != "not-done");
+        assert!(done.is_empty(), "step {step}: {done:?}: {report}");
+        assert_eq!(report.points, 0);
+    }
+}
+
+#[test]
+fn a_step_passes_all_checks_but_those_of_the_next() {
+    for next in 2..=5 {
+        let report = grade::check(next, &step(next - 1), None);
+        let new = report.checks_that(|check| check.step == next);
+        assert_eq!(report.not_passed(), new, "step {next}: {report}");
+        assert_eq!(report.points, 0);
+    }
+    let report = grade::check(5, &step(5), None);
+    assert_eq!(report.points, 100, "{report}");
+    assert!(report.not_passed().is_empty(), "{report}");
+}
+
+/// How far a shell script gets: which checks it does not pass.
+#[test]
+fn shell_scripts_get_as_far_as_they_can() {
+    let fails = |step, name: &str| {
+        let report = grade::check(step, &labs().join("other").join(name), None);
+        let fails = report.not_passed();
+        fails.join(" ")
+    };
+    assert_eq!(fails(1, "unshare.sh"), "");
+    assert_eq!(fails(2, "chroot.sh"), "");
+}
