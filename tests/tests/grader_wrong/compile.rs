@@ -1,6 +1,7 @@
 //! Makes the programs: of C, and of the steps with one file changed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -58,6 +59,14 @@ fn edited(text: &str, wrong: &Wrong) -> String {
             );
             text.replacen(old, new, 1)
         })
+}
+
+/// A shell script as a program.
+pub fn script(name: &str, script: &str) -> PathBuf {
+    let program = scratch().join(name);
+    write(&program, &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    program
 }
 
 /// A copy of the steps in which one file at a time is wrong.

@@ -108,3 +108,63 @@ fn shell_scripts_get_as_far_as_they_can() {
     assert_eq!(fails(1, "unshare.sh"), "");
     assert_eq!(fails(2, "chroot.sh"), "");
 }
+
+/// Programs that are no containers at all: the grader goes on, and nothing of
+/// them is left.
+#[test]
+fn a_program_that_misbehaves_fails_its_check_and_no_more() {
+    let mark = format!("{}", 7_000_000 + std::process::id());
+    for_each(
+        &[
+            ("hangs", format!("exec sleep {mark}")),
+            ("never_stops_printing", "exec yes".to_owned()),
+            (
+                "ignores_signals",
+                format!("trap '' INT TERM HUP; sleep {mark}"),
+            ),
+            ("leaves_a_process", format!("setsid sleep {mark} & exit 0")),
+            ("kills_everybody", "kill -9 -1".to_owned()),
+            ("says_it_is_fine", "echo passed; exit 0".to_owned()),
+        ],
+        |(name, script)| {
+            let program = compile::script(name, script);
+            let report = grade::check(1, &program, Some("hostname"));
+            (report.named("failed") == ["hostname"])
+                .then_some(())
+                .ok_or_else(|| format!("{name}: {report}"))
+        },
+    );
+    assert_eq!(
+        processes_with(&mark),
+        0,
+        "a process of the program's lives on"
+    );
+}
+
+fn processes_with(word: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").expect("list /proc").flatten();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .filter(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|one| one == word.as_bytes())
+        })
+        .count()
+}
+
+#[test]
+fn what_is_no_program_is_told_in_a_sentence_and_gets_no_points() {
+    let scratch = compile::scratch();
+    let not_executable = scratch.join("not_executable");
+    std::fs::write(&not_executable, "#!/bin/sh\n").expect("write a file");
+    for path in [scratch.join("missing"), scratch.clone(), not_executable] {
+        let report = grade::check(1, &path, None);
+        assert_eq!(report.status, Some(1), "{}: {report}", path.display());
+        assert_eq!(report.points, 0);
+        assert_eq!(
+            report.named("failed").len(),
+            report.checks.len(),
+            "{report}"
+        );
+    }
+}
