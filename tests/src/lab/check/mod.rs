@@ -55,9 +55,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-pub use program::Output;
 pub use report::Report;
 pub use trial::{Found, Trial, ensure, failed, same};
 
@@ -71,7 +70,6 @@ const STEPS: &[Step] = &[step01::STEP, step02::STEP];
 /// One step's checks.
 pub struct Step {
     pub number: u8,
-    pub title: &'static str,
     pub checks: &'static [Check],
 }
 
