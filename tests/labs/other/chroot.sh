@@ -27,19 +27,21 @@ done
 if [ -z "$rootfs" ]; then
     rootfs=${XDG_DATA_HOME:-${HOME:-/root}/.local/share}/minidocker/busybox
     if ! [ -x "$rootfs/bin/sh" ]; then
-        mkdir -p "$rootfs/bin" "$rootfs/etc" "$rootfs/tmp" "$rootfs/root"
+        for dir in bin etc mnt root tmp; do mkdir -p "$rootfs/$dir"; done
         for name in $(busybox --list); do ln -sf busybox "$rootfs/bin/$name"; done
         rm -f "$rootfs/bin/busybox"
         cp "$(command -v busybox)" "$rootfs/bin/busybox" || fail "install busybox-static"
     fi
 fi
 
+[ -d "$rootfs" ] || fail "$rootfs is no directory"
 users=
 [ "$(id -u)" = 0 ] || users="--user --map-root-user"
 export ROOTFS="$rootfs" READ_ONLY="$read_only" VOLUMES="$volumes"
 # shellcheck disable=SC2016,SC2086  # the inner shell's own; two words, or none
 exec unshare $users --mount --pid --fork --kill-child --uts --ipc --net --cgroup sh -euc '
     hostname "$0"
+    if [ "$READ_ONLY" ]; then mount --bind "$ROOTFS" "$ROOTFS"; fi
     mkdir -p "$ROOTFS/proc" "$ROOTFS/sys" "$ROOTFS/dev"
     mount -t proc proc "$ROOTFS/proc"
     mount -t sysfs -o ro sysfs "$ROOTFS/sys"
@@ -47,12 +49,10 @@ exec unshare $users --mount --pid --fork --kill-child --uts --ipc --net --cgroup
     for volume in $VOLUMES; do
         source=${volume%%:*} rest=${volume#*:}
         target=$ROOTFS${rest%%:*}
+        mkdir -p "${target%/*}"
         if [ -d "$source" ]; then mkdir -p "$target"; else : >>"$target"; fi
         mount --bind "$source" "$target"
         [ "$rest" = "${rest%:ro}" ] || mount -o remount,bind,ro "$target"
     done
-    if [ "$READ_ONLY" ]; then
-        mount --bind "$ROOTFS" "$ROOTFS"
-        mount -o remount,bind,ro "$ROOTFS"
-    fi
+    if [ "$READ_ONLY" ]; then mount -o remount,bind,ro "$ROOTFS"; fi
     exec chroot "$ROOTFS" "$@"' "$hostname" "$@"

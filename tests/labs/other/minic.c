@@ -567,7 +567,6 @@ static const char *quota(const char *word)
 
 static void make_cgroup(void)
 {
-    find_cgroups();
     const char *path = text("%s/minic-%d", own.cgroup, own.slot);
     if (*own.cgroup && mkdir(path, 0755) < 0 && errno != EEXIST)
         die(ENGINE_FAILED, "make %s", path);
@@ -607,8 +606,6 @@ static void report_oom(void)
 
 static void remove_cgroup(int slot)
 {
-    if (!*own.cgroup)
-        find_cgroups();
     const char *directory = text("%s/minic-%d", own.cgroup, slot);
     if (!*own.cgroup || access(directory, F_OK) < 0)
         return;
@@ -919,6 +916,8 @@ int main(int argc, char **argv)
         sigaddset(&signals, passed[i]);
     sigprocmask(SIG_BLOCK, &signals, NULL);
 
+    if (STEP >= 3)
+        find_cgroups();
     take_slot();
     if (STEP >= 3) {
         make_cgroup();

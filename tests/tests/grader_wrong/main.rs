@@ -55,6 +55,23 @@ fn what_is_wrong_in_steps_1_to_4_is_found() {
     for_each(ANYWHERE, |wrong| is_caught(wrong, &compile::wrong_c(wrong)));
 }
 
+/// That all other checks pass follows from what the right program gets; here
+/// it is seen.
+#[test]
+#[ignore = "takes a quarter of an hour"]
+fn what_is_wrong_in_steps_1_to_4_is_found_by_no_other_check() {
+    for_each(ANYWHERE, |wrong| {
+        let report = grade::check(wrong.step, &compile::wrong_c(wrong), None);
+        let (mut fails, mut meant) = (report.not_passed(), wrong.caught_by.to_vec());
+        fails.sort_unstable();
+        meant.sort_unstable();
+        println!("{}: {fails:?}", wrong.name);
+        (fails == meant)
+            .then_some(())
+            .ok_or_else(|| format!("{}: {report}", wrong.name))
+    });
+}
+
 #[test]
 fn what_is_wrong_in_step_5_is_found() {
     let steps = Steps::copied();
