@@ -28,13 +28,13 @@ pub const ANYWHERE: &[Wrong] = &[
                 "false",
             ),
         ],
-        caught_by: &[],
+        caught_by: &["six-namespaces", "mounts-private"],
     },
     Wrong {
         name: "no_pid_namespace",
         step: 1,
         edits: &[("CLONE_NEWNS | CLONE_NEWPID", "CLONE_NEWNS")],
-        caught_by: &[],
+        caught_by: &["six-namespaces", "pid-1"],
     },
     Wrong {
         name: "no_uts_namespace",
@@ -47,25 +47,25 @@ pub const ANYWHERE: &[Wrong] = &[
                 "sethostname(options.hostname, strlen(options.hostname)) < 0 && errno != EPERM",
             ),
         ],
-        caught_by: &[],
+        caught_by: &["six-namespaces", "hostname", "kill-9"],
     },
     Wrong {
         name: "no_ipc_namespace",
         step: 1,
         edits: &[(" | CLONE_NEWIPC", "")],
-        caught_by: &[],
+        caught_by: &["six-namespaces"],
     },
     Wrong {
         name: "no_net_namespace",
         step: 1,
         edits: &[("flags |= CLONE_NEWNET", "flags |= 0")],
-        caught_by: &[],
+        caught_by: &["six-namespaces"],
     },
     Wrong {
         name: "no_cgroup_namespace",
         step: 1,
         edits: &[("unshare(CLONE_NEWCGROUP) < 0", "false")],
-        caught_by: &[],
+        caught_by: &["six-namespaces"],
     },
     Wrong {
         name: "mounts_stay_shared",
@@ -74,7 +74,7 @@ pub const ANYWHERE: &[Wrong] = &[
             r#"mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0"#,
             "false",
         )],
-        caught_by: &[],
+        caught_by: &["mounts-private"],
     },
     Wrong {
         name: "hostname_is_not_set",
@@ -83,7 +83,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "sethostname(options.hostname, strlen(options.hostname)) < 0",
             "false",
         )],
-        caught_by: &[],
+        caught_by: &["hostname", "hostname-default"],
     },
     Wrong {
         name: "hostname_is_only_printed",
@@ -100,13 +100,13 @@ pub const ANYWHERE: &[Wrong] = &[
     _exit(execute(options.command));"#,
             ),
         ],
-        caught_by: &[],
+        caught_by: &["hostname", "hostname-default"],
     },
     Wrong {
         name: "hostname_is_always_the_same",
         step: 1,
         edits: &[(r#"text("c%08x", chance)"#, r#""container""#)],
-        caught_by: &[],
+        caught_by: &["hostname-default"],
     },
     Wrong {
         name: "root_is_only_printed",
@@ -123,7 +123,7 @@ pub const ANYWHERE: &[Wrong] = &[
     _exit(execute(options.command));"#,
             ),
         ],
-        caught_by: &[],
+        caught_by: &["uid-map"],
     },
     Wrong {
         name: "status_is_always_0",
@@ -132,7 +132,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "return WEXITSTATUS(status);",
             "return WEXITSTATUS(status) >= ENGINE_FAILED ? WEXITSTATUS(status) : 0;",
         )],
-        caught_by: &[],
+        caught_by: &["exit-status", "killed-status", "signals"],
     },
     Wrong {
         name: "signal_is_1",
@@ -141,13 +141,13 @@ pub const ANYWHERE: &[Wrong] = &[
             "return 128 + (ended_by ? ended_by : WTERMSIG(status));",
             "return 1;",
         )],
-        caught_by: &[],
+        caught_by: &["killed-status"],
     },
     Wrong {
         name: "missing_command_is_1",
         step: 1,
         edits: &[("NOT_FOUND = 127", "NOT_FOUND = 1")],
-        caught_by: &[],
+        caught_by: &["not-found"],
     },
     Wrong {
         name: "arguments_joined_by_a_shell",
@@ -159,7 +159,17 @@ pub const ANYWHERE: &[Wrong] = &[
         strcat(strcat(line, " "), *word);
     _exit(execute((char *[]){"sh", "-c", line, NULL}));"#,
         )],
-        caught_by: &[],
+        caught_by: &[
+            "arguments",
+            "exit-status",
+            "hostname",
+            "killed-status",
+            "mounts-private",
+            "pid-1",
+            "signals",
+            "streams",
+            "uid-map",
+        ],
     },
     Wrong {
         name: "chatter_on_standard_output",
@@ -170,19 +180,29 @@ pub const ANYWHERE: &[Wrong] = &[
     fflush(stdout);
     int status = wait_for(own.child, &signals);"#,
         )],
-        caught_by: &[],
+        caught_by: &[
+            "streams",
+            "arguments",
+            "cannot-execute",
+            "hostname",
+            "mounts-private",
+            "not-found",
+            "options-end",
+            "pid-1",
+            "uid-map",
+        ],
     },
     Wrong {
         name: "signals_end_it_at_once",
         step: 1,
         edits: &[("wanted >> (signal - 1) & 1", "(wanted & 0)")],
-        caught_by: &[],
+        caught_by: &["signals"],
     },
     Wrong {
         name: "signals_are_only_passed_on",
         step: 1,
         edits: &[("wanted >> (signal - 1) & 1", "(wanted | 1)")],
-        caught_by: &[],
+        caught_by: &["signals"],
     },
     Wrong {
         name: "survives_kill_9",
@@ -191,7 +211,7 @@ pub const ANYWHERE: &[Wrong] = &[
             ("if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)", "if (false)"),
             ("    prctl(PR_SET_PDEATHSIG, SIGKILL);\n", ""),
         ],
-        caught_by: &[],
+        caught_by: &["kill-9"],
     },
     // ------------------------------------------------------------ step 2
     Wrong {
@@ -204,7 +224,7 @@ pub const ANYWHERE: &[Wrong] = &[
             ),
             (r#"umount2(".", MNT_DETACH) < 0 || "#, ""),
         ],
-        caught_by: &[],
+        caught_by: &["pivot"],
     },
     Wrong {
         name: "old_root_stays_mounted",
@@ -217,7 +237,7 @@ pub const ANYWHERE: &[Wrong] = &[
             ),
             (r#"umount2(".", MNT_DETACH) < 0 || "#, ""),
         ],
-        caught_by: &[],
+        caught_by: &["mountinfo"],
     },
     Wrong {
         name: "mounts_made_before_they_are_private",
@@ -247,7 +267,7 @@ pub const ANYWHERE: &[Wrong] = &[
     if (mount("/proc", text("%s/proc", root), NULL, MS_BIND | MS_REC, NULL) < 0)
         die(ENGINE_FAILED, "bind /proc");"#,
         )],
-        caught_by: &[],
+        caught_by: &["proc", "pivot"],
     },
     Wrong {
         name: "dev_is_the_hosts",
@@ -261,13 +281,13 @@ pub const ANYWHERE: &[Wrong] = &[
         die(ENGINE_FAILED, "bind /dev");
 "#,
         )],
-        caught_by: &[],
+        caught_by: &["devices", "pts-and-shm"],
     },
     Wrong {
         name: "no_dev_full",
         step: 2,
         edits: &[(r#"{"full", 1, 7},"#, "")],
-        caught_by: &[],
+        caught_by: &["devices"],
     },
     Wrong {
         name: "terminals_are_the_hosts",
@@ -278,7 +298,7 @@ pub const ANYWHERE: &[Wrong] = &[
     if (mount("/dev/pts", text("%s/dev/pts", root), NULL, MS_BIND, NULL) < 0)
         die(ENGINE_FAILED, "bind /dev/pts");"#,
         )],
-        caught_by: &[],
+        caught_by: &["pts-and-shm"],
     },
     Wrong {
         name: "no_sys",
@@ -287,7 +307,7 @@ pub const ANYWHERE: &[Wrong] = &[
             r#"if (mount("sysfs", sys, "sysfs", quiet | MS_RDONLY, NULL) < 0)"#,
             "if (!sys)",
         )],
-        caught_by: &[],
+        caught_by: &["sys"],
     },
     Wrong {
         // What MS_BIND | MS_RDONLY in one call does: mount(2) ignores the second.
@@ -297,7 +317,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "if (volume->read_only)\n        set_read_only",
             "if (false)\n        set_read_only",
         )],
-        caught_by: &[],
+        caught_by: &["volume-read-only", "student-rootfs"],
     },
     Wrong {
         name: "every_volume_is_read_only",
@@ -306,19 +326,19 @@ pub const ANYWHERE: &[Wrong] = &[
             "if (volume->read_only)\n        set_read_only",
             "if (true)\n        set_read_only",
         )],
-        caught_by: &[],
+        caught_by: &["volume"],
     },
     Wrong {
         name: "read_only_root_is_writable",
         step: 2,
         edits: &[("if (options.read_only)", "if (false)")],
-        caught_by: &[],
+        caught_by: &["read-only"],
     },
     Wrong {
         name: "rootfs_is_ignored",
         step: 2,
         edits: &[("if (STEP >= 2 && !options.rootfs)", "if (STEP >= 2)")],
-        caught_by: &[],
+        caught_by: &["rootfs", "missing-rootfs"],
     },
     Wrong {
         name: "a_descriptor_of_the_hosts_leaks",
@@ -330,7 +350,7 @@ pub const ANYWHERE: &[Wrong] = &[
             ),
             ("close_range(3, ~0U, 0) < 0", "leak < 0"),
         ],
-        caught_by: &[],
+        caught_by: &["descriptors"],
     },
     // ------------------------------------------------------------ step 3
     Wrong {
