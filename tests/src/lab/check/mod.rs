@@ -138,10 +138,10 @@ pub fn run(options: &Options) -> Result<u8> {
     let mut report = Report::new(&submission, seed);
     terminal.opening(&report);
     let start = Instant::now();
-    match submission.refusal()? {
-        Some(why) => {
-            terminal.refused(&why);
-            report.refuse(&wanted, &why);
+    match obstacle(&submission)? {
+        Some((status, why)) => {
+            terminal.obstacle(&why);
+            report.refuse(&wanted, status, &why);
         }
         None => grade(&submission, seed, &wanted, options.budget, &mut |graded| {
             terminal.check(&graded);
@@ -152,6 +152,17 @@ pub fn run(options: &Options) -> Result<u8> {
     terminal.summary(&report);
     report.write(options)?;
     Ok(report.exit_status())
+}
+
+/// What keeps every check from being run, in a sentence.
+fn obstacle(submission: &Submission) -> Result<Option<(Status, String)>> {
+    if let Some(why) = submission.refusal()? {
+        return Ok(Some((Status::Failed, why)));
+    }
+    Ok(match Trial::new(submission, 0, &[]) {
+        Err(Problem::Impossible { why, fix }) => Some((Status::CannotRun, format!("{why}\n{fix}"))),
+        _ => None,
+    })
 }
 
 /// The checks of all steps up to this one, or those of them that `only` names.
