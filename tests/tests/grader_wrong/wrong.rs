@@ -237,7 +237,7 @@ pub const ANYWHERE: &[Wrong] = &[
             ),
             (r#"umount2(".", MNT_DETACH) < 0 || "#, ""),
         ],
-        caught_by: &["mountinfo"],
+        caught_by: &["pivot", "mountinfo"],
     },
     Wrong {
         name: "mounts_made_before_they_are_private",
@@ -256,7 +256,7 @@ pub const ANYWHERE: &[Wrong] = &[
     /* The new root with"#,
             ),
         ],
-        caught_by: &[],
+        caught_by: &["mounts-private"],
     },
     Wrong {
         name: "proc_is_the_hosts",
