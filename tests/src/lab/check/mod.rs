@@ -47,6 +47,7 @@ mod random;
 mod report;
 mod step01;
 mod step02;
+mod step03;
 mod submission;
 mod trial;
 
@@ -55,9 +56,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-pub use program::Output;
 pub use report::Report;
 pub use trial::{Found, Trial, ensure, failed, same};
 
@@ -66,12 +66,11 @@ use submission::Submission;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
-const STEPS: &[Step] = &[step01::STEP, step02::STEP];
+const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP];
 
 /// One step's checks.
 pub struct Step {
     pub number: u8,
-    pub title: &'static str,
     pub checks: &'static [Check],
 }
 
@@ -140,10 +139,10 @@ pub fn run(options: &Options) -> Result<u8> {
     let mut report = Report::new(&submission, seed);
     terminal.opening(&report);
     let start = Instant::now();
-    match submission.refusal()? {
-        Some(why) => {
-            terminal.refused(&why);
-            report.refuse(&wanted, &why);
+    match obstacle(&submission)? {
+        Some((status, why)) => {
+            terminal.obstacle(&why);
+            report.refuse(&wanted, status, &why);
         }
         None => grade(&submission, seed, &wanted, options.budget, &mut |graded| {
             terminal.check(&graded);
@@ -154,6 +153,17 @@ pub fn run(options: &Options) -> Result<u8> {
     terminal.summary(&report);
     report.write(options)?;
     Ok(report.exit_status())
+}
+
+/// What keeps every check from being run, in a sentence.
+fn obstacle(submission: &Submission) -> Result<Option<(Status, String)>> {
+    if let Some(why) = submission.refusal()? {
+        return Ok(Some((Status::Failed, why)));
+    }
+    Ok(match Trial::new(submission, 0, &[]) {
+        Err(Problem::Impossible { why, fix }) => Some((Status::CannotRun, format!("{why}\n{fix}"))),
+        _ => None,
+    })
 }
 
 /// The checks of all steps up to this one, or those of them that `only` names.

@@ -153,10 +153,11 @@ impl Report {
         }
     }
 
-    /// Fails every check of a submission that is no program.
-    pub fn refuse(&mut self, wanted: &[(&Step, &Check)], why: &str) {
+    /// Gives every check the same verdict, because none can be run.
+    pub fn refuse(&mut self, wanted: &[(&Step, &Check)], status: Status, why: &str) {
         for (step, check) in wanted {
             let mut graded = Graded::of(step, check, self.step);
+            graded.status = status;
             graded.expected = "a program that can be run".to_owned();
             why.clone_into(&mut graded.saw);
             self.checks.push(graded);
@@ -284,10 +285,13 @@ impl Terminal {
         self.line(&format!("Chance of this run: --seed {}", report.seed));
     }
 
-    pub fn refused(&self, why: &str) {
+    /// What keeps every check from being run.
+    pub fn obstacle(&self, why: &str) {
         self.line("");
-        for line in wrapped(&printable(why), WIDTH) {
-            self.line(&line);
+        for line in printable(why).lines() {
+            for line in wrapped(line, WIDTH) {
+                self.line(&line);
+            }
         }
     }
 
