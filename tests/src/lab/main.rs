@@ -49,9 +49,6 @@ enum Lab {
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
-    /// Grade a step, or any program that does what the step's does
-    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
-    Check(check::Options),
     /// Write a workspace in which step N is yours to write, and the steps before it are there
     #[command(after_help = "Example: cargo lab start 2 ../lab2")]
     Start {
@@ -123,7 +120,6 @@ fn main() -> ExitCode {
         Lab::Doctor { json } => doctor::run(json.as_deref()),
         Lab::Cleanup { dry_run } => cleanup::run(dry_run),
         Lab::Test => suite::run(),
-        Lab::Check(options) => check::run(&options),
         Lab::Start { step, dir } => start::run(step, dir.as_deref()),
         Lab::Hint { task, more } => hint::run(task, more),
         Lab::Status { step } => status::run(step),

@@ -11,7 +11,6 @@ const LIMITS: &[Need] = &[Need::Controllers];
 
 pub const STEP: Step = Step {
     number: 3,
-    title: "so much and no more",
     checks: &[
         Check {
             id: "memory-notation",
