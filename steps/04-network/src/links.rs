@@ -15,7 +15,9 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -47,6 +49,7 @@ pub(crate) struct Cable<'a> {
 
 /// The bridge, up and with its address, whether it was there or not.
 pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
+    // task 04.1 {
     match find(name)? {
         Some(link) => ensure!(
             is_bridge_of(&link, gateway.ip()),
@@ -63,6 +66,7 @@ pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
     let call = format!("RTM_NEWADDR {gateway} dev {name}");
     let why = "the host's own place in the containers' network: their gateway";
     carry_out(&[add_address(call, why, index(name)?, gateway)])
+    // } todo!("task 04.1: make the bridge, with its address (book: 4.1)")
 }
 
 /// Removes a bridge that is in nobody's use: its leases were lost, but it was not.
@@ -79,12 +83,9 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> 
     else {
         return Ok(()); // not ours, as will be said when it is in our way
     };
-    let plugged_in = LinkAttribute::Controller(link.header.index);
-    let mut all = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
-    all.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let in_use = fetch("RTM_GETLINK", all)?.iter().any(
-        |answer| matches!(answer, RouteNetlinkMessage::NewLink(port) if port.attributes.contains(&plugged_in)),
-    );
+    let in_use = all()?
+        .iter()
+        .any(|port| controller(port) == Some(link.header.index));
     ensure!(
         !in_use,
         "the bridge {name} has containers of which nothing is known here: they belong to a \
@@ -98,6 +99,7 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> 
 
 /// Plugs in a cable: one end in the bridge, the other born as `interface` in the namespace.
 pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
+    // task 04.2 {
     let Cable {
         host_end,
         bridge,
@@ -127,18 +129,17 @@ pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
             hairpin,
         ),
     ])
+    // } todo!("task 04.2: lay a cable from the bridge into the container (book: 4.2)")
 }
 
 /// The container's side, from within its namespace: loopback, address, way out.
 pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
+    // task 04.3 {
     let Cable {
         interface, address, ..
     } = *cable;
     let index = index(interface)?;
     let up = LinkUnspec::new_with_index(index).up().build();
-    let way_out = RouteMessageBuilder::<Ipv4Addr>::new()
-        .gateway(gateway)
-        .build();
     carry_out(&[
         loopback(),
         add_address(
@@ -152,14 +153,9 @@ pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
             "a link carries nothing, and takes no route, until it is up",
             up,
         ),
-        Request {
-            call: format!("RTM_NEWROUTE default via {gateway}"),
-            why: "everything else goes to the host, which forwards it",
-            message: RouteNetlinkMessage::NewRoute(way_out),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-            harmless: libc::EEXIST, // a further network: the first one leads outside
-        },
+        default_route(gateway),
     ])
+    // } todo!("task 04.3: give the container its address and its way out (book: 4.3)")
 }
 
 /// `lo` up, in the namespace of this thread.
@@ -261,6 +257,79 @@ pub(crate) fn routed() -> Result<Vec<Ipv4Network>> {
         .collect())
 }
 
+/// A link of this namespace, by what tells whose it is.
+pub(crate) struct Seen {
+    pub name: String,
+    /// It is the bridge that was asked for.
+    pub is_bridge: bool,
+    pub is_veth: bool,
+    /// It is plugged into that bridge.
+    pub is_port: bool,
+    /// It is plugged into nothing.
+    pub is_loose: bool,
+    /// Its other end is in another network namespace, which somebody keeps alive.
+    pub leads_away: bool,
+}
+
+/// The links of this namespace, as seen by the bridge `name` with one of these gateways.
+pub(crate) fn survey(name: &str, gateways: &[Ipv4Network]) -> Result<Vec<Seen>> {
+    let links = all()?;
+    let is_bridge = |link: &LinkMessage| {
+        let mut gateways = gateways.iter();
+        called(link) == Some(name) && gateways.any(|gateway| is_bridge_of(link, gateway.ip()))
+    };
+    let bridge = links.iter().find(|link| is_bridge(link));
+    let bridge = bridge.map(|link| link.header.index);
+    let seen = |link: &LinkMessage| {
+        let leads = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkNetNsId(_));
+        let veth = |attribute: &LinkAttribute| {
+            let veth = LinkInfo::Kind(InfoKind::Veth);
+            matches!(attribute, LinkAttribute::LinkInfo(info) if info.contains(&veth))
+        };
+        Some(Seen {
+            name: called(link)?.to_owned(),
+            is_bridge: bridge == Some(link.header.index),
+            is_veth: link.attributes.iter().any(veth),
+            is_port: bridge.is_some() && controller(link) == bridge,
+            is_loose: controller(link).is_none(),
+            leads_away: link.attributes.iter().any(leads),
+        })
+    };
+    Ok(links.iter().filter_map(seen).collect())
+}
+
+/// Every link of this namespace.
+fn all() -> Result<Vec<LinkMessage>> {
+    let mut every = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    every.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let answers = fetch("RTM_GETLINK", every)?.into_iter();
+    Ok(answers
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        })
+        .collect())
+}
+
+fn called(link: &LinkMessage) -> Option<&str> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
+}
+
+/// What a link is plugged into.
+fn controller(link: &LinkMessage) -> Option<u32> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        })
+}
+
 /// The link of this name.
 fn find(name: &str) -> Result<Option<LinkMessage>> {
     if if_nametoindex(name) == Err(Errno::ENODEV) {
@@ -326,6 +395,19 @@ fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network
         message,
         flags: NLM_F_CREATE | NLM_F_REPLACE,
         harmless: 0,
+    }
+}
+
+fn default_route(gateway: Ipv4Addr) -> Request {
+    let way_out = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(gateway)
+        .build();
+    Request {
+        call: format!("RTM_NEWROUTE default via {gateway}"),
+        why: "everything else goes to the host, which forwards it",
+        message: RouteNetlinkMessage::NewRoute(way_out),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        harmless: libc::EEXIST, // a further network: the first one leads outside
     }
 }
 

@@ -2,10 +2,21 @@
 
 mod archive;
 mod check;
+mod cleanup;
+mod diff;
+mod doctor;
+mod expand;
+mod hint;
 mod images;
 mod kernel;
+mod session;
+mod solve;
+mod start;
+mod starter;
+mod status;
 mod suite;
 mod system;
+mod tasks;
 mod vm;
 
 use std::ffi::OsString;
@@ -15,13 +26,74 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use tasks::TaskId;
+
 /// Test minidocker, and run it in a virtual machine.
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
 enum Lab {
+    /// Look whether the steps run on this machine, and say what helps where they do not
+    #[command(after_help = "Example: cargo lab doctor")]
+    Doctor {
+        /// Write the findings to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Remove what a crashed experiment left behind: cgroups, links, rules, mounts, files
+    #[command(after_help = "Example: cargo lab cleanup --dry-run")]
+    Cleanup {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
+    /// Write a workspace in which step N is yours to write, and the steps before it are there
+    #[command(after_help = "Example: cargo lab start 2 ../lab2")]
+    Start {
+        /// The step, 1 to 5
+        #[arg(value_name = "N")]
+        step: u8,
+        /// The new directory [default: minidocker-labN beside this repository]
+        dir: Option<PathBuf>,
+    },
+    /// Give a hint for a task
+    #[command(after_help = "Example: cargo lab hint 1.4")]
+    Hint {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// A longer one
+        #[arg(long)]
+        more: bool,
+    },
+    /// Show which tasks of a step are done; the checks decide
+    #[command(after_help = "Example: cargo lab status 2")]
+    Status {
+        /// The step [default: that of the lab that you are in]
+        #[arg(value_name = "N")]
+        step: Option<u8>,
+    },
+    /// Show how the story grows from step N to step M
+    #[command(after_help = "Example: cargo lab diff 1 2")]
+    Diff {
+        /// The step before
+        #[arg(value_name = "N")]
+        from: u8,
+        /// The step after
+        #[arg(value_name = "M")]
+        to: u8,
+    },
+    /// For instructors: put the reference's body of a task into a starter
+    #[command(after_help = "Example: cargo lab solve 2.1 ../minidocker-lab2")]
+    Solve {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// The starter's directory [default: the one that you are in]
+        dir: Option<PathBuf>,
+    },
     /// Grade a step, or any program that does what the step's does
     #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
     Check(check::Options),
@@ -35,13 +107,27 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Fill in the book's pages, as mdBook's preprocessor
+    #[command(hide = true)]
+    Expand {
+        /// `supports RENDERER`, mdBook's question
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Lab::parse() {
+        Lab::Doctor { json } => doctor::run(json.as_deref()),
+        Lab::Cleanup { dry_run } => cleanup::run(dry_run),
         Lab::Test => suite::run(),
+        Lab::Start { step, dir } => start::run(step, dir.as_deref()),
+        Lab::Hint { task, more } => hint::run(task, more),
+        Lab::Status { step } => status::run(step),
+        Lab::Diff { from, to } => diff::run(from, to),
+        Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

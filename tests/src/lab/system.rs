@@ -261,7 +261,9 @@ impl<W: Write> System<W> {
     /// The steps and the harness's helper.
     fn steps(&mut self) -> Result<()> {
         let build = crate::build_dir()?;
-        for name in ["step01", "step02", "step03", "step04", "step05", "machine"] {
+        for name in [
+            "step01", "step02", "step03", "step04", "step05", "machine", "lab",
+        ] {
             let from = match std::env::var_os(name.to_uppercase()) {
                 Some(other) if name.starts_with("step") => PathBuf::from(other),
                 _ => build.join(name),

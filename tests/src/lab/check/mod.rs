@@ -47,6 +47,7 @@ mod random;
 mod report;
 mod step01;
 mod step02;
+mod step03;
 mod submission;
 mod trial;
 mod virtually;
@@ -69,7 +70,7 @@ use crate::vm;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
-const STEPS: &[Step] = &[step01::STEP, step02::STEP];
+const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP];
 
 /// One step's checks.
 pub struct Step {

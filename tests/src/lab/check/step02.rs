@@ -185,11 +185,14 @@ fn pivot(t: &Trial) -> Found {
     t.machine(&format!(
         "echo {secret} >/run/{name}; chmod 644 /run/{name}"
     ))?;
-    let paths = format!("/run/{name} /proc/1/root/run/{name} /../run/{name} /.old/run/{name}");
-    let out = t.shell(
-        &["--rootfs", &dir],
-        &format!("cat {paths} 2>/dev/null; find / -xdev -name {name}"),
-    )?;
+    // Below each mount, for the old root may have been left somewhere.
+    let script = format!(
+        "for dir in '' /proc/1/root /.. $(cut -d' ' -f5 /proc/self/mountinfo); do
+            cat $dir/run/{name} 2>/dev/null
+        done
+        find / -xdev -name {name}"
+    );
+    let out = t.shell(&["--rootfs", &dir], &script)?;
     ensure(
         !out.text().contains(&secret) && !out.text().contains(&name),
         format!("no way to the machine's /run/{name} from inside"),
