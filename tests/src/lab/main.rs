@@ -2,7 +2,9 @@
 
 mod archive;
 mod check;
+mod cleanup;
 mod diff;
+mod doctor;
 mod expand;
 mod hint;
 mod images;
@@ -30,12 +32,23 @@ use tasks::TaskId;
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
 enum Lab {
+    /// Look whether the steps run on this machine, and say what helps where they do not
+    #[command(after_help = "Example: cargo lab doctor")]
+    Doctor {
+        /// Write the findings to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Remove what a crashed experiment left behind: cgroups, links, rules, mounts, files
+    #[command(after_help = "Example: cargo lab cleanup --dry-run")]
+    Cleanup {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
-    /// Grade a step, or any program that does what the step's does
-    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
-    Check(check::Options),
     /// Write a workspace in which step N is yours to write, and the steps before it are there
     #[command(after_help = "Example: cargo lab start 2 ../lab2")]
     Start {
@@ -81,6 +94,9 @@ enum Lab {
         /// The starter's directory [default: the one that you are in]
         dir: Option<PathBuf>,
     },
+    /// Grade a step, or any program that does what the step's does
+    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
+    Check(check::Options),
     /// Boot a Debian kernel in an emulated machine, with the workspace's programs
     #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
     Vm {
@@ -101,13 +117,15 @@ enum Lab {
 
 fn main() -> ExitCode {
     let result = match Lab::parse() {
+        Lab::Doctor { json } => doctor::run(json.as_deref()),
+        Lab::Cleanup { dry_run } => cleanup::run(dry_run),
         Lab::Test => suite::run(),
-        Lab::Check(options) => check::run(&options),
         Lab::Start { step, dir } => start::run(step, dir.as_deref()),
         Lab::Hint { task, more } => hint::run(task, more),
         Lab::Status { step } => status::run(step),
         Lab::Diff { from, to } => diff::run(from, to),
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
+        Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
         Lab::Expand { arguments } => expand::run(&arguments),
     };

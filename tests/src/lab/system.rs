@@ -227,7 +227,9 @@ impl<W: Write> System<W> {
     /// The steps, the harness's helper and the suites.
     fn workspace(&mut self, suites: &[PathBuf]) -> Result<()> {
         let build = crate::build_dir()?;
-        for name in ["step01", "step02", "step03", "step04", "step05", "machine"] {
+        for name in [
+            "step01", "step02", "step03", "step04", "step05", "machine", "lab",
+        ] {
             let from = match std::env::var_os(name.to_uppercase()) {
                 Some(other) if name.starts_with("step") => PathBuf::from(other),
                 _ => build.join(name),

@@ -47,6 +47,7 @@ mod random;
 mod report;
 mod step01;
 mod step02;
+mod step03;
 mod submission;
 mod trial;
 
@@ -65,7 +66,7 @@ use submission::Submission;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
-const STEPS: &[Step] = &[step01::STEP, step02::STEP];
+const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP];
 
 /// One step's checks.
 pub struct Step {
