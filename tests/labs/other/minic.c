@@ -719,9 +719,10 @@ static void start_pasta(pid_t child)
     const char *line = text(
         "exec pasta --quiet --ipv4-only --config-net --no-map-gw --ns-ifname eth0"
         " --address 10.0.2.100 --netmask 24 --gateway 10.0.2.2 --dns-forward 10.0.2.3"
-        " --tcp-ports %s --udp-ports %s --tcp-ns none --udp-ns none --pid %s/%d.d/pasta %d"
+        " --tcp-ports %s --udp-ports %s --tcp-ns none --udp-ns none --pid \"$RUN/%d.d/pasta\" %d"
         " 2>/dev/null",
-        *ports[0] ? ports[0] : "none", *ports[1] ? ports[1] : "none", own.run, own.slot, child);
+        *ports[0] ? ports[0] : "none", *ports[1] ? ports[1] : "none", own.slot, child);
+    setenv("RUN", own.run, 1);
     if (shell(line)) {
         watch(atoi(read_file(text("%s/%d.d/pasta", own.run, own.slot))));
         return;
