@@ -35,6 +35,7 @@ use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use rustix::io::retry_on_intr;
 use rustix::process::{WaitOptions, WaitStatus, waitpid};
 
 pub use command::{Command, User};
@@ -66,6 +67,7 @@ impl Isolation<'_> {
     /// # Errors
     /// Fails where `/proc` or the user database cannot be read.
     pub fn full() -> Result<Self> {
+        // task 01.1 {
         Ok(Isolation {
             namespaces: CloneFlags::CLONE_NEWNS
                 | CloneFlags::CLONE_NEWPID
@@ -75,6 +77,7 @@ impl Isolation<'_> {
                 | CloneFlags::CLONE_NEWCGROUP,
             ..Isolation::users_only()?
         })
+        // } todo!("task 01.1: choose the namespaces of a container (book: 1.1)")
     }
 
     /// Nothing but a user namespace, and not even that where the caller is
@@ -328,6 +331,7 @@ fn unshare_cgroup() -> Result<()> {
 /// here would appear there, and pivot_root(2) fails with EINVAL
 /// (mount_namespaces(7)).
 fn make_private() -> Result<()> {
+    // task 01.3 {
     tracing::info!(
         call = r#"mount(NULL, "/", NULL, MS_REC|MS_PRIVATE, NULL)"#,
         "no mount made from here on may reach the host"
@@ -340,16 +344,19 @@ fn make_private() -> Result<()> {
         None::<&str>,
     )
     .context("make every mount private to the container")
+    // } todo!("task 01.3: keep the container's mounts from the host (book: 1.3)")
 }
 
 /// The name belongs to the uts namespace, so the host keeps its own.
 fn set_hostname(name: &str) -> Result<()> {
+    // task 01.4 {
     tracing::info!(
         call = %format_args!("sethostname({name:?}, {})", name.len()),
         "the uts namespace holds a name of its own"
     );
     nix::unistd::sethostname(name)
         .with_context(|| format!("set the hostname {name:?} (at most 64 bytes)"))
+    // } todo!("task 01.4: give the uts namespace its name (book: 1.4)")
 }
 
 /// A child process that is killed, and reaped, when it is no longer wanted.
@@ -379,21 +386,14 @@ impl Process {
 
     /// Waits for the end: the exit status, or 128 + the signal's number.
     fn reap(&mut self) -> Result<u8> {
-        loop {
-            let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
-            match waitpid(pid, WaitOptions::empty()) {
-                Ok(ended) => {
-                    if let Some(code) = ended.and_then(|(_, status)| exit_code(status)) {
-                        self.ended = true;
-                        return Ok(code);
-                    }
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => {
-                    return Err(errno).with_context(|| format!("wait for process {}", self.pid));
-                }
-            }
-        }
+        let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
+        let ended = retry_on_intr(|| waitpid(pid, WaitOptions::empty()))
+            .with_context(|| format!("wait for process {}", self.pid))?;
+        // Stops were not asked for, so this is the end: the pid may be another's by now.
+        self.ended = true;
+        ended
+            .and_then(|(_, status)| exit_code(status))
+            .with_context(|| format!("read how process {} ended", self.pid))
     }
 }
 
@@ -402,10 +402,12 @@ impl Process {
 /// which has no name, for an error, when the kernel has already forgotten the
 /// child.
 fn exit_code(status: WaitStatus) -> Option<u8> {
+    // task 01.5 {
     let code = status
         .exit_status()
         .or_else(|| Some(128 + status.terminating_signal()?))?;
     u8::try_from(code).ok()
+    // } todo!("task 01.5: turn a wait status into an exit status (book: 1.5)")
 }
 
 impl Drop for Process {

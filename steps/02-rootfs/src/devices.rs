@@ -32,6 +32,7 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Fills the empty tmpfs that is mounted on the container's `/dev`.
 pub(crate) fn populate(top: &OwnedFd) -> Result<()> {
+    // task 02.3 {
     let dev = place::open_plain(top, Path::new("/dev"), Kind::Directory)?;
     for (name, major, minor) in DEVICES {
         make_device(&dev, name, makedev(major, minor))
@@ -47,6 +48,7 @@ pub(crate) fn populate(top: &OwnedFd) -> Result<()> {
             .with_context(|| format!("link /dev/{name} to {target} in the container"))?;
     }
     Ok(())
+    // } todo!("task 02.3: fill /dev with devices and links (book: 2.3)")
 }
 
 fn make_device(dev: &OwnedFd, name: &str, number: u64) -> Result<(), Errno> {

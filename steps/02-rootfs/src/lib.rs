@@ -101,6 +101,7 @@ pub fn enter(root: &Root) -> Result<()> {
 /// without them would uncover what they hide, and fails with EINVAL
 /// (mount_namespaces(7)).
 fn bind_root(root: &Root) -> Result<OwnedFd> {
+    // task 02.1 {
     let wanted = || format!("use {} as the container's root", root.path.display());
     // "." would stay what it was: below the bind, not on top of it.
     let path = root.path.canonicalize().with_context(wanted)?;
@@ -108,34 +109,40 @@ fn bind_root(root: &Root) -> Result<OwnedFd> {
         .mount_at(&path)
         .with_context(wanted)?;
     place::open_top(&path)
+    // } todo!("task 02.1: make a directory a mount point (book: 2.1)")
 }
 
 /// Swaps the roots and drops the old one. With "." for both paths the kernel
 /// puts the old root on top of the new one, so that no directory is needed to
 /// keep it in (pivot_root(2), NOTES).
 fn pivot(top: &OwnedFd) -> Result<()> {
+    // task 02.2 {
     fchdir(top).context("change to the container's root")?;
     tracing::info!(
         call = r#"pivot_root(".", ".")"#,
         "the container's root becomes /, with the host's on top of it"
     );
-    pivot_root(".", ".").map_err(|errno| match errno {
-        Errno::EINVAL => anyhow::Error::new(errno).context(
-            "swap the roots with pivot_root; the kernel allows it in no initramfs, \
-             where the root must first be moved to a tmpfs or a disk",
-        ),
-        Errno::EBUSY => anyhow::Error::new(errno).context(
-            "swap the roots with pivot_root; the container's root cannot be the / \
-             that it is to be swapped with",
-        ),
-        errno => anyhow::Error::new(errno).context("swap the roots with pivot_root"),
-    })?;
+    pivot_root(".", ".").map_err(why_not_swapped)?;
     tracing::info!(
         call = r#"umount2(".", MNT_DETACH)"#,
         "with the host's root its files are out of reach"
     );
     umount2(".", MntFlags::MNT_DETACH).context("let go of the host's root")?;
     chdir("/").context("change to the container's /")
+    // } todo!("task 02.2: swap the roots, and let go of the old one (book: 2.2)")
+}
+
+/// Says what the kernel means by its refusal.
+fn why_not_swapped(errno: Errno) -> anyhow::Error {
+    let reason = match errno {
+        Errno::EINVAL => {
+            "; the kernel allows it in no initramfs, where the root must first be \
+             moved to a tmpfs or a disk"
+        }
+        Errno::EBUSY => "; the container's root cannot be the / that it is to be swapped with",
+        _ => "",
+    };
+    anyhow::Error::new(errno).context(format!("swap the roots with pivot_root{reason}"))
 }
 
 /// How a descriptor is named for calls that take only paths.

@@ -244,6 +244,7 @@ fn names(flags: MountFlags) -> String {
 /// mount(2) would have to repeat every flag that the host has locked; in a
 /// user namespace leaving one out is EPERM. mount_setattr(2) changes one.
 pub(crate) fn set_read_only(mounted: &OwnedFd, all: bool) -> Result<()> {
+    // task 02.4 {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,
         attr_clr: 0,
@@ -262,17 +263,27 @@ pub(crate) fn set_read_only(mounted: &OwnedFd, all: bool) -> Result<()> {
         ),
         "the container may read it, and no more"
     );
+    Ok(mount_setattr(mounted, flags, &attributes)?)
+    // } todo!("task 02.4: make a mount read-only (book: 2.4)")
+}
+
+/// mount_setattr(2) of an open mount.
+fn mount_setattr(
+    mount: &OwnedFd,
+    flags: libc::c_int,
+    attributes: &libc::mount_attr,
+) -> Result<(), Errno> {
     // SAFETY: the path is an empty string and the structure is passed with its
     // own size; the kernel only reads both.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mounted.as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            &raw const *attributes,
             size_of::<libc::mount_attr>(),
         )
     };
-    Ok(Errno::result(done).map(drop)?)
+    Errno::result(done).map(drop)
 }

@@ -120,8 +120,10 @@ impl Cgroup {
     /// # Errors
     /// `memory.events` cannot be read.
     pub fn oom_kills(&self) -> Result<u64> {
+        // task 03.4 {
         let events = self.directory.read("memory.events")?;
         Ok(field(&events, "oom_kill").unwrap_or(0))
+        // } todo!("task 03.4: count whom the kernel killed for want of memory (book: 3.4)")
     }
 
     /// What it has used so far.
@@ -200,6 +202,7 @@ impl Drop for Cgroup {
 
 /// Each limit is a file that only an enabled controller shows: what cannot be enforced fails here.
 fn write_limits(cgroup: &Directory, limits: &Limits) -> Result<()> {
+    // task 03.3 {
     if let Some(bytes) = limits.memory {
         cgroup.write(
             "memory.max",
@@ -223,6 +226,7 @@ fn write_limits(cgroup: &Directory, limits: &Limits) -> Result<()> {
         )?;
     }
     Ok(())
+    // } todo!("task 03.3: write the limits into the cgroup (book: 3.3)")
 }
 
 /// `memory.max` alone would only push a container out to the disk.

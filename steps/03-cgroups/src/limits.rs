@@ -58,6 +58,7 @@ const MEBIBYTE: u64 = 1 << 20;
 /// # Errors
 /// What is wrong with the text.
 pub fn parse_memory(text: &str) -> Result<u64> {
+    // task 03.1 {
     let context =
         || format!("memory limit {text:?}: write a number and a unit, such as 64m or 1.5g");
     let start = text
@@ -78,6 +79,7 @@ pub fn parse_memory(text: &str) -> Result<u64> {
         "memory limit {text:?} is too small: the least is 6m"
     );
     Ok(bytes)
+    // } todo!("task 03.1: read 64m and 1.5g as bytes (book: 3.1)")
 }
 
 fn scale(unit: &str) -> Result<u128> {

@@ -138,6 +138,7 @@ impl Parent {
 
     /// Ends what is in `cgroup`, called `name` in here, and removes it with all that is below it.
     pub(crate) fn remove(&self, cgroup: &Directory, name: impl AsRef<OsStr>) -> Result<()> {
+        // task 03.5 {
         if !cgroup.wait_until("populated", 0, Duration::ZERO)? {
             cgroup.write(
                 "cgroup.kill",
@@ -155,6 +156,7 @@ impl Parent {
         self.directory
             .remove(name)
             .with_context(|| format!("remove the cgroup {}", cgroup.path().display()))
+        // } todo!("task 03.5: empty a cgroup and remove it (book: 3.5)")
     }
 
     /// Removes the cgroups in here whose owners are dead: the kernel has dropped their locks.
@@ -204,6 +206,7 @@ fn open_or_make(place: &Directory, name: &str) -> io::Result<Directory> {
 
 /// Turns controllers on (`+`) or off (`-`) for the children of `directory`, all with one write.
 fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()> {
+    // task 03.2 {
     let enabled = directory.read("cgroup.subtree_control")?;
     let is_on = |controller: &str| enabled.split_whitespace().any(|on| on == controller);
     let change: Vec<String> = controllers
@@ -219,6 +222,7 @@ fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()>
         _ => "no process could go back here otherwise",
     };
     directory.write("cgroup.subtree_control", &change.join(" "), why)
+    // } todo!("task 03.2: turn controllers on and off for the next level (book: 3.2)")
 }
 
 /// What is left behind when the last container goes: nothing. The sweep finds what our own cgroup's

@@ -47,6 +47,7 @@ pub(crate) struct Cable<'a> {
 
 /// The bridge, up and with its address, whether it was there or not.
 pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
+    // task 04.1 {
     match find(name)? {
         Some(link) => ensure!(
             is_bridge_of(&link, gateway.ip()),
@@ -63,6 +64,7 @@ pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
     let call = format!("RTM_NEWADDR {gateway} dev {name}");
     let why = "the host's own place in the containers' network: their gateway";
     carry_out(&[add_address(call, why, index(name)?, gateway)])
+    // } todo!("task 04.1: make the bridge, with its address (book: 4.1)")
 }
 
 /// Removes a bridge that is in nobody's use: its leases were lost, but it was not.
@@ -98,6 +100,7 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> 
 
 /// Plugs in a cable: one end in the bridge, the other born as `interface` in the namespace.
 pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
+    // task 04.2 {
     let Cable {
         host_end,
         bridge,
@@ -127,18 +130,17 @@ pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
             hairpin,
         ),
     ])
+    // } todo!("task 04.2: lay a cable from the bridge into the container (book: 4.2)")
 }
 
 /// The container's side, from within its namespace: loopback, address, way out.
 pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
+    // task 04.3 {
     let Cable {
         interface, address, ..
     } = *cable;
     let index = index(interface)?;
     let up = LinkUnspec::new_with_index(index).up().build();
-    let way_out = RouteMessageBuilder::<Ipv4Addr>::new()
-        .gateway(gateway)
-        .build();
     carry_out(&[
         loopback(),
         add_address(
@@ -152,14 +154,9 @@ pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
             "a link carries nothing, and takes no route, until it is up",
             up,
         ),
-        Request {
-            call: format!("RTM_NEWROUTE default via {gateway}"),
-            why: "everything else goes to the host, which forwards it",
-            message: RouteNetlinkMessage::NewRoute(way_out),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-            harmless: libc::EEXIST, // a further network: the first one leads outside
-        },
+        default_route(gateway),
     ])
+    // } todo!("task 04.3: give the container its address and its way out (book: 4.3)")
 }
 
 /// `lo` up, in the namespace of this thread.
@@ -326,6 +323,19 @@ fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network
         message,
         flags: NLM_F_CREATE | NLM_F_REPLACE,
         harmless: 0,
+    }
+}
+
+fn default_route(gateway: Ipv4Addr) -> Request {
+    let way_out = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(gateway)
+        .build();
+    Request {
+        call: format!("RTM_NEWROUTE default via {gateway}"),
+        why: "everything else goes to the host, which forwards it",
+        message: RouteNetlinkMessage::NewRoute(way_out),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        harmless: libc::EEXIST, // a further network: the first one leads outside
     }
 }
 

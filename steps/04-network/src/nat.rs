@@ -70,71 +70,75 @@ pub(crate) fn container_table(bridge: &str, address: Ipv4Addr) -> String {
 /// Makes the bridge's table where it is missing. It is looked for each time: a firewall that was
 /// restarted (`flush ruleset`) took ours along with its own.
 pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
+    // task 04.4 {
     let table = &bridge_table(bridge);
     if has_table(table)? {
         return Ok(());
     }
-    for chain in forward_chains_that_drop()? {
-        tracing::warn!(
-            "the firewall of this host drops forwarded packets (nf_tables chain {chain}): containers may \
-             not reach the outside until it accepts what comes from and goes to {bridge}"
-        );
-    }
+    warn_of_firewalls(bridge)?;
     let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?;
     let mut batch = Batch::new();
     batch.table(table, &format!("minidocker: network {bridge}"));
     for chain in [GUARD, FORWARD, POSTROUTING] {
         batch.chain(table, chain);
     }
-    // route_localnet lets 127.0.0.0/8 cross the bridge; without this rule a container could speak
-    // to the services that the host keeps to itself (CVE-2020-8558).
-    let guard = Rule::new("what listens on the host's loopback is not for containers");
-    batch.rule(
-        table,
-        GUARD,
-        &guard.enters(IS, bridge).destination_in(loopback).drop(),
-    );
-    // ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
-    let closed = Rule::new("others reach a container by its published ports only");
-    batch.rule(
-        table,
-        FORWARD,
-        &closed
-            .leaves(IS, bridge)
-            .enters(IS_NOT, bridge)
-            .opens_connection()
-            .published(IS_NOT)
-            .drop(),
-    );
-    let out = Rule::new("containers leave with the host's address, answers find back");
-    batch.rule(
-        table,
-        POSTROUTING,
-        &out.source_in(subnet).leaves(IS_NOT, bridge).masquerade(),
-    );
+    batch.rule(table, GUARD, &no_way_to_loopback(bridge, loopback));
+    batch.rule(table, FORWARD, &no_way_but_published(bridge));
+    let out = Rule::new("containers leave with the host's address, answers find back")
+        .source_in(subnet)
+        .leaves(IS_NOT, bridge)
+        .masquerade();
     // Otherwise the answer goes straight to the neighbour, who never asked that address.
-    let hairpin = Rule::new("a container calls a published port: the answer passes here again");
-    batch.rule(
-        table,
-        POSTROUTING,
-        &hairpin
-            .source_in(subnet)
-            .leaves(IS, bridge)
-            .published(IS)
-            .masquerade(),
-    );
-    let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address");
-    batch.rule(
-        table,
-        POSTROUTING,
-        &local.source_in(loopback).leaves(IS, bridge).masquerade(),
-    );
+    let hairpin = Rule::new("a container calls a published port: the answer passes here again")
+        .source_in(subnet)
+        .leaves(IS, bridge)
+        .published(IS)
+        .masquerade();
+    let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address")
+        .source_in(loopback)
+        .leaves(IS, bridge)
+        .masquerade();
+    for rule in [out, hairpin, local] {
+        batch.rule(table, POSTROUTING, &rule);
+    }
     batch.send()?;
     Ok(())
+    // } todo!("task 04.4: let containers out under the host's address (book: 4.4)")
+}
+
+/// Another table's verdict to drop is final; ours to accept would not be.
+fn warn_of_firewalls(bridge: &str) -> Result<()> {
+    for chain in forward_chains_that_drop()? {
+        tracing::warn!(
+            "the firewall of this host drops forwarded packets (nf_tables chain {chain}): containers may \
+             not reach the outside until it accepts what comes from and goes to {bridge}"
+        );
+    }
+    Ok(())
+}
+
+/// route_localnet lets 127.0.0.0/8 cross the bridge; without this rule a container could speak to
+/// the services that the host keeps to itself (CVE-2020-8558).
+fn no_way_to_loopback(bridge: &str, loopback: Ipv4Network) -> Rule {
+    Rule::new("what listens on the host's loopback is not for containers")
+        .enters(IS, bridge)
+        .destination_in(loopback)
+        .drop()
+}
+
+/// ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
+fn no_way_but_published(bridge: &str) -> Rule {
+    Rule::new("others reach a container by its published ports only")
+        .leaves(IS, bridge)
+        .enters(IS_NOT, bridge)
+        .opens_connection()
+        .published(IS_NOT)
+        .drop()
 }
 
 /// Makes the table of one container's published ports.
 pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) -> Result<()> {
+    // task 04.5 {
     if has_table(table)? {
         remove(&[table.to_owned()])?; // of a container whose lease was lost, or it would have been swept
     }
@@ -157,6 +161,7 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
     }
     batch.send()?;
     Ok(())
+    // } todo!("task 04.5: lead a port of the host to the container (book: 4.5)")
 }
 
 /// Removes tables, those that exist. The kernel frees them in the background, and makes whoever

@@ -16,6 +16,7 @@ impl Config {
     /// # Errors
     /// Nothing is left to run.
     pub fn command(&self, entrypoint: Option<&OsStr>, args: &[OsString]) -> Result<Vec<OsString>> {
+        // task 05.1 {
         let own = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
         let mut line = match entrypoint {
             Some(program) if program.is_empty() => Vec::new(),
@@ -31,6 +32,7 @@ impl Config {
             "the image names no command; give one after the image's name"
         );
         Ok(line)
+        // } todo!("task 05.1: put the command together: entrypoint, cmd, arguments (book: 5.1)")
     }
 
     /// The image's variables. One without a value is none: where a user writes

@@ -328,9 +328,11 @@ impl Layer {
         })
     }
 
-    /// Leaves a whiteout. What this layer itself puts in that place counts, wherever in the stream
-    /// it stands (OCI image-spec, layer.md, "Whiteouts").
+    /// Leaves a whiteout, in a directory that is marked as having some. What this layer itself puts
+    /// in that place counts, wherever in the stream it stands (OCI image-spec, layer.md,
+    /// "Whiteouts"): a directory there hides the one below, anything else does so by being there.
     fn hide(&mut self, dir: &[u8], name: &[u8]) -> Result<()> {
+        // task 05.3 {
         let parent = self.directory(dir)?;
         match kind(&parent, name)? {
             Some(FileType::Directory) => self.attributes.make_opaque(&at(&parent, name)),
@@ -342,6 +344,7 @@ impl Layer {
                 self.attributes.mark_whiteouts(&at(&parent, b"."))
             }
         }
+        // } todo!("task 05.3: leave a whiteout for a removed file (book: 5.3)")
     }
 
     fn cover(&mut self, dir: &[u8]) -> Result<()> {

@@ -42,13 +42,6 @@ pub struct Overlay {
 impl Overlay {
     /// Mounts it, in the mount namespace of the caller (mount(2), overlayfs.rst).
     ///
-    /// mount(2) takes one page of options: 4095 bytes, and older kernels cut what is longer without
-    /// a word, so that an image of sixty layers would come up with forty. The layers' paths can be
-    /// of any length. So each is opened, the working directory becomes `/proc/self/fd`, and a layer
-    /// is then the name of its descriptor: `lowerdir=12:11:10:9`, with 500 layers 2000 bytes. It
-    /// spares commas, colons and backslashes in a path their escapes, too, and works on every
-    /// kernel, where fsconfig(2)'s `lowerdir+` came with 6.5.
-    ///
     /// # Errors
     /// More than 500 layers, or what the kernel refuses.
     pub fn mount(&self) -> Result<()> {
@@ -60,7 +53,23 @@ impl Overlay {
              build it with fewer"
         );
         let before = raise_descriptor_limit(count as u64 + 64)?;
-        let lower: Vec<OwnedFd> = open_all(&self.lower)?;
+        let mounted = self.stack();
+        // The command would inherit it, and some programs loop over all they may open.
+        if let Some(limit) = before {
+            rustix::process::setrlimit(Resource::Nofile, limit).context("restore RLIMIT_NOFILE")?;
+        }
+        mounted
+    }
+
+    /// mount(2) takes one page of options: 4095 bytes, and older kernels cut what is longer without
+    /// a word, so that an image of sixty layers would come up with forty. The layers' paths can be
+    /// of any length. So each is opened, the working directory becomes `/proc/self/fd`, and a layer
+    /// is then the name of its descriptor: `lowerdir=12:11:10:9`, with 500 layers 2000 bytes. It
+    /// spares commas, colons and backslashes in a path their escapes, too, and works on every
+    /// kernel, where fsconfig(2)'s `lowerdir+` came with 6.5.
+    fn stack(&self) -> Result<()> {
+        // task 05.4 {
+        let lower = open_all(&self.lower)?;
         let [upper, work, target] = [&self.upper, &self.work, &self.target];
         let (upper, work) = (inside::directory(upper)?, inside::directory(work)?);
         let target = inside::directory(target)?;
@@ -75,14 +84,11 @@ impl Overlay {
         if self.userxattr {
             options.push_str(",userxattr");
         }
-        let mounted = self.mount_with(&options, &target);
-        // The command would inherit it, and some programs loop over all they may open.
-        if let Some(limit) = before {
-            rustix::process::setrlimit(Resource::Nofile, limit).context("restore RLIMIT_NOFILE")?;
-        }
-        mounted
+        self.mount_with(&options, &target)
+        // } todo!("task 05.4: stack the layers with overlayfs (book: 5.4)")
     }
 
+    /// Mounts on `target` with options that name descriptors of this process.
     fn mount_with(&self, options: &str, target: &OwnedFd) -> Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // A caller may stand where its own root inside may not: then there is no way back.

@@ -63,6 +63,7 @@ fn read(path: &str) -> Result<String> {
 /// Docker's rules: a name must be known, a number need not be; the groups in which the user is
 /// listed count only where no group was asked for.
 fn resolve(spec: &str, passwd: &str, group: &str) -> Result<User> {
+    // task 05.5 {
     let (user, wanted) = spec.split_once(':').unwrap_or((spec, ""));
     ensure!(!wanted.contains(':'), "{spec:?} is not USER[:GROUP]");
     let user = if user.is_empty() { "0" } else { user };
@@ -94,6 +95,7 @@ fn resolve(spec: &str, passwd: &str, group: &str) -> Result<User> {
         found.groups = known.filter(listed).map(|group| group.id).collect();
     }
     Ok(found)
+    // } todo!("task 05.5: find the user and groups of USER[:GROUP] (book: 5.5)")
 }
 
 /// A line of passwd(5) or group(5). One whose ids are not numbers is no entry.

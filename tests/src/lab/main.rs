@@ -1,8 +1,10 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod expand;
 mod images;
 mod kernel;
+mod session;
 mod suite;
 mod system;
 mod vm;
@@ -31,12 +33,19 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Fill in the book's pages, as mdBook's preprocessor
+    #[command(hide = true)]
+    Expand {
+        /// `supports RENDERER`, mdBook's question
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Lab::parse() {
         Lab::Test => suite::run(),
         Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),
