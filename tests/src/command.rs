@@ -87,7 +87,7 @@ impl std::fmt::Display for Output {
 }
 
 /// The first child of `parent`: of `machine enter` it is the command.
-pub(crate) fn inner(parent: i32) -> Option<i32> {
+pub fn inner(parent: i32) -> Option<i32> {
     let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
     children.ok()?.split_whitespace().next()?.parse().ok()
 }

@@ -1,9 +1,12 @@
 //! A private machine for one test.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
 
 use crate::command::{Output, Running};
 use crate::snapshot::Snapshot;
@@ -22,7 +25,12 @@ pub struct Setup {
     pub no_subids: bool,
     /// A cgroup of student's own, with controllers, as systemd gives one.
     pub delegated: bool,
-    /// Directories to show at /run/workspace/NAME, beside the programs.
+    /// In a user namespace, so that root on it is nobody on the real machine:
+    /// for programs that nobody vouches for, and for callers who are not root.
+    /// The steps are not on it.
+    pub apart: bool,
+    /// Files and directories to show at /run/workspace/NAME, beside the
+    /// programs; on a machine apart only files, of which it gets copies.
     pub shown: Vec<(PathBuf, String)>,
 }
 
@@ -39,6 +47,8 @@ pub enum User {
 #[derive(Clone, Copy)]
 enum Place {
     Here,
+    /// Here, and no more of it than a machine can spare.
+    Bounded,
     Terminal,
     Outside,
 }
@@ -71,52 +81,46 @@ impl Host {
     /// Where the machine cannot be made, above all without root.
     pub fn with(setup: Setup) -> Host {
         assert!(
-            nix::unistd::geteuid().is_root(),
+            nix::unistd::geteuid().is_root() || setup.apart,
             "the black-box suites make network namespaces and mounts: run them as root, \
              or as anybody in a virtual machine: `cargo lab test` and `cargo lab vm`"
         );
-        let mut keep = Command::new(machine());
-        keep.arg("keep");
-        for (set, flag) in [
-            (setup.machine_cgroups, "--machine-cgroups"),
-            (setup.outside, "--outside"),
-            (setup.no_subids, "--no-subids"),
-            (setup.delegated, "--delegated"),
-        ] {
-            if set {
-                keep.arg(flag);
-            }
-        }
-        for number in 1..=5 {
-            let name = format!("step{number:02}");
-            // One that does not exist is missed by the test that runs it.
-            if let Ok(path) = std::panic::catch_unwind(|| step(number)) {
-                keep.arg("--show").arg(show(&path, &name));
-            }
-        }
-        for (source, name) in &setup.shown {
-            keep.arg("--show").arg(show(source, name));
-        }
+        Host::make(setup).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// # Errors
+    /// Fails where the machine cannot be made, with the reason.
+    pub fn make(setup: Setup) -> Result<Host> {
+        let mut keep = keep(&setup);
+        // In a group of its own: a Ctrl-C at the terminal ends this process,
+        // and the keeper has to clean up then.
         let mut keeper = keep
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
-            .unwrap_or_else(|error| panic!("start {}: {error}", machine().display()));
-        let mut said = BufReader::new(keeper.stdout.take().expect("piped")).lines();
-        let mut word = |name: &str| -> i32 {
-            let line = said.next().and_then(Result::ok).unwrap_or_default();
-            line.strip_prefix(name)
-                .and_then(|rest| rest.trim().parse().ok())
-                .unwrap_or_else(|| panic!("the machine did not come up; see above"))
+            .with_context(|| format!("start {}", machine().display()))?;
+        let mut said = BufReader::new(keeper.stdout.take().context("no pipe")?).lines();
+        let mut word = |name: &str| -> Option<i32> {
+            let line = said.next()?.ok()?;
+            line.strip_prefix(name)?.trim().parse().ok()
         };
-        let pid = word("pid ");
-        let net_fd = word("ready ");
-        Host {
+        let Some((pid, net_fd)) = word("pid ").and_then(|pid| Some((pid, word("ready ")?))) else {
+            let mut why = String::new();
+            drop(keeper.stdin.take());
+            keeper.wait().ok();
+            if let Some(mut stderr) = keeper.stderr.take() {
+                stderr.read_to_string(&mut why).ok();
+            }
+            bail!("the machine did not come up: {}", why.trim());
+        };
+        Ok(Host {
             setup,
             keeper,
             pid,
             net_fd,
-        }
+        })
     }
 
     /// The first process of the machine, as the real machine numbers it.
@@ -208,6 +212,23 @@ impl Host {
         Snapshot::take(self)
     }
 
+    /// A command as `user`, to be started by the caller, with a bound on its
+    /// processes and their memory where it is not `trusted`.
+    pub fn prepare<A: AsRef<OsStr>>(
+        &self,
+        user: User,
+        trusted: bool,
+        argv: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let place = if trusted { Place::Here } else { Place::Bounded };
+        self.command(user, place, argv).0
+    }
+
+    /// The same in the network outside.
+    pub fn prepare_outside<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Command {
+        self.command(User::Root, Place::Outside, argv).0
+    }
+
     fn command<A: AsRef<OsStr>>(
         &self,
         user: User,
@@ -225,6 +246,9 @@ impl Host {
             .join(" ");
         let mut command = Command::new(machine());
         command.arg("enter").arg(self.pid.to_string());
+        if self.setup.apart {
+            command.arg("--apart");
+        }
         command.env_clear().envs([
             ("TERM", "xterm"),
             ("RUST_BACKTRACE", "0"),
@@ -246,6 +270,7 @@ impl Host {
         }
         match place {
             Place::Here => {}
+            Place::Bounded => _ = command.arg("--limited"),
             Place::Terminal => _ = command.arg("--terminal"),
             Place::Outside => _ = command.arg("--net-fd").arg(self.net_fd.to_string()),
         }
@@ -267,8 +292,44 @@ impl Drop for Host {
     }
 }
 
+/// The command that makes a machine.
+fn keep(setup: &Setup) -> Command {
+    let mut keep = Command::new(machine());
+    keep.arg("keep");
+    for (set, flag) in [
+        (setup.machine_cgroups, "--machine-cgroups"),
+        (setup.outside, "--outside"),
+        (setup.no_subids, "--no-subids"),
+        (setup.delegated, "--delegated"),
+        (setup.apart, "--apart"),
+    ] {
+        if set {
+            keep.arg(flag);
+        }
+    }
+    for number in 1..=5 {
+        let name = format!("step{number:02}");
+        // One that does not exist is missed by the test that runs it. Apart is
+        // for the program of somebody who must not find the solution there.
+        if !setup.apart
+            && let Ok(path) = std::panic::catch_unwind(|| step(number))
+        {
+            keep.arg("--show").arg(show(&path, &name));
+        }
+    }
+    for (source, name) in &setup.shown {
+        keep.arg("--show").arg(show(source, name));
+    }
+    keep
+}
+
+/// The helper beside this program, or one level up where this is a test.
 fn machine() -> PathBuf {
-    build_dir().join("machine")
+    let beside = std::env::current_exe().map(|here| here.with_file_name("machine"));
+    match beside {
+        Ok(beside) if beside.is_file() => beside,
+        _ => build_dir().join("machine"),
+    }
 }
 
 fn show(source: &Path, name: &str) -> OsString {

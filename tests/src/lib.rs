@@ -15,7 +15,7 @@ mod snapshot;
 mod step;
 mod terminal;
 
-pub use command::{Output, Running};
+pub use command::{Output, Running, inner};
 pub use host::{Host, Setup, User};
 pub use snapshot::{Snapshot, assert_same};
 pub use step::{Explained, explained, step};

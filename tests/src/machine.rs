@@ -16,6 +16,13 @@
 //!                                   ├ session            = where its commands are
 //!                                   └ user, user/session = where student's are, when delegated
 //! ```
+//!
+//! `machine keep --apart` puts all of it into a user namespace, for programs
+//! that nobody vouches for: root in there is nobody outside, and no root is
+//! needed to make it. Everything that this changes is in machine/apart.rs.
+
+#[path = "machine/apart.rs"]
+mod apart;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -63,9 +70,12 @@ struct Keep {
     /// Give student a cgroup of their own, as a systemd user session does
     #[arg(long)]
     delegated: bool,
+    /// In a user namespace, whose root is nobody outside
+    #[arg(long)]
+    apart: bool,
     /// SOURCE=NAME: show the file or directory SOURCE at /run/workspace/NAME
     #[arg(long = "show")]
-    shown: Vec<String>,
+    shown: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -78,6 +88,12 @@ struct Enter {
     /// In student's delegated cgroup
     #[arg(long)]
     delegated: bool,
+    /// In the user namespace of a machine that was made apart
+    #[arg(long)]
+    apart: bool,
+    /// With a bound on its processes and on their memory
+    #[arg(long)]
+    limited: bool,
     /// In the network namespace behind this descriptor of the first process
     #[arg(long)]
     net_fd: Option<i32>,
@@ -106,35 +122,61 @@ impl Keep {
     /// Forks the machine's first process, and stays outside to end it.
     fn run(&self) -> Result<ExitCode> {
         let cgroup = format!("minidocker-test-{}", std::process::id());
+        let shown = self
+            .shown
+            .iter()
+            .map(|entry| Shown::hold(entry, self.apart));
+        let shown = shown.collect::<Result<Vec<_>>>()?;
+        let (gate, opener) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         // Only children enter the new pid namespace: this process stays where it is.
-        unshare(CloneFlags::CLONE_NEWPID).context("unshare the pid namespace (is this root?)")?;
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }.context("fork")? {
-            ForkResult::Child => {
-                rustix::process::set_parent_process_death_signal(Some(
-                    rustix::process::Signal::KILL,
-                ))?;
-                self.first_process(&cgroup)
-            }
-            ForkResult::Parent { child } => {
-                println!("pid {child}");
-                wait_for_either_end(child)?;
-                // The end of pid 1 is the end of its namespace; once it is
-                // reaped, every process of the machine is gone.
-                kill(child, Signal::SIGKILL).ok();
-                waitpid(child, None).context("wait for the machine's end")?;
-                remove_cgroup(&cgroup);
-                Ok(ExitCode::SUCCESS)
-            }
+        let mut namespaces = CloneFlags::CLONE_NEWPID;
+        if self.apart {
+            namespaces |= CloneFlags::CLONE_NEWUSER | OWN;
         }
+        let Some(child) = apart::fork_into(namespaces)? else {
+            drop(opener);
+            return self.first_process(&gate, &cgroup, &shown);
+        };
+        println!("pid {child}");
+        let mut given = None;
+        if self.apart {
+            let map = apart::Map::write(child)?;
+            given = apart::give_cgroup(&cgroup, child, &map);
+        }
+        nix::unistd::write(&opener, b"x").context("let the machine's first process go on")?;
+        drop(shown);
+        wait_for_either_end(child)?;
+        // The end of pid 1 is the end of its namespace; once it is
+        // reaped, every process of the machine is gone.
+        kill(child, Signal::SIGKILL).ok();
+        waitpid(child, None).context("wait for the machine's end")?;
+        match given {
+            Some(dir) => remove_tree(&dir),
+            None if self.apart => {}
+            None => remove_cgroup(&cgroup),
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
-    fn first_process(&self, cgroup: &str) -> Result<ExitCode> {
-        let outside = self.own_namespaces()?;
-        if !self.machine_cgroups {
-            own_cgroups(cgroup, self.delegated)?;
+    fn first_process(&self, gate: &OwnedFd, cgroup: &str, shown: &[Shown]) -> Result<ExitCode> {
+        if nix::unistd::read(gate, &mut [0])? == 0 {
+            bail!("the machine's ids could not be mapped");
         }
-        self.own_files()?;
+        if self.apart {
+            apart::become_root()?;
+        }
+        // After the change of user, which would clear it: prctl(2).
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        let outside = self.own_namespaces()?;
+        if self.apart {
+            attach(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None)?;
+        }
+        match (self.machine_cgroups, self.apart) {
+            (true, _) => {}
+            (false, false) => own_cgroups(cgroup, self.delegated)?,
+            (false, true) => apart::enter_cgroups(cgroup, self.delegated)?,
+        }
+        self.own_files(shown)?;
         run("ip", &["link", "set", "lo", "up"])?;
         if let Some(outside) = &outside {
             join_networks(&format!("/proc/1/fd/{}", outside.as_raw_fd()))?;
@@ -152,13 +194,9 @@ impl Keep {
 
     /// Leaves every namespace but the user's; returns the outside network's.
     fn own_namespaces(&self) -> Result<Option<OwnedFd>> {
-        unshare(
-            CloneFlags::CLONE_NEWNS
-                | CloneFlags::CLONE_NEWUTS
-                | CloneFlags::CLONE_NEWIPC
-                | CloneFlags::CLONE_NEWNET,
-        )
-        .context("unshare mount, uts, ipc and net namespaces")?;
+        if !self.apart {
+            unshare(OWN).context("unshare mount, uts, ipc and net namespaces")?;
+        }
         attach(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
         umount2("/proc", MntFlags::MNT_DETACH).ok();
         attach(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None)?;
@@ -174,8 +212,8 @@ impl Keep {
     }
 
     /// File systems of its own wherever minidocker or a test writes.
-    fn own_files(&self) -> Result<()> {
-        if !self.machine_cgroups {
+    fn own_files(&self, shown: &[Shown]) -> Result<()> {
+        if !self.machine_cgroups && !self.apart {
             // /sys/class/net shows the network namespace of whoever mounted it.
             let cgroups = Path::new("/sys/fs/cgroup");
             let held = hold(cgroups)?;
@@ -183,43 +221,65 @@ impl Keep {
             attach(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None)?;
             place(&held, cgroups)?;
         }
-        let shown = self
-            .shown
-            .iter()
-            .map(|entry| Shown::hold(entry))
-            .collect::<Result<Vec<_>>>()?;
         for (dir, options) in [
             ("/run", "mode=755"),
             ("/tmp", "mode=1777"),
             ("/var/tmp", "mode=1777"),
-            ("/var/lib/minidocker", "mode=755"),
             ("/home", "mode=755"),
         ] {
-            fs::create_dir_all(dir).with_context(|| format!("create {dir}"))?;
-            attach(
-                Some("tmpfs"),
-                dir,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                Some(options),
-            )?;
+            memory_on(dir, options)?;
         }
-        own_etc(self.no_subids)?;
+        if self.apart {
+            apart::own_directories()?;
+        } else {
+            memory_on("/var/lib/minidocker", "mode=755")?;
+        }
+        own_etc(&self.subordinate_ids())?;
         for dir in ["/home/student", "/run/user/1000"] {
             fs::create_dir_all(dir)?;
-            chown(
-                dir,
-                Some(Uid::from_raw(STUDENT)),
-                Some(Gid::from_raw(STUDENT)),
-            )?;
+            if apart::has_student()? {
+                let (uid, gid) = (Uid::from_raw(STUDENT), Gid::from_raw(STUDENT));
+                chown(dir, Some(uid), Some(gid))?;
+            }
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         }
-        for one in &shown {
+        for one in shown {
             one.place()?;
         }
-        open_tun()?;
-        Ok(())
+        if self.apart {
+            apart::own_helpers()
+        } else {
+            open_tun()
+        }
     }
+
+    /// The machine's subuid(5).
+    fn subordinate_ids(&self) -> String {
+        match (self.no_subids, self.apart) {
+            (true, _) => String::new(),
+            (false, false) => "student:100000:65536\n".to_owned(),
+            (false, true) => apart::subordinate_ids(),
+        }
+    }
+}
+
+/// The namespaces that a machine has of its own, but for those of its pids and
+/// cgroups, which are made at moments of their own.
+const OWN: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWNET);
+
+/// Mounts an empty file system that is kept in memory.
+fn memory_on(dir: &str, options: &str) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("create {dir}"))?;
+    attach(
+        Some("tmpfs"),
+        dir,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(options),
+    )
 }
 
 /// Lets this network namespace's IPv6 addresses be valid at once, not seconds
@@ -249,33 +309,53 @@ fn wait_for_either_end(first: Pid) -> Result<()> {
 
 /// Something of the workspace that the machine's commands need to see.
 struct Shown {
-    tree: OwnedFd,
-    is_file: bool,
+    what: What,
     at: PathBuf,
 }
 
+enum What {
+    /// The thing itself, to be mounted.
+    Tree { tree: OwnedFd, is_file: bool },
+    /// A file to be copied: apart, what belongs to somebody outside is out of reach.
+    Copy(fs::File),
+}
+
 impl Shown {
-    fn hold(entry: &str) -> Result<Shown> {
-        let (source, name) = entry.split_once('=').context("--show wants SOURCE=NAME")?;
-        let source = Path::new(source);
+    fn hold(entry: &OsStr, copied: bool) -> Result<Shown> {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = entry.as_bytes();
+        let at = bytes.iter().rposition(|byte| *byte == b'=');
+        let (source, name) = bytes.split_at(at.context("--show wants SOURCE=NAME")?);
+        let source = Path::new(OsStr::from_bytes(source));
+        let what = if copied {
+            let file = fs::File::open(source);
+            What::Copy(file.with_context(|| format!("open {}", source.display()))?)
+        } else {
+            What::Tree {
+                tree: hold(source)?,
+                is_file: source.is_file(),
+            }
+        };
         Ok(Shown {
-            tree: hold(source)?,
-            is_file: source.is_file(),
-            at: Path::new("/run/workspace").join(name),
+            what,
+            at: Path::new("/run/workspace").join(OsStr::from_bytes(&name[1..])),
         })
     }
 
     fn place(&self) -> Result<()> {
-        if self.is_file {
-            self.at.parent().map(fs::create_dir_all).transpose()?;
-            fs::File::options()
-                .create(true)
-                .append(true)
-                .open(&self.at)?;
-        } else {
-            fs::create_dir_all(&self.at)?;
+        self.at.parent().map(fs::create_dir_all).transpose()?;
+        match &self.what {
+            What::Tree { tree, is_file } => {
+                if *is_file {
+                    let mut file = fs::File::options();
+                    file.create(true).append(true).open(&self.at)?;
+                } else {
+                    fs::create_dir_all(&self.at)?;
+                }
+                place(tree, &self.at)
+            }
+            What::Copy(file) => apart::copy(file, &self.at),
         }
-        place(&self.tree, &self.at)
     }
 }
 
@@ -331,9 +411,15 @@ fn own_cgroups(name: &str, delegated: bool) -> Result<()> {
     fs::write(own.join("cgroup.procs"), "0")?;
     unshare(CloneFlags::CLONE_NEWCGROUP).context("unshare the cgroup namespace")?;
     umount2(root, MntFlags::MNT_DETACH)?;
+    settle_cgroups(delegated)
+}
+
+/// Mounts the cgroup namespace's tree, and goes one level down in it.
+fn settle_cgroups(delegated: bool) -> Result<()> {
+    let root = Path::new("/sys/fs/cgroup");
     attach(
         Some("cgroup2"),
-        root_name,
+        "/sys/fs/cgroup",
         Some("cgroup2"),
         MsFlags::empty(),
         None,
@@ -405,9 +491,29 @@ fn remove_tree(dir: &Path) {
 }
 
 /// /etc as it is here, but writable in private, and with the user `student`.
-fn own_etc(no_subids: bool) -> Result<()> {
-    for dir in ["/run/etc/upper", "/run/etc/work"] {
+///
+/// What is different is laid out before it is mounted: the files below belong
+/// to somebody whom a user namespace may not know, and cannot be changed then.
+fn own_etc(ids: &str) -> Result<()> {
+    let upper = Path::new("/run/etc/upper");
+    for dir in [upper, Path::new("/run/etc/work")] {
         fs::create_dir_all(dir)?;
+    }
+    let student = "student:x:1000:1000::/home/student:/bin/sh\n";
+    for (name, text) in [
+        ("passwd", with_line("/etc/passwd", student)),
+        ("group", with_line("/etc/group", "student:x:1000:\n")),
+        ("subuid", ids.to_owned()),
+        ("subgid", ids.to_owned()),
+        (
+            "hosts",
+            "127.0.0.1 localhost\n127.0.1.1 laptop\n".to_owned(),
+        ),
+        // Often a link into /run, which is another directory here.
+        ("resolv.conf", "nameserver 192.0.2.2\n".to_owned()),
+    ] {
+        let path = upper.join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
     let options = "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work";
     attach(
@@ -416,27 +522,7 @@ fn own_etc(no_subids: bool) -> Result<()> {
         Some("overlay"),
         MsFlags::empty(),
         Some(options),
-    )?;
-    let ids = if no_subids {
-        ""
-    } else {
-        "student:100000:65536\n"
-    };
-    add_line(
-        "/etc/passwd",
-        "student:x:1000:1000::/home/student:/bin/sh\n",
-    )?;
-    add_line("/etc/group", "student:x:1000:\n")?;
-    fs::write("/etc/subuid", ids)?;
-    fs::write("/etc/subgid", ids)?;
-    fs::write("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 laptop\n")?;
-    let resolver = Path::new("/etc/resolv.conf");
-    // Often a link into /run, which is another directory here.
-    if resolver.is_symlink() {
-        fs::remove_file(resolver)?;
-    }
-    fs::write(resolver, "nameserver 192.0.2.2\n")?;
-    Ok(())
+    )
 }
 
 /// /dev/net/tun for everybody, as udev has it everywhere: the device checks
@@ -453,9 +539,9 @@ fn open_tun() -> Result<()> {
     attach(Some(own), "/dev/net/tun", None, MsFlags::MS_BIND, None)
 }
 
-/// Adds an account's line to a file of accounts; it takes the place of others
-/// of that name or number.
-fn add_line(path: &str, line: &str) -> Result<()> {
+/// A file of accounts with one line more, in the place of others of that name
+/// or number.
+fn with_line(path: &str, line: &str) -> String {
     let before = fs::read_to_string(path).unwrap_or_default();
     let mut after: String = before
         .lines()
@@ -463,7 +549,7 @@ fn add_line(path: &str, line: &str) -> Result<()> {
         .map(|old| format!("{old}\n"))
         .collect();
     after.push_str(line);
-    fs::write(path, after).with_context(|| format!("write {path}"))
+    after
 }
 
 fn join_networks(outside: &str) -> Result<()> {
@@ -518,6 +604,9 @@ impl Enter {
     fn run(&self) -> Result<ExitCode> {
         let first = Pid::from_raw(self.pid);
         let cgroup = self.cgroup()?;
+        if self.apart {
+            apart::open_streams()?;
+        }
         let net = self
             .net_fd
             .map(|fd| fs::File::open(format!("/proc/{first}/fd/{fd}")))
@@ -569,16 +658,11 @@ impl Enter {
         let first = rustix::process::Pid::from_raw(first.as_raw()).context("the pid is 0")?;
         let pidfd = rustix::process::pidfd_open(first, rustix::process::PidfdFlags::empty())
             .context("the machine is gone")?;
-        setns(
-            pidfd,
-            CloneFlags::CLONE_NEWNS
-                | CloneFlags::CLONE_NEWPID
-                | CloneFlags::CLONE_NEWNET
-                | CloneFlags::CLONE_NEWUTS
-                | CloneFlags::CLONE_NEWIPC
-                | CloneFlags::CLONE_NEWCGROUP,
-        )
-        .context("join the machine's namespaces")
+        let mut all = OWN | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWCGROUP;
+        if self.apart {
+            all |= CloneFlags::CLONE_NEWUSER;
+        }
+        setns(pidfd, all).context("join the machine's namespaces")
     }
 
     fn exec(&self) -> Result<ExitCode> {
@@ -590,7 +674,15 @@ impl Enter {
             nix::unistd::setsid()?;
             rustix::process::ioctl_tiocsctty(std::io::stdin())?;
         }
-        if self.student {
+        if self.apart {
+            apart::become_root()?;
+        }
+        if self.limited {
+            apart::limit()?;
+        }
+        if self.student && !apart::has_student()? {
+            apart::drop_capabilities()?;
+        } else if self.student {
             // As login(1) and the shell would have it: /dev/stdout is opened
             // anew, with the permissions of the pipe or terminal behind it.
             for stream in [
@@ -599,7 +691,7 @@ impl Enter {
                 std::io::stderr().as_fd(),
             ] {
                 let (uid, gid) = (Uid::from_raw(STUDENT), Gid::from_raw(STUDENT));
-                if kind_of(stream)? == libc::S_IFIFO || self.terminal {
+                if !self.apart && (kind_of(stream)? == libc::S_IFIFO || self.terminal) {
                     nix::unistd::fchown(stream, Some(uid), Some(gid))?;
                 }
             }

@@ -89,6 +89,22 @@ impl Snapshot {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// What came or went since, but for what is kept on purpose; a line each.
+    pub fn changes(&self, after: &Snapshot) -> Vec<String> {
+        let mut changes = Vec::new();
+        for (part, now) in &after.0 {
+            let then = self.part(part);
+            let gone = then.iter().filter(|line| !now.contains(line));
+            for line in gone.filter(|line| !is_kept(part, line)) {
+                changes.push(format!("{part}: gone: {line}"));
+            }
+            for line in extra(now, then).filter(|line| !is_kept(part, line)) {
+                changes.push(format!("{part}: left: {line}"));
+            }
+        }
+        changes
+    }
+
     /// The same without the lines that hold `text`.
     pub fn without(mut self, text: &str) -> Snapshot {
         for lines in self.0.values_mut() {
@@ -104,22 +120,11 @@ impl Snapshot {
 /// When anything but what is kept on purpose came or went, with a list of it.
 #[track_caller]
 pub fn assert_same(before: &Snapshot, after: &Snapshot) {
-    let mut changes = String::new();
-    for (part, now) in &after.0 {
-        let then = before.part(part);
-        for line in then
-            .iter()
-            .filter(|line| !now.contains(line) && !is_kept(part, line))
-        {
-            changes += &format!("{part}: gone: {line}\n");
-        }
-        for line in extra(now, then).filter(|line| !is_kept(part, line)) {
-            changes += &format!("{part}: left: {line}\n");
-        }
-    }
+    let changes = before.changes(after);
     assert!(
         changes.is_empty(),
-        "the machine is not as it was:\n{changes}"
+        "the machine is not as it was:\n{}",
+        changes.join("\n")
     );
 }
 

@@ -1,12 +1,20 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod check;
+mod diff;
 mod expand;
+mod hint;
 mod images;
 mod kernel;
 mod session;
+mod solve;
+mod start;
+mod starter;
+mod status;
 mod suite;
 mod system;
+mod tasks;
 mod vm;
 
 use std::ffi::OsString;
@@ -16,6 +24,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use tasks::TaskId;
+
 /// Test minidocker, and run it in a virtual machine.
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
@@ -23,6 +33,54 @@ enum Lab {
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
+    /// Write a workspace in which step N is yours to write, and the steps before it are there
+    #[command(after_help = "Example: cargo lab start 2 ../lab2")]
+    Start {
+        /// The step, 1 to 5
+        #[arg(value_name = "N")]
+        step: u8,
+        /// The new directory [default: minidocker-labN beside this repository]
+        dir: Option<PathBuf>,
+    },
+    /// Give a hint for a task
+    #[command(after_help = "Example: cargo lab hint 1.4")]
+    Hint {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// A longer one
+        #[arg(long)]
+        more: bool,
+    },
+    /// Show which tasks of a step are done; the checks decide
+    #[command(after_help = "Example: cargo lab status 2")]
+    Status {
+        /// The step [default: that of the lab that you are in]
+        #[arg(value_name = "N")]
+        step: Option<u8>,
+    },
+    /// Show how the story grows from step N to step M
+    #[command(after_help = "Example: cargo lab diff 1 2")]
+    Diff {
+        /// The step before
+        #[arg(value_name = "N")]
+        from: u8,
+        /// The step after
+        #[arg(value_name = "M")]
+        to: u8,
+    },
+    /// For instructors: put the reference's body of a task into a starter
+    #[command(after_help = "Example: cargo lab solve 2.1 ../minidocker-lab2")]
+    Solve {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// The starter's directory [default: the one that you are in]
+        dir: Option<PathBuf>,
+    },
+    /// Grade a step, or any program that does what the step's does
+    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
+    Check(check::Options),
     /// Boot a Debian kernel in an emulated machine, with the workspace's programs
     #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
     Vm {
@@ -44,6 +102,12 @@ enum Lab {
 fn main() -> ExitCode {
     let result = match Lab::parse() {
         Lab::Test => suite::run(),
+        Lab::Start { step, dir } => start::run(step, dir.as_deref()),
+        Lab::Hint { task, more } => hint::run(task, more),
+        Lab::Status { step } => status::run(step),
+        Lab::Diff { from, to } => diff::run(from, to),
+        Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
+        Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
         Lab::Expand { arguments } => expand::run(&arguments),
     };

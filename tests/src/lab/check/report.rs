@@ -1,0 +1,406 @@
+//! What came out: on the terminal, and in files for other programs.
+//!
+//! The JSON is this module's [`Report`], and stable: fields may be added, none
+//! is taken away, and `schema` changes when one means something else.
+
+mod gradescope;
+mod junit;
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::submission::Submission;
+use super::trial::Problem;
+use super::{Check, Options, Step};
+
+/// The result of one run.
+#[derive(Serialize, Deserialize)]
+pub struct Report {
+    /// `minidocker-lab/1`
+    pub schema: String,
+    /// The step that was graded; earlier steps' checks bring no points.
+    pub step: u8,
+    /// The program, as it was named.
+    pub submission: String,
+    /// For `--seed`.
+    pub seed: u64,
+    pub points: u32,
+    pub max_points: u32,
+    pub seconds: f64,
+    pub checks: Vec<Graded>,
+}
+
+/// One check's result.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Graded {
+    pub id: String,
+    /// The step that it belongs to.
+    pub step: u8,
+    /// The task that it tells about, `null` for none.
+    pub task: Option<String>,
+    pub title: String,
+    pub status: Status,
+    pub points: u32,
+    pub max_points: u32,
+    /// The submission's command lines; the last one is the one that matters.
+    pub ran: Vec<String>,
+    pub expected: String,
+    pub saw: String,
+    pub hint: String,
+    pub seconds: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Passed,
+    Failed,
+    NotDone,
+    CannotRun,
+}
+
+impl Status {
+    /// As the terminal has it: other words, not only other colours.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Passed => "passed",
+            Status::Failed => "FAILED",
+            Status::NotDone => "not done yet",
+            Status::CannotRun => "cannot run",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Status::Passed => "32",
+            Status::Failed => "1;31",
+            Status::NotDone => "33",
+            Status::CannotRun => "35",
+        }
+    }
+}
+
+impl Graded {
+    /// A result to be filled in.
+    pub fn of(step: &Step, check: &Check, graded: u8) -> Graded {
+        Graded {
+            id: check.id.to_owned(),
+            step: step.number,
+            task: check.task.map(str::to_owned),
+            title: check.title.to_owned(),
+            status: Status::Failed,
+            points: 0,
+            max_points: if step.number == graded {
+                check.points
+            } else {
+                0
+            },
+            ran: Vec::new(),
+            expected: String::new(),
+            saw: String::new(),
+            hint: check.hint.to_owned(),
+            seconds: 0.0,
+        }
+    }
+
+    pub fn passed(mut self, ran: Vec<String>, start: Instant) -> Graded {
+        self.status = Status::Passed;
+        self.points = self.max_points;
+        self.ran = ran;
+        self.seconds = start.elapsed().as_secs_f64();
+        self
+    }
+
+    pub fn with(mut self, problem: Problem, ran: Vec<String>, start: Instant) -> Graded {
+        match problem {
+            Problem::Failed { expected, saw } => {
+                self.status = Status::Failed;
+                self.expected = expected;
+                self.saw = saw;
+            }
+            Problem::Undone(task) => {
+                self.status = Status::NotDone;
+                self.saw = format!("task {task} is not done yet");
+            }
+            Problem::Impossible { why, fix } => {
+                self.status = Status::CannotRun;
+                self.saw = why;
+                self.hint = fix;
+            }
+        }
+        self.ran = ran;
+        self.seconds = start.elapsed().as_secs_f64();
+        self
+    }
+}
+
+impl Report {
+    pub fn new(submission: &Submission, seed: u64) -> Report {
+        Report {
+            schema: "minidocker-lab/1".to_owned(),
+            step: submission.step,
+            submission: submission.path.display().to_string(),
+            seed,
+            points: 0,
+            max_points: 0,
+            seconds: 0.0,
+            checks: Vec::new(),
+        }
+    }
+
+    /// Fails every check of a submission that is no program.
+    pub fn refuse(&mut self, wanted: &[(&Step, &Check)], why: &str) {
+        for (step, check) in wanted {
+            let mut graded = Graded::of(step, check, self.step);
+            graded.expected = "a program that can be run".to_owned();
+            why.clone_into(&mut graded.saw);
+            self.checks.push(graded);
+        }
+    }
+
+    pub fn close(&mut self, took: Duration) {
+        self.seconds = took.as_secs_f64();
+        self.points = self.checks.iter().map(|check| check.points).sum();
+        self.max_points = self.checks.iter().map(|check| check.max_points).sum();
+    }
+
+    pub fn count(&self, status: Status) -> usize {
+        self.checks
+            .iter()
+            .filter(|check| check.status == status)
+            .count()
+    }
+
+    /// A check that could not be run leaves a hole in the grade, and that is
+    /// told before anything else.
+    pub fn exit_status(&self) -> u8 {
+        if self.count(Status::CannotRun) > 0 {
+            2
+        } else {
+            u8::from(self.count(Status::Passed) < self.checks.len())
+        }
+    }
+
+    /// Writes the files that were asked for.
+    pub fn write(&self, options: &Options) -> Result<()> {
+        let mut json = serde_json::to_string_pretty(self)?;
+        json.push('\n');
+        let gradescope = gradescope::results(self)?;
+        for (path, content) in [
+            (&options.json, json),
+            (&options.junit, junit::xml(self)),
+            (&options.gradescope, gradescope),
+        ] {
+            match path.as_deref() {
+                None => {}
+                Some(path) if path == Path::new("-") => {
+                    std::io::stdout().write_all(content.as_bytes())?
+                }
+                Some(path) => {
+                    fs::write(path, content).with_context(|| format!("write {}", path.display()))?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Graded {
+    /// What a person needs to know of one that did not pass, line by line.
+    fn story(&self) -> Vec<(&'static str, &str)> {
+        let ran = self.ran.last().map_or("", String::as_str);
+        let all = match self.status {
+            Status::Passed => vec![],
+            Status::Failed => vec![
+                ("ran", ran),
+                ("expected", self.expected.as_str()),
+                ("saw", &self.saw),
+                ("hint", &self.hint),
+            ],
+            Status::NotDone => vec![("", self.saw.as_str())],
+            Status::CannotRun => vec![("because", self.saw.as_str()), ("fix", &self.hint)],
+        };
+        all.into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
+    }
+}
+
+/// The report as it is read by a person, on 80 columns.
+pub struct Terminal {
+    colours: bool,
+    /// Standard error where standard output is for the JSON.
+    errors: bool,
+    step: Option<u8>,
+}
+
+const WIDTH: usize = 80;
+/// Where the text of a story begins.
+const MARGIN: usize = 16;
+/// How much of what a program prints is worth reading.
+const LINES: usize = 12;
+
+impl Terminal {
+    pub fn new(json: Option<&Path>) -> Terminal {
+        let errors = json == Some(Path::new("-"));
+        let colours = if errors {
+            std::io::stderr().is_terminal()
+        } else {
+            std::io::stdout().is_terminal()
+        };
+        Terminal {
+            colours: colours && std::env::var_os("NO_COLOR").is_none(),
+            errors,
+            step: None,
+        }
+    }
+
+    fn line(&self, line: &str) {
+        // Nobody reading is no reason to stop grading.
+        let line = line.trim_end();
+        if self.errors {
+            writeln!(std::io::stderr(), "{line}").ok();
+        } else {
+            writeln!(std::io::stdout(), "{line}").ok();
+        }
+    }
+
+    fn painted(&self, status: Status, text: &str) -> String {
+        if self.colours {
+            format!("\x1b[{}m{text}\x1b[0m", status.colour())
+        } else {
+            text.to_owned()
+        }
+    }
+
+    pub fn opening(&self, report: &Report) {
+        let name = printable(&report.submission);
+        self.line(&format!("Checking step {} of {name}", report.step));
+        self.line(&format!("Chance of this run: --seed {}", report.seed));
+    }
+
+    pub fn refused(&self, why: &str) {
+        self.line("");
+        for line in wrapped(&printable(why), WIDTH) {
+            self.line(&line);
+        }
+    }
+
+    pub fn check(&mut self, check: &Graded) {
+        if self.step != Some(check.step) {
+            self.step = Some(check.step);
+            self.line("");
+            self.line(&format!("Step {}", check.step));
+        }
+        let word = self.painted(check.status, &format!("{:<12}", check.status.word()));
+        let task = check.task.as_deref().unwrap_or("");
+        let points = match check.max_points {
+            0 => String::new(),
+            most => format!("{}/{most}", check.points),
+        };
+        self.line(&format!(
+            "  {word}  {task:<5} {:<52} {points:>5}",
+            check.title
+        ));
+        for (name, text) in check.story() {
+            let mut lines = Vec::new();
+            for line in printable(text).lines() {
+                lines.extend(wrapped(line, WIDTH - MARGIN));
+            }
+            if lines.len() > LINES {
+                lines.truncate(LINES);
+                lines.push("… (all of it with --json)".to_owned());
+            }
+            for (number, line) in lines.iter().enumerate() {
+                let name = if number == 0 { name } else { "" };
+                self.line(&format!("      {name:<9} {line}"));
+            }
+        }
+    }
+
+    pub fn summary(&self, report: &Report) {
+        let mut counts = Vec::new();
+        for status in [
+            Status::Passed,
+            Status::Failed,
+            Status::NotDone,
+            Status::CannotRun,
+        ] {
+            let count = report.count(status);
+            if count > 0 {
+                counts.push(self.painted(status, &format!("{count} {}", status.word())));
+            }
+        }
+        self.line("");
+        self.line(&format!(
+            "Step {}: {} of {} points · {} · {:.1} s",
+            report.step,
+            report.points,
+            report.max_points,
+            counts.join(" · "),
+            report.seconds
+        ));
+        if report.count(Status::NotDone) > 0 && report.count(Status::Failed) == 0 {
+            self.line("What is left is what you have not done yet; `cargo lab hint` helps.");
+        }
+    }
+}
+
+/// What somebody else's program printed, without anything that a terminal
+/// would obey.
+fn printable(text: &str) -> String {
+    let safe = |c: char| {
+        if c == '\n' || !c.is_control() {
+            c
+        } else {
+            '·'
+        }
+    };
+    text.chars().map(safe).collect()
+}
+
+/// A line cut to pieces of at most `width`, at spaces where there are some.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    for word in line.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        let last = pieces.last_mut().expect("never empty");
+        if last.chars().count() + 1 + word.len() > width && !last.is_empty() {
+            pieces.push(String::new());
+        }
+        while word.len() > width {
+            let rest = word.split_off(width);
+            *pieces.last_mut().expect("never empty") = word.into_iter().collect();
+            pieces.push(String::new());
+            word = rest;
+        }
+        let last = pieces.last_mut().expect("never empty");
+        if !last.is_empty() {
+            last.push(' ');
+        }
+        last.extend(word);
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_wrapped_and_long_words_cut() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(wrapped("", 4), [""]);
+    }
+
+    #[test]
+    fn a_program_cannot_paint_the_report() {
+        assert_eq!(printable("\x1b[32mpassed\r"), "·[32mpassed·");
+    }
+}

@@ -1,0 +1,149 @@
+//! Which program is graded, and whether it is one at all.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// What is graded, and for which step.
+pub struct Submission {
+    pub step: u8,
+    pub path: PathBuf,
+}
+
+/// What `cargo lab start` wrote.
+#[derive(Deserialize)]
+struct Workspace {
+    step: u8,
+}
+
+impl Submission {
+    /// The program at `bin`; or the one that the workspace around the current
+    /// directory builds; or the repository's own.
+    pub fn find(step: Option<u8>, bin: Option<&Path>) -> Result<Submission> {
+        let around = workspace_around(&std::env::current_dir().context("find out where this is")?)?;
+        let step = step
+            .or(around.as_ref().map(|(_, workspace)| workspace.step))
+            .context("say which step to check: cargo lab check 2")?;
+        let build = crate::build_dir()?;
+        if !harness::in_the_vm() {
+            cargo(&crate::workspace()?, "tests", "machine", build.parent())?;
+        }
+        let path = match (bin, around) {
+            (Some(bin), _) => bin.to_owned(),
+            (None, around) => {
+                let name = format!("step{step:02}");
+                let (dir, target) = match around {
+                    Some((dir, _)) => (dir.clone(), dir.join("target")),
+                    None => {
+                        let target = build.parent().context("cargo's directory")?;
+                        (crate::workspace()?, target.to_owned())
+                    }
+                };
+                cargo(&dir, &name, &name, Some(&target))?;
+                let profile = if cfg!(debug_assertions) {
+                    "debug"
+                } else {
+                    "release"
+                };
+                target.join(profile).join(name)
+            }
+        };
+        Ok(Submission { step, path })
+    }
+
+    /// Its name on the machine.
+    pub fn name(&self) -> String {
+        format!("step{:02}", self.step)
+    }
+
+    /// Why it cannot be run at all, in a sentence; `None` when it can.
+    pub fn refusal(&self) -> Result<Option<String>> {
+        let path = self.path.display();
+        let meta = match fs::metadata(&self.path) {
+            Ok(meta) => meta,
+            Err(error) => return Ok(Some(format!("{path} cannot be found: {error}"))),
+        };
+        if meta.is_dir() {
+            return Ok(Some(format!("{path} is a directory, not a program")));
+        }
+        if !meta.is_file() {
+            return Ok(Some(format!("{path} is no regular file")));
+        }
+        if meta.permissions().mode() & 0o111 == 0 {
+            return Ok(Some(format!("{path} is not executable: chmod +x {path}")));
+        }
+        let mut head = Vec::new();
+        let read =
+            fs::File::open(&self.path).and_then(|file| file.take(256).read_to_end(&mut head));
+        if let Err(error) = read {
+            return Ok(Some(format!("{path} cannot be read: {error}")));
+        }
+        if head.starts_with(b"\x7fELF") {
+            return Ok(None);
+        }
+        let Some(line) = head.strip_prefix(b"#!") else {
+            return Ok(Some(format!(
+                "{path} is neither a binary nor a script: its first line must be #! and an interpreter"
+            )));
+        };
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let interpreter = line
+            .trim_ascii()
+            .split(|byte| byte.is_ascii_whitespace())
+            .next();
+        let interpreter =
+            PathBuf::from(std::ffi::OsStr::from_bytes(interpreter.unwrap_or_default()));
+        if interpreter.is_file() {
+            return Ok(None);
+        }
+        let hint = if line.ends_with(b"\r") {
+            " (its lines end in CR LF)"
+        } else {
+            ""
+        };
+        Ok(Some(format!(
+            "{path} wants the interpreter {}, which is not here{hint}",
+            interpreter.display()
+        )))
+    }
+}
+
+/// The directory with a lab.json, this one or one above, and what that says.
+fn workspace_around(dir: &Path) -> Result<Option<(PathBuf, Workspace)>> {
+    for dir in dir.ancestors() {
+        let file = dir.join("lab.json");
+        if let Ok(text) = fs::read_to_string(&file) {
+            let workspace = serde_json::from_str(&text).with_context(|| {
+                format!("{} is not what `cargo lab start` wrote", file.display())
+            })?;
+            return Ok(Some((dir.to_owned(), workspace)));
+        }
+    }
+    Ok(None)
+}
+
+/// Compiles one program of a workspace.
+fn cargo(workspace: &Path, package: &str, name: &str, target: Option<&Path>) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
+    cargo
+        .arg("--manifest-path")
+        .arg(workspace.join("Cargo.toml"));
+    if let Some(target) = target {
+        cargo.arg("--target-dir").arg(target);
+    }
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("run cargo")?;
+    if !status.success() {
+        bail!("{name} does not build; the compiler says why above");
+    }
+    Ok(())
+}

@@ -1,0 +1,407 @@
+//! What a check has at hand: a fresh machine, the submission on it, and chance.
+
+use std::cell::{OnceCell, RefCell};
+use std::ffi::{OsStr, OsString};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use harness::{Host, Setup, Snapshot, User};
+
+use super::Need;
+use super::program::{Output, Running, patience, proc, until, words};
+use super::random::Random;
+use super::submission::Submission;
+
+/// What a check finds; `?` ends it at the first thing that does not hold.
+pub type Found<T = ()> = Result<T, Problem>;
+
+/// Why a check did not pass.
+#[derive(Debug)]
+pub enum Problem {
+    /// Something that must hold does not.
+    Failed { expected: String, saw: String },
+    /// The submission says itself that this task is yet to be done.
+    Undone(String),
+    /// Not the submission's fault: the check cannot be run on this machine.
+    Impossible { why: String, fix: String },
+}
+
+/// It does not hold.
+pub fn failed<T>(expected: impl Into<String>, saw: impl Into<String>) -> Found<T> {
+    Err(Problem::Failed {
+        expected: expected.into(),
+        saw: saw.into(),
+    })
+}
+
+/// It must hold; `expected` says what, and `saw` what there is instead.
+pub fn ensure(holds: bool, expected: impl Into<String>, saw: impl Into<String>) -> Found {
+    if holds { Ok(()) } else { failed(expected, saw) }
+}
+
+/// Two texts must be equal.
+pub fn same(what: &str, expected: &str, saw: &str) -> Found {
+    ensure(expected == saw, format!("{what}: {expected}"), saw)
+}
+
+/// One check's machine. Dropped, it is gone with every process on it.
+pub struct Trial {
+    host: Host,
+    step: u8,
+    random: Random,
+    /// The submission's command lines, as a person would type them.
+    ran: RefCell<Vec<String>>,
+    image: OnceCell<()>,
+}
+
+impl Trial {
+    pub fn new(submission: &Submission, seed: u64, needs: &[Need]) -> Found<Trial> {
+        let setup = Setup {
+            apart: true,
+            outside: needs.contains(&Need::Outside),
+            shown: vec![(submission.path.clone(), submission.name())],
+            ..Setup::default()
+        };
+        let host = Host::make(setup).map_err(|error| Problem::Impossible {
+            why: format!("{error:#}"),
+            fix: "`cargo lab doctor` names what this machine lacks".to_owned(),
+        })?;
+        let trial = Trial {
+            host,
+            step: submission.step,
+            random: Random::new(seed),
+            ran: RefCell::default(),
+            image: OnceCell::new(),
+        };
+        if needs.contains(&Need::Controllers) {
+            trial.has_controllers()?;
+        }
+        Ok(trial)
+    }
+
+    fn has_controllers(&self) -> Found {
+        let file = self.path("/sys/fs/cgroup/cgroup.controllers");
+        let there = std::fs::read_to_string(file).unwrap_or_default();
+        let missing: Vec<&str> = ["cpu", "memory", "pids"]
+            .into_iter()
+            .filter(|one| !there.split_whitespace().any(|have| have == *one))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::Impossible {
+            why: format!(
+                "no cgroup v2 controllers for a test: {}",
+                missing.join(", ")
+            ),
+            fix: "cargo lab check --vm runs it in a virtual machine (Debian: apt-get install \
+                  qemu-system-x86 busybox-static)"
+                .to_owned(),
+        })
+    }
+
+    // ---- chance
+
+    /// A word of lower-case letters, another one each time.
+    pub fn word(&self) -> String {
+        self.random.word()
+    }
+
+    /// A number of the range.
+    pub fn number(&self, range: Range<u64>) -> u64 {
+        self.random.number(range)
+    }
+
+    /// One of several.
+    pub fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
+        &choices[self.random.number(0..choices.len() as u64) as usize]
+    }
+
+    // ---- the submission
+
+    /// `BIN run OPTIONS COMMAND`, as root, to its end.
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Found<Output> {
+        self.container(options).run(command)
+    }
+
+    /// `BIN run OPTIONS sh -c SCRIPT`, as root, to its end.
+    pub fn shell(&self, options: &[&str], script: &str) -> Found<Output> {
+        self.run(options, &["sh", "-c", script])
+    }
+
+    /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
+    pub fn call(&self, words: &[&str]) -> Found<Output> {
+        self.spawn(User::Root, words.iter().map(OsString::from).collect(), None)?
+            .wait()
+    }
+
+    /// A container to be, with these options of `run`.
+    pub fn container<'a>(&'a self, options: &[&'a str]) -> Container<'a> {
+        Container {
+            trial: self,
+            user: User::Root,
+            options: options.to_vec(),
+            input: None,
+        }
+    }
+
+    fn spawn(&self, user: User, words: Vec<OsString>, input: Option<Vec<u8>>) -> Found<Running> {
+        let name = format!("step{:02}", self.step);
+        let mut line = OsString::from(&name);
+        for word in &words {
+            line.push(" ");
+            line.push(shown(word));
+        }
+        let line = line.to_string_lossy().into_owned();
+        self.ran.borrow_mut().push(match user {
+            User::Root => line,
+            User::Student => format!("{line}   (as an ordinary user)"),
+        });
+        let program = OsString::from(format!("/run/workspace/{name}"));
+        let argv = std::iter::once(program).chain(words);
+        Running::start(self.host.prepare(user, false, argv), input)
+    }
+
+    /// The command lines of the submission so far.
+    pub fn ran(&self) -> Vec<String> {
+        self.ran.borrow().clone()
+    }
+
+    /// The step that the submission is graded for.
+    pub fn step(&self) -> u8 {
+        self.step
+    }
+
+    // ---- the machine
+
+    /// What a shell script prints on the machine, as root; it must succeed.
+    pub fn machine(&self, script: &str) -> Found<String> {
+        self.script(
+            self.host.prepare(User::Root, true, ["sh", "-euc", script]),
+            script,
+        )
+    }
+
+    /// The same in the network outside ([`Need::Outside`]).
+    pub fn outside(&self, script: &str) -> Found<String> {
+        self.script(self.host.prepare_outside(["sh", "-euc", script]), script)
+    }
+
+    fn script(&self, command: Command, script: &str) -> Found<String> {
+        let output = Running::start(command, None)?.wait()?;
+        if output.code() == 0 {
+            return Ok(output.text());
+        }
+        Err(Problem::Impossible {
+            why: format!("on the machine, `{script}` failed: {}", output.told()),
+            fix: "`cargo lab doctor` names what this machine lacks".to_owned(),
+        })
+    }
+
+    /// A file of the machine, as this process opens it.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.host.path(path)
+    }
+
+    /// The machine's first process, as this process sees it.
+    pub fn first(&self) -> i32 {
+        self.host.pid()
+    }
+
+    /// What the machine holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.host.snapshot()
+    }
+
+    /// The machine must be as it was, but for the files that are kept between
+    /// containers, and the switch between its networks.
+    pub fn unchanged(&self, before: &Snapshot) -> Found {
+        let changes: Vec<String> = before
+            .changes(&self.snapshot())
+            .into_iter()
+            .filter(|line| !is_state(line))
+            .collect();
+        ensure(
+            changes.is_empty(),
+            "the machine as it was before: mounts, links, rules, cgroups, processes, files",
+            changes.join("\n"),
+        )
+    }
+
+    /// A small root file system at `dir` on the machine, for root and for
+    /// everybody: a shell and a few tools, the machine's own.
+    pub fn root_file_system(&self, dir: &str) -> Found {
+        self.machine(&format!("dir={dir}\n{ROOT}")).map(drop)
+    }
+
+    /// Loads the image that all of step 5's containers are made of.
+    fn image(&self) -> Found<&'static str> {
+        if self.image.get().is_none() {
+            self.root_file_system("/tmp/image/root")?;
+            self.machine(ARCHIVE)?;
+            self.call(&["load", "/tmp/image.tar"])?.succeeds()?;
+            self.machine("rm -r /tmp/image /tmp/image.tar")?;
+            self.image.get_or_init(|| ());
+        }
+        Ok("lab:latest")
+    }
+}
+
+/// What step 5 keeps on purpose, and what a first container leaves for the next.
+fn is_state(line: &str) -> bool {
+    line.starts_with("files: ") && line.contains("/minidocker")
+        || line.starts_with("settings: left: ip_forward")
+        || line.starts_with("settings: gone: ip_forward")
+}
+
+/// Makes a root file system in `$dir` of programs that this machine has, with
+/// their libraries.
+const ROOT: &str = r#"
+mkdir -p $dir/bin $dir/etc $dir/tmp $dir/root
+printf 'root:x:0:0:root:/root:/bin/sh\n' >$dir/etc/passwd
+printf 'root:x:0:\n' >$dir/etc/group
+take() {
+    [ -e $dir$2 ] || { mkdir -p $dir${2%/*}; cp -L $1 $dir$2; }
+    for library in $(ldd $1 2>/dev/null | grep -o '/[^ ]*'); do
+        [ -e $dir$library ] || { mkdir -p $dir${library%/*}; cp -L $library $dir$library; }
+    done
+}
+tools='sh cat chroot cut env find grep head hostname id ip ln ls mkdir mount mv ps readlink rm sed sleep
+       sort stat tail touch tr tty umount uname wc dd ping nc wget'
+if busybox=$(command -v busybox); then
+    take $busybox /bin/busybox
+    for tool in $tools; do ln -s busybox $dir/bin/$tool; done
+else
+    for tool in $tools; do
+        path=$(command -v $tool) && take $path /bin/$tool
+    done
+fi
+chmod 755 $dir; chmod 1777 $dir/tmp
+"#;
+
+/// Makes /tmp/image.tar, as `docker save` does, of /tmp/image/root.
+const ARCHIVE: &str = r#"
+cd /tmp/image
+tar -C root --numeric-owner -cf layer.tar .
+id=$(sha256sum layer.tar | cut -d' ' -f1)
+printf '{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $id >config.json
+printf '[{"Config":"config.json","RepoTags":["lab:latest"],"Layers":["layer.tar"]}]' >manifest.json
+tar -cf /tmp/image.tar config.json manifest.json layer.tar
+chmod 644 /tmp/image.tar
+"#;
+
+/// A container to be.
+pub struct Container<'a> {
+    trial: &'a Trial,
+    user: User,
+    options: Vec<&'a str>,
+    input: Option<Vec<u8>>,
+}
+
+impl Container<'_> {
+    /// As uid 1000, without any capability.
+    pub fn as_student(mut self) -> Self {
+        self.user = User::Student;
+        self
+    }
+
+    /// With this on standard input.
+    pub fn fed(mut self, input: &[u8]) -> Self {
+        self.input = Some(input.to_vec());
+        self
+    }
+
+    /// Runs a command in it, to its end.
+    pub fn run(self, command: &[&str]) -> Found<Output> {
+        self.launch(command.iter().map(OsString::from).collect())?
+            .wait()
+    }
+
+    /// Runs a command of words that need not be UTF-8, after `--`.
+    pub fn arguments(self, command: &[&[u8]]) -> Found<Output> {
+        let mut words = vec![OsString::from("--")];
+        words.extend(
+            command
+                .iter()
+                .map(|word| OsStr::from_bytes(word).to_owned()),
+        );
+        self.launch(words)?.wait()
+    }
+
+    /// Starts a command in it.
+    pub fn start(self, command: &[&str]) -> Found<Running> {
+        self.launch(command.iter().map(OsString::from).collect())
+    }
+
+    /// Starts a command in it that does nothing for an hour, and finds it from
+    /// outside: the submission, and the pid of the command.
+    pub fn asleep(self) -> Found<(Running, i32)> {
+        let trial = self.trial;
+        // No other process has this argument.
+        let seconds = trial.number(3_000_000..9_000_000).to_string();
+        let mut running = self.launch(vec!["sleep".into(), seconds.clone().into()])?;
+        let is_it = |pid: &i32| {
+            let words = words(*pid);
+            let program = words
+                .first()
+                .map(|word| Path::new(OsStr::from_bytes(word)).file_name());
+            program == Some(Some(OsStr::new("sleep")))
+                && words.get(1) == Some(&seconds.clone().into())
+        };
+        let mut over = false;
+        let found = until(patience(), || {
+            let pids = running.processes(trial.first());
+            // One look more after the end, for a look takes time.
+            let was_over = std::mem::replace(&mut over, !running.is_running());
+            let found = pids.into_iter().find(is_it);
+            found.map(Some).or_else(|| was_over.then_some(None))
+        });
+        if let Some(pid) = found.flatten() {
+            return Ok((running, pid));
+        }
+        let output = running.wait()?;
+        failed("a command that runs on, `sleep`", output.told())
+    }
+
+    fn launch(mut self, command: Vec<OsString>) -> Found<Running> {
+        let mut words: Vec<OsString> = vec!["run".into()];
+        words.extend(self.options.iter().map(OsString::from));
+        if self.trial.step >= 5 {
+            words.push(self.trial.image()?.into());
+        }
+        words.extend(command);
+        self.trial.spawn(self.user, words, self.input.take())
+    }
+}
+
+/// A word as a person would type it.
+fn shown(word: &OsStr) -> OsString {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(byte);
+    let bytes = word.as_bytes();
+    if !bytes.is_empty() && bytes.iter().all(plain) {
+        return word.to_owned();
+    }
+    let text = word.to_string_lossy().replace('\'', r"'\''");
+    format!("'{text}'").into()
+}
+
+/// The namespace of a kind (`uts`) that a process is in.
+pub fn namespace(pid: i32, kind: &str) -> Found<String> {
+    let path = proc(pid, &format!("ns/{kind}"));
+    match std::fs::read_link(&path) {
+        Ok(link) => Ok(link.to_string_lossy().into_owned()),
+        Err(error) => failed(
+            "a process that lives",
+            format!("{}: {error}", path.display()),
+        ),
+    }
+}
+
+/// A moment for what takes its time.
+pub fn moment(milliseconds: u64) {
+    let factor = if harness::in_the_vm() { 6 } else { 1 };
+    std::thread::sleep(Duration::from_millis(milliseconds * factor));
+}

@@ -1,0 +1,50 @@
+//! `cargo lab diff`: how the story grows from one step to another.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use similar::TextDiff;
+
+use crate::tasks::{read, step_dir};
+
+/// Prints what two steps' stories differ by, as diff -u has it.
+pub fn run(from: u8, to: u8) -> Result<u8> {
+    let root = crate::workspace()?;
+    let story = |step| Ok::<_, anyhow::Error>(step_dir(&root, step)?.join("src/run.rs"));
+    let (before, after) = (story(from)?, story(to)?);
+    let (old, new) = (read(&before)?, read(&after)?);
+    let shown = |path: &std::path::Path| {
+        let path = path.strip_prefix(&root).unwrap_or(path);
+        path.display().to_string()
+    };
+    let diff = TextDiff::from_lines(&old, &new)
+        .unified_diff()
+        .context_radius(3)
+        .header(&shown(&before), &shown(&after))
+        .to_string();
+    let mut out = io::stdout().lock();
+    let coloured = out.is_terminal();
+    for line in diff.lines() {
+        let written = match colour(line).filter(|_| coloured) {
+            Some(colour) => writeln!(out, "\x1b[{colour}m{line}\x1b[0m"),
+            None => writeln!(out, "{line}"),
+        };
+        match written {
+            // `| head` has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            written => written.context("write the difference")?,
+        }
+    }
+    Ok(0)
+}
+
+/// The colour that git shows such a line in.
+fn colour(line: &str) -> Option<u8> {
+    match line.as_bytes() {
+        [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => Some(1),
+        [b'+', ..] => Some(32),
+        [b'-', ..] => Some(31),
+        [b'@', ..] => Some(36),
+        _ => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! Cargo's files of a starter, made from the repository's.
+//!
+//! cargo would warn of profiles for packages that are not there, and rewrite a `Cargo.lock` that
+//! names more than is needed; a starter should build offline, from what is fetched already, and
+//! without a word.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::tasks::read;
+
+/// A function that only says `todo!` uses nothing. What is forgotten to be used in the solution,
+/// a `Result` above all, is still told.
+const LINTS: &str = "\
+# What only an unsolved task would use is nobody's mistake.
+dead_code = \"allow\"
+unused_imports = \"allow\"
+unused_variables = \"allow\"
+";
+
+/// Takes out of the `Cargo.lock` in `dir` what the workspace there does not need, and returns the
+/// rest. Only cargo knows what that is: it depends on the features that are asked for.
+pub fn prune(dir: &Path) -> Result<String> {
+    let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
+    let output = Command::new(cargo)
+        .args(["update", "--workspace", "--offline", "--quiet"])
+        .current_dir(dir)
+        .output()
+        .context("run cargo")?;
+    ensure!(
+        output.status.success(),
+        "`cargo update --workspace --offline` failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    read(&dir.join("Cargo.lock"))
+}
+
+/// The workspace's `Cargo.toml` with what these packages use, and no more.
+pub fn workspace(source: &str, manifests: &[String], lock: &str) -> String {
+    let used = |name: &str| {
+        let line = format!("{name}.workspace = true");
+        manifests
+            .iter()
+            .any(|manifest| manifest.lines().any(|other| other == line))
+    };
+    let mut section = "";
+    let mut paragraphs = Vec::new();
+    for paragraph in source.split("\n\n") {
+        let mut kept = String::new();
+        for line in paragraph.lines() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            let name = line.split_once(" = ").map_or("", |(name, _)| name);
+            let keep = match section {
+                _ if name.is_empty() => true,
+                "[workspace.dependencies]" => used(name),
+                "[profile.dev.package]" => lock.contains(&format!("\nname = \"{name}\"\n")),
+                _ => true,
+            };
+            if keep && name == "members" {
+                kept += "members = [\"steps/*\"]\n";
+            } else if keep {
+                kept += line;
+                kept += "\n";
+            }
+        }
+        if section == "[workspace.lints.rust]" {
+            kept += LINTS;
+        }
+        // A heading goes with the last thing below it.
+        if kept.contains(" = ") {
+            paragraphs.push(kept);
+        }
+    }
+    paragraphs.join("\n")
+}
+
+/// The alias by which `cargo lab` in a starter is the repository's.
+pub fn config(repository: &Path) -> Result<String> {
+    let path = |path: &Path| {
+        let text = path.to_str();
+        let text = text.with_context(|| format!("{} is no UTF-8", path.display()))?;
+        // A string of JSON is one of TOML.
+        Ok::<_, anyhow::Error>(serde_json::to_string(text)?)
+    };
+    let manifest = path(&repository.join("Cargo.toml"))?;
+    // Where the repository cannot be written to, its programs were built elsewhere.
+    let here = env::current_exe().context("find this program")?;
+    let target = here.ancestors().nth(2).unwrap_or(&here);
+    let elsewhere = match target == repository.join("target") {
+        true => String::new(),
+        false => format!("\"--target-dir\", {}, ", path(target)?),
+    };
+    Ok(format!(
+        "[alias]\nlab = [\"run\", \"--quiet\", \"--manifest-path\", {manifest}, {elsewhere}\
+         \"--package\", \"tests\", \"--bin\", \"lab\", \"--\"]\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_names_only_what_its_members_use() {
+        let source = "[workspace]\nmembers = [\"steps/*\", \"tests\"]\n\n[workspace.dependencies]\n\
+            # ours\na = { path = \"a\" }\nc = \"1\"\n\n# theirs\nd = \"1\"\n\n\
+            [workspace.lints.rust]\nx = \"deny\"\n\n# Fast.\n[profile.dev.package]\nd = { opt-level = 3 }\n";
+        let manifests = ["[dependencies]\na.workspace = true\n".to_owned()];
+        let written = workspace(source, &manifests, "[[package]]\nname = \"b\"\n");
+        let wanted = "[workspace]\nmembers = [\"steps/*\"]\n\n[workspace.dependencies]\n# ours\n\
+            a = { path = \"a\" }\n\n[workspace.lints.rust]\nx = \"deny\"\n";
+        assert_eq!(written, wanted.to_owned() + LINTS);
+    }
+}

@@ -1,0 +1,135 @@
+//! `cargo lab status`: how far one is, as the checks see it.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::starter::Starter;
+use crate::tasks::{STEPS, Task, tasks_of_step};
+
+/// What `cargo lab check --json` writes, as far as it matters here.
+#[derive(Deserialize)]
+struct Report {
+    points: u32,
+    max_points: u32,
+    checks: Vec<Checked>,
+}
+
+#[derive(Deserialize)]
+struct Checked {
+    step: u8,
+    task: Option<String>,
+    status: Outcome,
+    saw: String,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Passed,
+    Failed,
+    NotDone,
+    CannotRun,
+}
+
+impl Outcome {
+    /// Another word for each, and another colour.
+    fn shown(self) -> (&'static str, &'static str) {
+        match self {
+            Outcome::Passed => ("done", "32"),
+            Outcome::Failed => ("FAILED", "1;31"),
+            Outcome::NotDone => ("not done yet", "33"),
+            Outcome::CannotRun => ("cannot run", "35"),
+        }
+    }
+}
+
+/// Shows each task of the step, or of the lab that the person is in; the exit status is the checks'.
+pub fn run(step: Option<u8>) -> Result<u8> {
+    let step = match (step, Starter::here()?) {
+        (Some(step), _) => step,
+        (None, Some(starter)) => starter.step,
+        (None, None) => bail!("of which step? cargo lab status N, or go to a lab's directory"),
+    };
+    ensure!(
+        (1..=STEPS).contains(&step),
+        "there is no step {step}: the steps are 1 to {STEPS}"
+    );
+    let tasks = tasks_of_step(step)?;
+    let (report, status) = check(step)?;
+    let of_step = |check: &&Checked| check.step == step;
+    let (own, earlier): (Vec<_>, Vec<_>) = report.checks.iter().partition(of_step);
+    println!(
+        "Step {step}: {} of {} points\n",
+        report.points, report.max_points
+    );
+    for task in &tasks {
+        show(task, &own);
+    }
+    let passed = |checks: &[&Checked]| {
+        let passed = checks.iter().filter(|it| it.status == Outcome::Passed);
+        format!("{} of {} checks passed", passed.count(), checks.len())
+    };
+    println!("\nThis step: {}.", passed(&own));
+    if !earlier.is_empty() {
+        println!("The steps before it: {}.", passed(&earlier));
+    }
+    if status != 0 {
+        println!("What each check saw: cargo lab check");
+    }
+    Ok(status)
+}
+
+/// One line for a task: the worst that its checks say.
+fn show(task: &Task, checks: &[&Checked]) {
+    let id = task.id.to_string();
+    let its: Vec<_> = checks
+        .iter()
+        .filter(|check| check.task.as_ref() == Some(&id))
+        .collect();
+    let worst = [
+        Outcome::Failed,
+        Outcome::NotDone,
+        Outcome::CannotRun,
+        Outcome::Passed,
+    ];
+    let worst = worst
+        .into_iter()
+        .find_map(|outcome| its.iter().find(|it| it.status == outcome));
+    let Some(worst) = worst else {
+        println!("  {:<12}  {id}  {}", "no check", task.title);
+        return;
+    };
+    let (word, colour) = worst.status.shown();
+    let word = match io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
+        true => format!("\x1b[{colour}m{word:<12}\x1b[0m"),
+        false => format!("{word:<12}"),
+    };
+    let other = match worst.status {
+        Outcome::NotDone if !worst.saw.contains(&id) => format!(" ({})", worst.saw),
+        _ => String::new(),
+    };
+    println!("  {word}  {id}  {}{other}", task.title);
+}
+
+/// Runs the checks by this same program, and returns what they found and their exit status.
+fn check(step: u8) -> Result<(Report, u8)> {
+    let lab = env::current_exe().context("find this program")?;
+    let output = Command::new(lab)
+        .args(["check", &step.to_string(), "--json", "-"])
+        .stdin(Stdio::null())
+        .output()
+        .context("run the checks")?;
+    let Ok(report) = serde_json::from_slice(&output.stdout) else {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("the checks could not be run:\n{}", said.trim_end());
+    };
+    let status = output
+        .status
+        .code()
+        .and_then(|code| u8::try_from(code).ok());
+    Ok((report, status.unwrap_or(2)))
+}
