@@ -80,7 +80,9 @@ static struct {
     char cgroup[512]; /* where cgroups are made; "" where none can be */
     bool user_namespace, bridge;
     pid_t child;
-} own;
+    pid_t watcher;
+    int leash; /* the watcher's pipe; -1: there is none */
+} own = {.leash = -1};
 
 static bool inside; /* whether this process is the container's */
 
@@ -676,6 +678,31 @@ static void publish(void)
         die(ENGINE_FAILED, "publish the ports; nft said why");
 }
 
+/* Starts a process that ends another one when we do, even by SIGKILL: that
+   closes our end of a pipe. */
+static void watch(pid_t other)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        die(ENGINE_FAILED, "make a pipe");
+    pid_t watcher = fork();
+    if (watcher < 0)
+        die(ENGINE_FAILED, "fork");
+    if (watcher == 0) {
+        dup2(ends[0], 0);
+        close_range(1, ~0U, 0); /* nobody shall wait for us to let go of these */
+        char end;
+        while (read(0, &end, 1) < 0)
+            ;
+        kill(other, SIGKILL);
+        _exit(0);
+    }
+    close(ends[0]);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+    own.leash = ends[1];
+    own.watcher = watcher;
+}
+
 /* Without root the network is that of pasta(1), a program that carries what
    the container sends to sockets of the caller's. */
 static void start_pasta(pid_t child)
@@ -692,11 +719,14 @@ static void start_pasta(pid_t child)
     const char *line = text(
         "exec pasta --quiet --ipv4-only --config-net --no-map-gw --ns-ifname eth0"
         " --address 10.0.2.100 --netmask 24 --gateway 10.0.2.2 --dns-forward 10.0.2.3"
-        " --tcp-ports %s --udp-ports %s --tcp-ns none --udp-ns none --pid %s/%d.d/pasta %d"
+        " --tcp-ports %s --udp-ports %s --tcp-ns none --udp-ns none --pid \"$RUN/%d.d/pasta\" %d"
         " 2>/dev/null",
-        *ports[0] ? ports[0] : "none", *ports[1] ? ports[1] : "none", own.run, own.slot, child);
-    if (shell(line))
+        *ports[0] ? ports[0] : "none", *ports[1] ? ports[1] : "none", own.slot, child);
+    setenv("RUN", own.run, 1);
+    if (shell(line)) {
+        watch(atoi(read_file(text("%s/%d.d/pasta", own.run, own.slot))));
         return;
+    }
     if (options.port_count)
         die(ENGINE_FAILED, "publish ports: pasta (package passt) is missing, or finds no way out");
     fputs("minic: the container has only loopback: pasta is missing, or finds no way out\n", stderr);
@@ -788,10 +818,10 @@ static void tear_down(int slot)
     bool alone = true;
     for (int other = FIRST_SLOT; other <= LAST_SLOT; other++)
         alone &= other == slot || !is_living(other);
-    const char *pasta = text("%s/%d.d/pasta", own.run, slot);
-    pid_t carrier = atoi(read_file(pasta));
-    if (carrier > 0)
-        kill(carrier, SIGKILL);
+    if (slot == own.slot && own.leash >= 0) {
+        close(own.leash);
+        waitpid(own.watcher, NULL, 0);
+    }
     if (STEP >= 4 && !own.user_namespace)
         shell(text("exec 2>/dev/null\n"
                    "ip link del minic-%d; nft delete table ip minic-%d\n"

@@ -36,6 +36,9 @@ fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) 
     assert!(complaints.is_empty(), "{complaints}");
 }
 
+/// The last step that has checks.
+const LAST: u8 = 5;
+
 fn step(number: u8) -> PathBuf {
     build_dir().join(format!("step{number:02}"))
 }
@@ -167,6 +170,23 @@ fn a_program_that_misbehaves_fails_its_check_and_no_more() {
         0,
         "a process of the program's lives on"
     );
+}
+
+/// A check that asks for a failure, or for nothing to be there, asks for a
+/// success as well.
+#[test]
+fn a_program_that_does_nothing_gets_no_points() {
+    for (name, script) in [
+        (
+            "refuses",
+            "echo 'refuses: I would rather not' >&2; exit 125",
+        ),
+        ("agrees", "exit 0"),
+    ] {
+        let program = compile::script(name, script);
+        let report = grade::check(LAST, &program, None);
+        assert!(report.named("passed").is_empty(), "{name}: {report}");
+    }
 }
 
 fn processes_with(word: &str) -> usize {

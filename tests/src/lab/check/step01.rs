@@ -283,6 +283,8 @@ fn cannot_execute(t: &Trial) -> Found {
 
 fn wrong_option(t: &Trial) -> Found {
     let (option, word) = (format!("--{}", t.word()), t.word());
+    // Whoever refuses everything has not understood this option either.
+    t.run(&[], &["echo", &word])?.prints(&word)?;
     let out = t.run(&[&option], &["echo", &word])?;
     let refused = [2, 125].contains(&out.code()) && !out.text().contains(&word);
     ensure(

@@ -391,22 +391,26 @@ fn read_only(t: &Trial) -> Found {
 
 /// The caller has a file open that the container has no business with.
 fn descriptors(t: &Trial) -> Found {
-    let (secret, name) = (t.word(), t.word());
+    let (secret, name, word) = (t.word(), t.word(), t.word());
     t.machine(&format!("echo {secret} >/run/{name}"))?;
     let out = t
         .container(&["--read-only"])
         .holding(&format!("/run/{name}"))
-        .run(&["sh", "-c", "cat <&9 2>/dev/null; exit 0"])?;
-    out.succeeds()?;
+        .run(&["sh", "-c", &format!("cat <&9 2>/dev/null; echo {word}")])?;
     ensure(
         !out.text().contains(&secret),
         "inside, descriptor 9 of the caller is closed",
         format!("the machine's file could be read through it: {secret}"),
-    )
+    )?;
+    // And the command ran at all.
+    out.prints(&word)?;
+    Ok(())
 }
 
 fn missing_rootfs(t: &Trial) -> Found {
-    let dir = format!("/no/{}", t.word());
+    let (there, dir) = (format!("/tmp/{}", t.word()), format!("/no/{}", t.word()));
+    t.root_file_system(&there)?;
+    t.shell(&["--rootfs", &there], "exit 0")?.succeeds()?;
     let out = t.run(&["--rootfs", &dir], &["true"])?;
     out.exits(125)?.explains()
 }
