@@ -95,7 +95,7 @@ impl Shell {
     fn fresh(&self) -> String {
         let screen = self.terminal.screen();
         let text = String::from_utf8_lossy(&screen[self.before..]);
-        text.replace("\r\n", "\n").replace('\r', "")
+        without_colours(&text.replace('\r', ""))
     }
 
     fn refuse_silence(&self, end: Instant, what: &str) -> Result<()> {
@@ -108,4 +108,18 @@ impl Shell {
         std::thread::sleep(Duration::from_millis(10));
         Ok(())
     }
+}
+
+/// Text without what sets colours and weights (ECMA-48, SGR).
+fn without_colours(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        rest = match after.split_once('m') {
+            Some((_, after)) => after,
+            None => after,
+        };
+    }
+    plain + rest
 }
