@@ -126,11 +126,6 @@ impl Trial {
         self.random.number(range)
     }
 
-    /// One of several.
-    pub fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
-        &choices[self.random.number(0..choices.len() as u64) as usize]
-    }
-
     // ---- the submission
 
     /// `BIN run OPTIONS COMMAND`, as root, to its end.
@@ -187,11 +182,6 @@ impl Trial {
     /// The command lines of the submission so far.
     pub fn ran(&self) -> Vec<String> {
         self.ran.borrow().clone()
-    }
-
-    /// The step that the submission is graded for.
-    pub fn step(&self) -> u8 {
-        self.step
     }
 
     // ---- the machine
