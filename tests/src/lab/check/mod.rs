@@ -32,9 +32,8 @@
 //! - **Look** at an [`Output`](program::Output) by `.prints(text)`,
 //!   `.exits(code)`, `.explains()`, `.text()`; at a running one by `.until(text)`
 //!   and `.signal(…)`; at a pid by `namespace`, `mounts`, `owner` and
-//!   `ids_inside`; at the machine by [`Trial::machine`], a shell script, by
-//!   [`Trial::outside`], the same in the network outside, and by [`Trial::path`],
-//!   a file of the machine as this process opens it.
+//!   `ids_inside`; at the machine by [`Trial::machine`], a shell script, and by
+//!   [`Trial::path`], a file of the machine as this process opens it.
 //! - **Say** what is wrong by [`same`], [`ensure`] or [`failed`]. What was run
 //!   is remembered. "Not done yet" is found in what the submission prints.
 //! - **Chance** ([`Trial::word`], [`Trial::number`]) decides on every name,

@@ -194,11 +194,6 @@ impl Trial {
         )
     }
 
-    /// The same in the network outside ([`Need::Outside`]).
-    pub fn outside(&self, script: &str) -> Found<String> {
-        self.script(self.host.prepare_outside(["sh", "-euc", script]), script)
-    }
-
     fn script(&self, command: Command, script: &str) -> Found<String> {
         let output = Running::start(command, None)?.wait()?;
         if output.code() == 0 {
@@ -318,6 +313,7 @@ pub struct Container<'a> {
 
 impl Container<'_> {
     /// As uid 1000, without any capability.
+    #[expect(clippy::wrong_self_convention, reason = "a builder's word")]
     pub fn as_student(mut self) -> Self {
         self.user = User::Student;
         self
