@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
+use crate::system::Freight;
 use crate::{images, system, vm};
 
 /// What the tests call, and the Debian package that has it.
@@ -196,5 +197,10 @@ fn in_the_vm(wanted: &dyn Fn(&str) -> bool) -> Result<bool> {
         .map(|suite| system::suite_name(suite).into())
         .collect();
     println!("$ cargo lab vm -- (each of {names:?} --include-ignored)");
-    Ok(vm::boot(&suites, &script, Some(LIMIT))? == 0)
+    let freight = Freight {
+        steps: true,
+        suites,
+        ..Freight::default()
+    };
+    Ok(vm::boot(&freight, &script, Some(LIMIT), &mut |_| {})? == 0)
 }
