@@ -10,7 +10,9 @@ use harness::{Host, Setup};
 
 /// The repository.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a repository")
 }
 
 /// A place of a test's own; nothing is in it.
@@ -19,27 +21,27 @@ fn place(name: &str) -> PathBuf {
         .join("starters")
         .join(name);
     let _ = fs::remove_dir_all(&place);
-    fs::create_dir_all(&place).unwrap();
+    fs::create_dir_all(&place).expect("a directory");
     place
 }
 
 fn lab(from: &Path, words: &[&str]) -> Output {
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));
-    lab.args(words).current_dir(from).output().unwrap()
+    lab.args(words).current_dir(from).output().expect("run lab")
 }
 
 /// What it prints, if it goes well.
 fn said(from: &Path, words: &[&str]) -> String {
     let output = lab(from, words);
     assert!(output.status.success(), "{words:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// With what it refuses.
 fn refused(from: &Path, words: &[&str]) -> String {
     let output = lab(from, words);
     assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    String::from_utf8(output.stderr).expect("UTF-8")
 }
 
 /// A starter for step `number`, new.
@@ -47,7 +49,7 @@ fn start(number: u8, place: &Path) -> PathBuf {
     let dir = place.join(format!("lab{number}"));
     said(
         place,
-        &["start", &number.to_string(), dir.to_str().unwrap()],
+        &["start", &number.to_string(), dir.to_str().expect("UTF-8")],
     );
     dir
 }
@@ -57,12 +59,12 @@ fn files(dir: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut directories = vec![dir.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(directory).expect("list") {
+            let path = entry.expect("an entry").path();
             if path.is_dir() {
                 directories.push(path);
             } else {
-                found.insert(path.strip_prefix(dir).unwrap().to_owned());
+                found.insert(path.strip_prefix(dir).expect("below").to_owned());
             }
         }
     }
@@ -89,11 +91,11 @@ fn tasks(step: u8) -> Vec<Task> {
             continue;
         }
         let file = Path::new("steps").join(file);
-        let source = fs::read_to_string(root().join(&file)).unwrap();
+        let source = fs::read_to_string(root().join(&file)).expect("a source");
         for part in source.split("// task ").skip(1) {
-            let (id, rest) = part.split_once(" {\n").unwrap();
-            let (body, rest) = rest.split_once("// } todo!(").unwrap();
-            let (todo, _) = rest.split_once('\n').unwrap();
+            let (id, rest) = part.split_once(" {\n").expect("// task NN.k {");
+            let (body, rest) = rest.split_once("// } todo!(").expect("// } todo!(…)");
+            let (todo, _) = rest.split_once('\n').expect("a line");
             tasks.push(Task {
                 id: id.to_owned(),
                 file: file.clone(),
@@ -108,11 +110,17 @@ fn tasks(step: u8) -> Vec<Task> {
 
 /// The directory of a step.
 fn package(step: u8) -> String {
-    let names = fs::read_dir(root().join("steps")).unwrap();
-    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(root().join("steps")).expect("list");
+    let mut names = names.map(|entry| {
+        entry
+            .expect("an entry")
+            .file_name()
+            .into_string()
+            .expect("UTF-8")
+    });
     names
         .find(|name| name.starts_with(&format!("{step:02}-")))
-        .unwrap()
+        .expect("a step")
 }
 
 /// Builds programs and tests of a starter's own step, and returns what cargo says. The programs go
@@ -130,9 +138,12 @@ fn build(dir: &Path, number: u8) -> String {
         .arg(format!("step{number:02}"))
         .current_dir(dir)
         .env("CARGO_TARGET_DIR", programs())
-        .env("CARGO_BUILD_BUILD_DIR", programs().parent().unwrap())
+        .env(
+            "CARGO_BUILD_BUILD_DIR",
+            programs().parent().expect("target"),
+        )
         .output()
-        .unwrap();
+        .expect("run cargo");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "step {number}: {said}");
     said

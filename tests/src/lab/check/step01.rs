@@ -200,14 +200,19 @@ fn uid_map(t: &Trial) -> Found {
     )
 }
 
-/// On a machine whose mounts are shared, as systemd has them.
+/// On a machine whose mounts are shared, as systemd has them: neither what the
+/// command mounts nor what was mounted for it may appear there.
 fn mounts_private(t: &Trial) -> Found {
     let (source, file) = (t.word(), t.word());
     t.machine("mount --make-rshared /")?;
     let script = format!("mount -t tmpfs {source} /mnt && echo >/mnt/{file} && ls /mnt");
     t.shell(&[], &script)?.prints(&file)?;
+    let before = t.machine("cat /proc/self/mountinfo")?;
+    let (_running, _) = t.container(&[]).asleep()?;
     let mounts = t.machine("cat /proc/self/mountinfo")?;
-    let leaked = mounts.lines().find(|line| line.contains(&source));
+    let leaked = mounts
+        .lines()
+        .find(|line| line.contains(&source) || !before.lines().any(|known| known == *line));
     ensure(
         leaked.is_none(),
         "no mount of the container in the machine's /proc/self/mountinfo",
@@ -278,6 +283,8 @@ fn cannot_execute(t: &Trial) -> Found {
 
 fn wrong_option(t: &Trial) -> Found {
     let (option, word) = (format!("--{}", t.word()), t.word());
+    // Whoever refuses everything has not understood this option either.
+    t.run(&[], &["echo", &word])?.prints(&word)?;
     let out = t.run(&[&option], &["echo", &word])?;
     let refused = [2, 125].contains(&out.code()) && !out.text().contains(&word);
     ensure(

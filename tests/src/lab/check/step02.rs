@@ -185,11 +185,14 @@ fn pivot(t: &Trial) -> Found {
     t.machine(&format!(
         "echo {secret} >/run/{name}; chmod 644 /run/{name}"
     ))?;
-    let paths = format!("/run/{name} /proc/1/root/run/{name} /../run/{name} /.old/run/{name}");
-    let out = t.shell(
-        &["--rootfs", &dir],
-        &format!("cat {paths} 2>/dev/null; find / -xdev -name {name}"),
-    )?;
+    // Below each mount, for the old root may have been left somewhere.
+    let script = format!(
+        "for dir in '' /proc/1/root /.. $(cut -d' ' -f5 /proc/self/mountinfo); do
+            cat $dir/run/{name} 2>/dev/null
+        done
+        find / -xdev -name {name}"
+    );
+    let out = t.shell(&["--rootfs", &dir], &script)?;
     ensure(
         !out.text().contains(&secret) && !out.text().contains(&name),
         format!("no way to the machine's /run/{name} from inside"),
@@ -388,22 +391,26 @@ fn read_only(t: &Trial) -> Found {
 
 /// The caller has a file open that the container has no business with.
 fn descriptors(t: &Trial) -> Found {
-    let (secret, name) = (t.word(), t.word());
+    let (secret, name, word) = (t.word(), t.word(), t.word());
     t.machine(&format!("echo {secret} >/run/{name}"))?;
     let out = t
         .container(&["--read-only"])
         .holding(&format!("/run/{name}"))
-        .run(&["sh", "-c", "cat <&9 2>/dev/null; exit 0"])?;
-    out.succeeds()?;
+        .run(&["sh", "-c", &format!("cat <&9 2>/dev/null; echo {word}")])?;
     ensure(
         !out.text().contains(&secret),
         "inside, descriptor 9 of the caller is closed",
         format!("the machine's file could be read through it: {secret}"),
-    )
+    )?;
+    // And the command ran at all.
+    out.prints(&word)?;
+    Ok(())
 }
 
 fn missing_rootfs(t: &Trial) -> Found {
-    let dir = format!("/no/{}", t.word());
+    let (there, dir) = (format!("/tmp/{}", t.word()), format!("/no/{}", t.word()));
+    t.root_file_system(&there)?;
+    t.shell(&["--rootfs", &there], "exit 0")?.succeeds()?;
     let out = t.run(&["--rootfs", &dir], &["true"])?;
     out.exits(125)?.explains()
 }

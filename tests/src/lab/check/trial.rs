@@ -19,7 +19,7 @@ use super::submission::Submission;
 pub type Found<T = ()> = Result<T, Problem>;
 
 /// Why a check did not pass.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Problem {
     /// Something that must hold does not.
     Failed { expected: String, saw: String },
@@ -27,6 +27,16 @@ pub enum Problem {
     Undone(String),
     /// Not the submission's fault: the check cannot be run on this machine.
     Impossible { why: String, fix: String },
+}
+
+impl Problem {
+    /// What was handed in is no program.
+    pub fn unusable(why: &str) -> Problem {
+        Problem::Failed {
+            expected: "a program that can be run".to_owned(),
+            saw: why.to_owned(),
+        }
+    }
 }
 
 /// It does not hold.
@@ -82,7 +92,8 @@ impl Trial {
         Ok(trial)
     }
 
-    fn has_controllers(&self) -> Found {
+    /// Whether limits can be set on this machine.
+    pub fn has_controllers(&self) -> Found {
         let file = self.path("/sys/fs/cgroup/cgroup.controllers");
         let there = std::fs::read_to_string(file).unwrap_or_default();
         let missing: Vec<&str> = ["cpu", "memory", "pids"]
