@@ -135,7 +135,7 @@ impl Keep {
         }
         let Some(child) = apart::fork_into(namespaces)? else {
             drop(opener);
-            return self.first_process(&gate, &cgroup, &shown);
+            return self.first_process(&gate, &cgroup, shown);
         };
         println!("pid {child}");
         let mut given = None;
@@ -158,7 +158,7 @@ impl Keep {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn first_process(&self, gate: &OwnedFd, cgroup: &str, shown: &[Shown]) -> Result<ExitCode> {
+    fn first_process(&self, gate: &OwnedFd, cgroup: &str, shown: Vec<Shown>) -> Result<ExitCode> {
         if nix::unistd::read(gate, &mut [0])? == 0 {
             bail!("the machine's ids could not be mapped");
         }
@@ -212,7 +212,7 @@ impl Keep {
     }
 
     /// File systems of its own wherever minidocker or a test writes.
-    fn own_files(&self, shown: &[Shown]) -> Result<()> {
+    fn own_files(&self, shown: Vec<Shown>) -> Result<()> {
         if !self.machine_cgroups && !self.apart {
             // /sys/class/net shows the network namespace of whoever mounted it.
             let cgroups = Path::new("/sys/fs/cgroup");
@@ -234,7 +234,7 @@ impl Keep {
         } else {
             memory_on("/var/lib/minidocker", "mode=755")?;
         }
-        own_etc(&self.subordinate_ids())?;
+        own_etc(&self.subordinate_ids(), self.apart)?;
         for dir in ["/home/student", "/run/user/1000"] {
             fs::create_dir_all(dir)?;
             if apart::has_student()? {
@@ -494,7 +494,7 @@ fn remove_tree(dir: &Path) {
 ///
 /// What is different is laid out before it is mounted: the files below belong
 /// to somebody whom a user namespace may not know, and cannot be changed then.
-fn own_etc(ids: &str) -> Result<()> {
+fn own_etc(ids: &str, apart: bool) -> Result<()> {
     let upper = Path::new("/run/etc/upper");
     for dir in [upper, Path::new("/run/etc/work")] {
         fs::create_dir_all(dir)?;
@@ -514,6 +514,9 @@ fn own_etc(ids: &str) -> Result<()> {
     ] {
         let path = upper.join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    if apart {
+        return apart::cover_etc(upper);
     }
     let options = "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work";
     attach(
@@ -681,7 +684,7 @@ impl Enter {
             apart::limit()?;
         }
         if self.student && !apart::has_student()? {
-            apart::drop_capabilities()?;
+            apart::become_lone_student()?;
         } else if self.student {
             // As login(1) and the shell would have it: /dev/stdout is opened
             // anew, with the permissions of the pipe or terminal behind it.

@@ -20,6 +20,11 @@ pub fn step(number: u8) -> PathBuf {
     path.canonicalize().unwrap_or(path)
 }
 
+/// The path of the `lab` tool.
+pub fn lab() -> PathBuf {
+    build_dir().join("lab")
+}
+
 /// Where the workspace's programs are: this executable is `deps/NAME-HASH` in it.
 pub(crate) fn build_dir() -> PathBuf {
     let here = std::env::current_exe().expect("/proc/self/exe");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::{env, fs};
+use std::{env, fmt, fs};
 
 use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
@@ -187,24 +187,34 @@ fn subordinate(table: &str, name: Option<&str>, uid: Uid) -> Option<Range> {
     })
 }
 
+/// Why a host refuses namespaces, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason, as half a sentence.
+    pub why: &'static str,
+    /// What helps: a command that begins with `sudo`, or the other half of the sentence.
+    pub fix: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}; what helps: {}", self.why, self.fix)
+    }
+}
+
 /// Explains a refused clone by the switches that hosts are known to have.
 pub(crate) fn why_refused(errno: Errno, flags: CloneFlags) -> Error {
-    let error = Error::new(errno);
     let wants_users = flags.contains(CloneFlags::CLONE_NEWUSER);
-    match errno {
-        Errno::EPERM if wants_users => match closed_switch() {
-            Some(switch) => error.context(switch),
-            None => error.context(
-                "user namespaces are refused here; inside another container, \
-                 start that one with --privileged or --security-opt seccomp=unconfined",
-            ),
-        },
-        Errno::ENOSPC | Errno::EUSERS => error.context(
-            "the limit on namespaces is reached; see `sysctl user` for the max_*_namespaces, \
-             and raise the one that is 0 or too low: sudo sysctl -w user.max_user_namespaces=15000",
-        ),
-        _ => error,
-    }
+    let refusal = match errno {
+        Errno::EPERM if wants_users => closed_switch().unwrap_or_else(|| Refusal {
+            why: "user namespaces are refused here, as inside many a container",
+            fix: "start that container with --privileged or --security-opt seccomp=unconfined"
+                .to_owned(),
+        }),
+        Errno::ENOSPC | Errno::EUSERS => reached_limit(),
+        _ => return Error::new(errno),
+    };
+    Error::new(errno).context(refusal)
 }
 
 /// Ubuntu lets anybody make a user namespace, but without capabilities in it:
@@ -221,7 +231,8 @@ pub(crate) fn why_powerless(error: Error, in_user_namespace: bool) -> Error {
 }
 
 /// The switch that keeps ordinary users out of user namespaces, if it is shut.
-fn closed_switch() -> Option<&'static str> {
+#[must_use]
+pub fn closed_switch() -> Option<Refusal> {
     let is = |switch: &str, value: &str| {
         fs::read_to_string(switch).is_ok_and(|content| content.trim() == value)
     };
@@ -229,18 +240,35 @@ fn closed_switch() -> Option<&'static str> {
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
     ) {
-        return Some(
-            "AppArmor keeps ordinary users from using user namespaces; allow them with: \
-             sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-        );
+        return Some(Refusal {
+            why: "AppArmor keeps ordinary users from using user namespaces",
+            fix: "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
+        });
     }
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        return Some(
-            "this host keeps user namespaces for root; allow them with: \
-             sudo sysctl -w kernel.unprivileged_userns_clone=1",
-        );
+        return Some(Refusal {
+            why: "this host keeps user namespaces for root",
+            fix: "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned(),
+        });
     }
     None
+}
+
+/// Each kind of namespace has a limit of its own (namespaces(7), "The
+/// /proc/sys/user directory"); one that is 0 is the likeliest to be in the way.
+fn reached_limit() -> Refusal {
+    let kinds = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"];
+    let shut = kinds.into_iter().find(|kind| {
+        fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"))
+            .is_ok_and(|limit| limit.trim() == "0")
+    });
+    Refusal {
+        why: "the limit on namespaces is reached",
+        fix: format!(
+            "sudo sysctl -w user.max_{}_namespaces=15000",
+            shut.unwrap_or("user")
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use rustix::process::{WaitOptions, WaitStatus, waitpid};
 pub use command::{Command, User};
 pub use gate::{Failure, exit_status};
 pub use id::{ContainerId, parse_hostname};
-pub use ids::{IdMap, Range, is_privileged};
+pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
 pub use signals::Signals;
 
 use gate::{Gate, Word};

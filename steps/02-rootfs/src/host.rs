@@ -105,6 +105,32 @@ pub fn ensure(dir: &Path) -> Result<()> {
     replace(dir, &new)
 }
 
+/// What a killed process left beside the default rootfs at `dir`; nothing while one is in the making.
+#[must_use]
+pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let making = File::open(beside(dir, ".lock")).is_ok_and(|lock| lock.try_lock().is_err());
+    let halves = [".new", ".old"].map(|suffix| beside(dir, suffix));
+    let mut left = Vec::from(halves);
+    left.retain(|half| !making && half.symlink_metadata().is_ok());
+    left
+}
+
+/// Removes the [`leftovers`].
+///
+/// # Errors
+/// They cannot be removed.
+pub fn sweep(dir: &Path) -> Result<()> {
+    let Ok(lock) = File::open(beside(dir, ".lock")) else {
+        return Ok(());
+    };
+    if lock.try_lock().is_ok() {
+        for suffix in [".new", ".old"] {
+            remove(&beside(dir, suffix))?;
+        }
+    }
+    Ok(())
+}
+
 /// If this host has `command` but the default rootfs at `dir` lacks it: a sentence that says so,
 /// and what to do.
 #[must_use]

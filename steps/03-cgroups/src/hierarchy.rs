@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::directory::Directory;
 
@@ -111,6 +111,30 @@ impl Hierarchy {
         offers(&directory, needed, not_delegated)?;
         let is_own = own_path.as_deref() == Some(directory.path());
         Ok(Some(Place { directory, is_own }))
+    }
+}
+
+impl Place {
+    /// Looks who is in the place beside `but`, rather than wait for EBUSY: the kernel lets cpu and
+    /// pids be enabled beside processes, and only then refuses each that is to join a cgroup below.
+    pub(crate) fn refuse_others(&self, controllers: &[&str], but: Option<Pid>) -> Result<()> {
+        let others = self.directory.read("cgroup.procs")?;
+        let but = but.map(|pid| pid.to_string());
+        let place = self.directory.path().display();
+        let way_out = match geteuid().is_root() {
+            true => format!(
+                "move them into one of their own: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); \
+                 do echo $p > {place}/init/cgroup.procs; done"
+            ),
+            false => format!("put `{DELEGATE}` before the command"),
+        };
+        ensure!(
+            others.lines().all(|pid| Some(pid) == but.as_deref()),
+            "limit {}: other processes are in {place}, and a cgroup cannot limit its children beside \
+             processes of its own; {way_out}",
+            controllers.join(", "),
+        );
+        Ok(())
     }
 }
 

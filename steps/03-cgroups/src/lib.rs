@@ -28,11 +28,11 @@ mod parent;
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid};
 
 use directory::{Directory, field};
 pub use hierarchy::{Hierarchy, Mode};
@@ -94,6 +94,23 @@ impl Cgroup {
         };
         write_limits(&cgroup.directory, limits)?;
         Ok(Some(cgroup))
+    }
+
+    /// Whether [`Cgroup::create`] could put `limits` in force, and where: it looks, and makes
+    /// nothing. `Ok(None)` as there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn possible(limits: &Limits) -> Result<Option<PathBuf>> {
+        let controllers = limits.controllers();
+        let Some(place) = Hierarchy::find()?.place(&controllers)? else {
+            return Ok(None);
+        };
+        if !controllers.is_empty() && place.directory.has("cgroup.type") {
+            // The process itself would step aside.
+            place.refuse_others(&controllers, place.is_own.then(getpid))?;
+        }
+        Ok(Some(place.directory.path().to_owned()))
     }
 
     /// Its directory in the cgroup2 tree.
@@ -183,6 +200,40 @@ impl Cgroup {
             "SIGKILL for all, and none can fork its way out",
         )
     }
+}
+
+/// What dead owners left of `parent`: their cgroups, and `parent` itself where nobody is left in it.
+///
+/// # Errors
+/// The tree cannot be read.
+pub fn leftovers(parent: &str) -> Result<Vec<PathBuf>> {
+    let Some(place) = Hierarchy::find()?.place(&[])? else {
+        return Ok(Vec::new());
+    };
+    let Ok(parent) = place.directory.child(parent) else {
+        return Ok(Vec::new());
+    };
+    let dead = parent::dead(&parent)?.map(|(_, cgroup)| cgroup.path().to_owned());
+    let mut left: Vec<_> = dead.collect();
+    if left.len() == parent.subdirectories()?.count() {
+        left.push(parent.path().to_owned());
+    }
+    Ok(left)
+}
+
+/// Removes the [`leftovers`], and ends the processes that are in them.
+///
+/// # Errors
+/// The cgroup `parent` cannot be opened. What stays in it is only told about.
+pub fn sweep(parent: &str) -> Result<()> {
+    let Some(place) = Hierarchy::find()?.place(&[])? else {
+        return Ok(());
+    };
+    if place.directory.child(parent).is_ok() {
+        // It is swept when it is opened, and goes with the last that is in it.
+        drop(Parent::open(place, parent)?);
+    }
+    Ok(())
 }
 
 /// For clone3's `CLONE_INTO_CGROUP`.

@@ -10,15 +10,14 @@
 //! Owners come and go without knowing each other. Who makes or removes something in here holds the
 //! lock on this directory meanwhile; who finds a lock free in here knows that its owner is dead.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::unistd::geteuid;
 
 use crate::directory::Directory;
-use crate::hierarchy::{DELEGATE, Place};
+use crate::hierarchy::Place;
 
 /// How long the killed may take to be gone: a dying process may still wait for a disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -90,7 +89,7 @@ impl Parent {
             if self.place.is_own {
                 self.step_aside(controllers, owner)?;
             }
-            self.refuse_others(controllers)?;
+            self.place.refuse_others(controllers, None)?;
         }
         for directory in [&self.place.directory, &self.directory] {
             switch(directory, '+', controllers)?;
@@ -108,27 +107,6 @@ impl Parent {
             "0",
             "a cgroup that limits its children has no process itself: we go",
         )
-    }
-
-    /// Looks who else is in the place, rather than wait for EBUSY: the kernel lets cpu and pids be
-    /// enabled beside processes, and only then refuses each that is to join a cgroup below.
-    fn refuse_others(&self, controllers: &[&str]) -> Result<()> {
-        let others = self.place.directory.read("cgroup.procs")?;
-        let place = self.place.directory.path().display();
-        let way_out = match geteuid().is_root() {
-            true => format!(
-                "move them into one of their own: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); \
-                 do echo $p > {place}/init/cgroup.procs; done"
-            ),
-            false => format!("put `{DELEGATE}` before the command"),
-        };
-        ensure!(
-            others.trim().is_empty(),
-            "limit {}: other processes are in {place}, and a cgroup cannot limit its children beside \
-             processes of its own; {way_out}",
-            controllers.join(", "),
-        );
-        Ok(())
     }
 
     /// Lets other owners in again.
@@ -159,18 +137,10 @@ impl Parent {
         // } todo!("task 03.5: empty a cgroup and remove it (book: 3.5)")
     }
 
-    /// Removes the cgroups in here whose owners are dead: the kernel has dropped their locks.
+    /// Removes the cgroups in here whose owners are dead.
     fn sweep(&self) -> Result<()> {
-        for name in self.directory.subdirectories()? {
-            // What cannot be opened any more was removed by its living owner just now.
-            let Ok(cgroup) = self.directory.child(&name) else {
-                continue;
-            };
-            // A lock can also be free because a living owner has just removed the cgroup.
-            if cgroup.try_lock()
-                && cgroup.is(&self.directory, &name)?
-                && let Err(error) = self.remove(&cgroup, &name)
-            {
+        for (name, cgroup) in dead(&self.directory)? {
+            if let Err(error) = self.remove(&cgroup, &name) {
                 tracing::warn!("a dead owner's cgroup stays: {error:#}");
             }
         }
@@ -191,6 +161,19 @@ impl Parent {
             .write("cgroup.procs", "0", "back to the cgroup that we came from")?;
         self.remove(refuge, name)
     }
+}
+
+/// The cgroups in `parent` whose owners are dead: the kernel has dropped their locks. They are ours
+/// for as long as each is held.
+pub(crate) fn dead(parent: &Directory) -> Result<impl Iterator<Item = (OsString, Directory)>> {
+    let dead = |name: OsString| {
+        // What cannot be opened any more was removed by its living owner just now.
+        let cgroup = parent.child(&name).ok()?;
+        // A lock can also be free because a living owner has just removed the cgroup.
+        let is_dead = cgroup.try_lock() && cgroup.is(parent, &name).is_ok_and(|there| there);
+        is_dead.then_some((name, cgroup))
+    };
+    Ok(parent.subdirectories()?.filter_map(dead))
 }
 
 fn open_or_make(place: &Directory, name: &str) -> io::Result<Directory> {

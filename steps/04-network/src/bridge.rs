@@ -23,6 +23,7 @@ use crate::flows;
 use crate::links::{self, Cable};
 use crate::nat;
 use crate::publish::Publish;
+use crate::strays::Strays;
 
 /// A bridge: how it is called and where its subnet may lie. Making this value makes nothing; the
 /// bridge comes with the first [`Lease`] that is attached, and leaves with the last.
@@ -102,6 +103,28 @@ impl Bridge {
         }
         let _lock = lock(&self.run_dir)?;
         self.bury().map(|_| ())
+    }
+
+    /// Links and tables that no living container of this network needs.
+    pub(crate) fn strays(&self) -> Result<Strays> {
+        let gateways = self.subnets.iter().map(|subnet| gateway(*subnet));
+        let gateways = gateways.collect::<Result<Vec<_>>>()?;
+        let (mut living, mut dead) = (Vec::new(), Vec::new());
+        for record in self.records_if_any()? {
+            match record.file.try_lock() {
+                Ok(()) => dead.push(record.address),
+                Err(_) => living.push(record.address),
+            }
+        }
+        Strays::find(&self.name, &gateways, &living, &dead)
+    }
+
+    /// The leases of dead containers.
+    pub(crate) fn dead(&self) -> Result<Vec<PathBuf>> {
+        let leases = self.records_if_any()?.into_iter();
+        let dead = leases.filter(|record| record.file.try_lock().is_ok());
+        let path = |record: Record| self.leases().join(record.address.to_string());
+        Ok(dead.map(path).collect())
     }
 
     /// Takes an address for a container, and its ports of the host; sweeps first.
@@ -206,6 +229,13 @@ impl Bridge {
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
         Ok(())
+    }
+
+    fn records_if_any(&self) -> Result<Vec<Record>> {
+        match self.leases().is_dir() {
+            true => self.records(),
+            false => Ok(Vec::new()),
+        }
     }
 
     fn records(&self) -> Result<Vec<Record>> {
@@ -391,6 +421,13 @@ fn host_end(address: Ipv4Addr) -> String {
     format!("veth{:08x}", u32::from(address))
 }
 
+/// The address that a host's end of a cable is named after.
+pub(crate) fn address_behind(link: &str) -> Option<Ipv4Addr> {
+    let number = u32::from_str_radix(link.strip_prefix("veth")?, 16).ok()?;
+    let address = Ipv4Addr::from(number);
+    (host_end(address) == link).then_some(address)
+}
+
 /// The host's address in the subnet, the first, with the subnet's prefix.
 fn gateway(subnet: Ipv4Network) -> Result<Ipv4Network> {
     let first = subnet
@@ -468,6 +505,11 @@ mod tests {
 
     #[test]
     fn the_hosts_end_is_named_after_the_address() {
-        assert_eq!(host_end(Ipv4Addr::new(10, 88, 0, 2)), "veth0a580002");
+        let address = Ipv4Addr::new(10, 88, 0, 2);
+        assert_eq!(host_end(address), "veth0a580002");
+        assert_eq!(address_behind("veth0a580002"), Some(address));
+        for foreign in ["veth0A580002", "veth+a580002", "veth0", "eth0", "vethXYZ"] {
+            assert_eq!(address_behind(foreign), None, "{foreign}");
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Files {
             is_name,
             "{id:?} cannot name a container: it must be usable as a file name"
         );
-        let containers = run_dir.join("network/containers");
+        let containers = containers(run_dir);
         let directory = containers.join(id);
         let files = {
             let _lock = lock(run_dir)?;
@@ -131,8 +131,21 @@ impl Drop for Files {
     }
 }
 
+/// The directory of all containers' directories.
+pub(crate) fn containers(run_dir: &Path) -> PathBuf {
+    run_dir.join("network/containers")
+}
+
+/// The directories whose lock nobody holds.
+pub(crate) fn dead(containers: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(containers).into_iter().flatten().flatten();
+    let mut all: Vec<_> = entries.map(|entry| entry.path()).collect();
+    all.retain(|path| File::open(path).is_ok_and(|directory| directory.try_lock().is_ok()));
+    all
+}
+
 /// Removes the directories whose lock nobody holds. Meanwhile others may go by themselves.
-fn sweep(containers: &Path) -> Result<()> {
+pub(crate) fn sweep(containers: &Path) -> Result<()> {
     let remove = |path: &Path| match File::open(path)?.try_lock() {
         Ok(()) => fs::remove_dir_all(path),
         Err(TryLockError::WouldBlock) => Ok(()),

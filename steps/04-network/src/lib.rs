@@ -19,6 +19,7 @@
 //! - `flows`: what the kernel must forget of those who went there before;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
+//! - `strays`: what nobody alive needs any more;
 //! - `undertaker`: who waits while the kernel frees links;
 //! - `user`: the way outside for those who are not root.
 //!
@@ -45,12 +46,14 @@ mod nft;
 mod publish;
 mod request;
 mod rule;
+mod strays;
 mod undertaker;
 mod user;
 
 use bridge::{Bridge, Endpoint, Lease};
 use files::{Files, Identity};
 pub use publish::{Protocol, Publish};
+pub use strays::{leftovers, sweep};
 use user::Carrier;
 
 /// What kind of network a container is to have.

@@ -15,7 +15,9 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -81,12 +83,9 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> 
     else {
         return Ok(()); // not ours, as will be said when it is in our way
     };
-    let plugged_in = LinkAttribute::Controller(link.header.index);
-    let mut all = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
-    all.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let in_use = fetch("RTM_GETLINK", all)?.iter().any(
-        |answer| matches!(answer, RouteNetlinkMessage::NewLink(port) if port.attributes.contains(&plugged_in)),
-    );
+    let in_use = all()?
+        .iter()
+        .any(|port| controller(port) == Some(link.header.index));
     ensure!(
         !in_use,
         "the bridge {name} has containers of which nothing is known here: they belong to a \
@@ -256,6 +255,79 @@ pub(crate) fn routed() -> Result<Vec<Ipv4Network>> {
             _ => None,
         })
         .collect())
+}
+
+/// A link of this namespace, by what tells whose it is.
+pub(crate) struct Seen {
+    pub name: String,
+    /// It is the bridge that was asked for.
+    pub is_bridge: bool,
+    pub is_veth: bool,
+    /// It is plugged into that bridge.
+    pub is_port: bool,
+    /// It is plugged into nothing.
+    pub is_loose: bool,
+    /// Its other end is in another network namespace, which somebody keeps alive.
+    pub leads_away: bool,
+}
+
+/// The links of this namespace, as seen by the bridge `name` with one of these gateways.
+pub(crate) fn survey(name: &str, gateways: &[Ipv4Network]) -> Result<Vec<Seen>> {
+    let links = all()?;
+    let is_bridge = |link: &LinkMessage| {
+        let mut gateways = gateways.iter();
+        called(link) == Some(name) && gateways.any(|gateway| is_bridge_of(link, gateway.ip()))
+    };
+    let bridge = links.iter().find(|link| is_bridge(link));
+    let bridge = bridge.map(|link| link.header.index);
+    let seen = |link: &LinkMessage| {
+        let leads = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkNetNsId(_));
+        let veth = |attribute: &LinkAttribute| {
+            let veth = LinkInfo::Kind(InfoKind::Veth);
+            matches!(attribute, LinkAttribute::LinkInfo(info) if info.contains(&veth))
+        };
+        Some(Seen {
+            name: called(link)?.to_owned(),
+            is_bridge: bridge == Some(link.header.index),
+            is_veth: link.attributes.iter().any(veth),
+            is_port: bridge.is_some() && controller(link) == bridge,
+            is_loose: controller(link).is_none(),
+            leads_away: link.attributes.iter().any(leads),
+        })
+    };
+    Ok(links.iter().filter_map(seen).collect())
+}
+
+/// Every link of this namespace.
+fn all() -> Result<Vec<LinkMessage>> {
+    let mut every = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    every.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let answers = fetch("RTM_GETLINK", every)?.into_iter();
+    Ok(answers
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        })
+        .collect())
+}
+
+fn called(link: &LinkMessage) -> Option<&str> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
+}
+
+/// What a link is plugged into.
+fn controller(link: &LinkMessage) -> Option<u32> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        })
 }
 
 /// The link of this name.

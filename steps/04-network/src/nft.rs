@@ -266,29 +266,52 @@ pub(crate) fn has_table(name: &str) -> Result<bool> {
     }
 }
 
+/// The names of the tables of IPv4.
+pub(crate) fn tables() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    dump(libc::NFT_MSG_GETTABLE, libc::AF_INET, |table| {
+        let name = table
+            .get(HEADER + 4..)
+            .and_then(|attributes| text(attributes, NFTA_TABLE_NAME));
+        found.extend(name);
+    })
+    .context("NFT_MSG_GETTABLE")?;
+    Ok(found)
+}
+
 /// The chains of other tables that see forwarded packets and drop what none of their rules takes,
 /// each as `table chain`.
 pub(crate) fn forward_chains_that_drop() -> Result<Vec<String>> {
-    let mut buffer = Vec::new();
-    header(
-        &mut buffer,
-        subsystem(libc::NFT_MSG_GETCHAIN),
-        NLM_F_DUMP,
-        0,
-        0,
-    );
-    buffer.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
     let mut found = Vec::new();
-    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
-    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
-        Answer::Data(chain) => {
-            found.extend(drops_forwarded(chain));
-            true
-        }
-        Answer::End | Answer::Outcome { .. } => false,
+    dump(libc::NFT_MSG_GETCHAIN, libc::AF_UNSPEC, |chain| {
+        found.extend(drops_forwarded(chain));
     })
     .context("NFT_MSG_GETCHAIN")?;
     Ok(found)
+}
+
+/// Hands over all that there is of a kind, message by message.
+fn dump(kind: i32, family: i32, mut take: impl FnMut(&[u8])) -> Result<()> {
+    let mut buffer = Vec::new();
+    header(&mut buffer, subsystem(kind), NLM_F_DUMP, 0, 0);
+    buffer.extend([family as u8, 0, 0, 0]);
+    let mut outcome = 0;
+    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
+    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
+        Answer::Data(message) => {
+            take(message);
+            true
+        }
+        Answer::End => false,
+        Answer::Outcome { errno, .. } => {
+            outcome = errno;
+            false
+        }
+    })?;
+    match outcome {
+        0 => Ok(()),
+        errno => Err(refused("a dump", errno)),
+    }
 }
 
 /// The name of such a chain, from its message.
@@ -300,21 +323,20 @@ fn drops_forwarded(chain: &[u8]) -> Option<String> {
     let hook = find(attributes, NFTA_CHAIN_HOOK)?;
     let is =
         |value: Option<&[u8]>, number: i32| value == Some((number as u32).to_be_bytes().as_slice());
-    let text = |kind| {
-        Some(
-            CStr::from_bytes_until_nul(find(attributes, kind)?)
-                .ok()?
-                .to_string_lossy(),
-        )
-    };
     let drops = [libc::NFPROTO_IPV4, libc::NFPROTO_INET].contains(&i32::from(family))
         && is(find(hook, NFTA_HOOK_HOOKNUM), libc::NF_INET_FORWARD)
         && is(find(attributes, NFTA_CHAIN_POLICY), libc::NF_DROP);
     drops.then_some(format!(
         "{} {}",
-        text(NFTA_CHAIN_TABLE)?,
-        text(NFTA_CHAIN_NAME)?
+        text(attributes, NFTA_CHAIN_TABLE)?,
+        text(attributes, NFTA_CHAIN_NAME)?
     ))
+}
+
+/// The first attribute of a kind, as text.
+fn text(attributes: &[u8], kind: u16) -> Option<String> {
+    let text = CStr::from_bytes_until_nul(find(attributes, kind)?).ok()?;
+    Some(text.to_string_lossy().into_owned())
 }
 
 /// The value of the first attribute of a kind.

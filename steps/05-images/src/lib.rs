@@ -303,6 +303,21 @@ impl Store {
         lock(&self.dir.join("layers"), File::lock_shared)
     }
 
+    /// What dead processes left; nothing while a living one is at work.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        if File::open(self.dir.join("layers"))?.try_lock().is_err() {
+            return Ok(Vec::new());
+        }
+        let mut left = container::dead(&self.dir)?;
+        for half_made in std::fs::read_dir(self.dir.join("tmp"))? {
+            left.push(half_made?.path());
+        }
+        Ok(left)
+    }
+
     /// Removes what dead processes left, unless a living one is at work.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags, XattrFlags};
@@ -40,6 +40,21 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// An overlay of one layer at `lower`, with `upper`, `work` and `target` beside it: directories
+    /// of ours, in `dir`, that have to be there when it is mounted.
+    ///
+    /// # Errors
+    /// `dir` cannot be opened.
+    pub fn of_one(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            lower: vec![dir.join("lower")],
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            target: dir.join("target"),
+            userxattr: Attributes::here(&inside::directory(dir)?) == Attributes::User,
+        })
+    }
+
     /// Mounts it, in the mount namespace of the caller (mount(2), overlayfs.rst).
     ///
     /// # Errors
@@ -188,7 +203,7 @@ impl Attributes {
     }
 
     /// Whether a directory is so marked.
-    pub(crate) fn is_opaque(self, path: &std::path::Path) -> bool {
+    pub(crate) fn is_opaque(self, path: &Path) -> bool {
         let mut value = [0; 1];
         let length = rustix::fs::lgetxattr(path, self.opaque(), &mut value);
         length == Ok(1) && value == *b"y"

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
@@ -178,14 +178,21 @@ pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<
 }
 
 /// Opens a directory to empty it. Root may in any case; a user must first be given the right to
-/// (overlayfs itself makes `work/work` with mode 0).
+/// (overlayfs itself makes `work/work` with mode 0). A mount is not entered: what a program left
+/// mounted there may be somebody's own files (EXDEV; openat2(2), RESOLVE_NO_XDEV).
 fn enter(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
+    let open = || rustix::fs::openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_XDEV);
     let dir = match open() {
         Err(Errno::ACCESS) => {
             rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
             open()?
+        }
+        Err(Errno::XDEV) => {
+            let name = String::from_utf8_lossy(name);
+            let why =
+                format!("something is mounted on the directory {name} in it; unmount that first");
+            return Err(io::Error::other(why));
         }
         result => result?,
     };

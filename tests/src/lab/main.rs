@@ -2,7 +2,9 @@
 
 mod archive;
 mod check;
+mod cleanup;
 mod diff;
+mod doctor;
 mod expand;
 mod hint;
 mod images;
@@ -30,6 +32,20 @@ use tasks::TaskId;
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
 enum Lab {
+    /// Look whether the steps run on this machine, and say what helps where they do not
+    #[command(after_help = "Example: cargo lab doctor")]
+    Doctor {
+        /// Write the findings to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Remove what a crashed experiment left behind: cgroups, links, rules, mounts, files
+    #[command(after_help = "Example: cargo lab cleanup --dry-run")]
+    Cleanup {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run every check and test there is; on Debian, as root, install what they need
     #[command(after_help = "Example: cargo lab test")]
     Test,
@@ -101,6 +117,8 @@ enum Lab {
 
 fn main() -> ExitCode {
     let result = match Lab::parse() {
+        Lab::Doctor { json } => doctor::run(json.as_deref()),
+        Lab::Cleanup { dry_run } => cleanup::run(dry_run),
         Lab::Test => suite::run(),
         Lab::Start { step, dir } => start::run(step, dir.as_deref()),
         Lab::Hint { task, more } => hint::run(task, more),

@@ -122,7 +122,7 @@ fn write(repository: &Path, step: u8, to: &Path) -> Result<()> {
     let workspace = read(&repository.join("Cargo.toml"))?;
     let whole = read(&repository.join("Cargo.lock"))?;
     put(to, Path::new("Cargo.lock"), &whole)?;
-    let manifest = |lock: &str| cargo::workspace(&workspace, &manifests, lock);
+    let manifest = |lock: &str| cargo::workspace(&workspace, step, &manifests, lock);
     put(to, Path::new("Cargo.toml"), &manifest(&whole))?;
     put(to, Path::new("Cargo.toml"), &manifest(&cargo::prune(to)?))?;
     put(

@@ -26,6 +26,15 @@ struct Checked {
     saw: String,
 }
 
+impl Checked {
+    /// The task that the program came to and that is not done yet: `task 01.3 is not done yet`.
+    fn undone(&self) -> Option<&str> {
+        let (_, said) = self.saw.split_once("task ")?;
+        let named = said.split(' ').next()?;
+        (self.status == Outcome::NotDone).then_some(named)
+    }
+}
+
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum Outcome {
@@ -77,7 +86,9 @@ pub fn run(step: Option<u8>) -> Result<u8> {
     if !earlier.is_empty() {
         println!("The steps before it: {}.", passed(&earlier));
     }
-    if status != 0 {
+    if let Some(next) = own.iter().find_map(|check| check.undone()) {
+        println!("The next to write is {next}; a hint: cargo lab hint {next}");
+    } else if status != 0 {
         println!("What each check saw: cargo lab check");
     }
     Ok(status)
@@ -108,10 +119,9 @@ fn show(task: &Task, checks: &[&Checked]) {
         true => format!("\x1b[{colour}m{word:<12}\x1b[0m"),
         false => format!("{word:<12}"),
     };
-    let other = match worst.status {
-        Outcome::NotDone if !worst.saw.contains(&id) => format!(" ({})", worst.saw),
-        _ => String::new(),
-    };
+    // It may be written, though what the program comes to before is not.
+    let other = worst.undone().filter(|other| *other != id);
+    let other = other.map_or(String::new(), |other| format!(" (waits for {other})"));
     println!("  {word}  {id}  {}{other}", task.title);
 }
 
@@ -132,4 +142,19 @@ fn check(step: u8) -> Result<(Report, u8)> {
         .code()
         .and_then(|code| u8::try_from(code).ok());
     Ok((report, status.unwrap_or(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_for_another_says_which() {
+        let report = r#"{"schema": "minidocker-lab/1", "points": 10, "max_points": 100, "checks": [
+            {"id": "a", "step": 1, "task": "01.4", "status": "not-done", "saw": "task 01.3 is not done yet"},
+            {"id": "b", "step": 1, "task": null, "status": "failed", "saw": "no task at all"}]}"#;
+        let report: Report = serde_json::from_str(report).unwrap();
+        let undone: Vec<_> = report.checks.iter().map(Checked::undone).collect();
+        assert_eq!(undone, [Some("01.3"), None]);
+    }
 }

@@ -13,7 +13,7 @@ use crate::archive::Archive;
 use crate::kernel::Kernel;
 
 /// Programs of this machine that the suites run in the virtual one.
-const TOOLS: [&str; 71] = [
+const TOOLS: [&str; 72] = [
     "awk",
     "bash",
     "basename",
@@ -75,6 +75,7 @@ const TOOLS: [&str; 71] = [
     "stty",
     "sync",
     "tail",
+    "tar",
     "tee",
     "test",
     "timeout",
@@ -159,8 +160,23 @@ reboot -f
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
 const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 
+/// What a machine gets beside its tools.
+#[derive(Default)]
+pub struct Freight {
+    /// The steps' programs and the harness's helper.
+    pub steps: bool,
+    /// The suites' executables.
+    pub suites: Vec<PathBuf>,
+    /// Programs, each with its libraries, at paths that only root can reach.
+    pub private: Vec<(PathBuf, PathBuf)>,
+    /// Programs, each with its libraries, where they are here.
+    pub programs: Vec<PathBuf>,
+    /// Directories with all that is in them, where they are here.
+    pub directories: Vec<PathBuf>,
+}
+
 /// Writes the archive of everything, and of `command`, to `path`.
-pub fn write(path: &Path, kernel: &Kernel, suites: &[PathBuf], command: &str) -> Result<()> {
+pub fn write(path: &Path, kernel: &Kernel, freight: &Freight, command: &str) -> Result<()> {
     let out = fs::File::create(path).with_context(|| format!("create {}", path.display()))?;
     let mut system = System {
         archive: Archive::new(std::io::BufWriter::new(out)),
@@ -177,7 +193,25 @@ pub fn write(path: &Path, kernel: &Kernel, suites: &[PathBuf], command: &str) ->
         let link = Path::new("/usr/bin").join(name);
         system.archive.link(&link, Path::new("busybox"))?;
     }
-    system.workspace(suites)?;
+    if freight.steps {
+        system.steps()?;
+    }
+    for suite in &freight.suites {
+        let to = Path::new(PROGRAMS).join("suites").join(suite_name(suite));
+        let slim = system.strip(suite)?;
+        system.program(&slim, &to)?;
+    }
+    for (from, to) in &freight.private {
+        let parent = to.parent().context("a program lies in a directory")?;
+        system.archive.directory(parent, 0o700)?;
+        system.program(from, to)?;
+    }
+    for program in &freight.programs {
+        system.program(program, &merged(program))?;
+    }
+    for directory in &freight.directories {
+        system.directory(directory)?;
+    }
     system.modules(kernel)?;
     system
         .archive
@@ -224,10 +258,12 @@ impl<W: Write> System<W> {
         Ok(())
     }
 
-    /// The steps, the harness's helper and the suites.
-    fn workspace(&mut self, suites: &[PathBuf]) -> Result<()> {
+    /// The steps and the harness's helper.
+    fn steps(&mut self) -> Result<()> {
         let build = crate::build_dir()?;
-        for name in ["step01", "step02", "step03", "step04", "step05", "machine"] {
+        for name in [
+            "step01", "step02", "step03", "step04", "step05", "machine", "lab",
+        ] {
             let from = match std::env::var_os(name.to_uppercase()) {
                 Some(other) if name.starts_with("step") => PathBuf::from(other),
                 _ => build.join(name),
@@ -235,10 +271,21 @@ impl<W: Write> System<W> {
             let slim = self.strip(&from)?;
             self.program(&slim, &Path::new(PROGRAMS).join(name))?;
         }
-        for suite in suites {
-            let name = suite_name(suite);
-            let slim = self.strip(suite)?;
-            self.program(&slim, &Path::new(PROGRAMS).join("suites").join(name))?;
+        Ok(())
+    }
+
+    /// A directory as it is, links as links.
+    fn directory(&mut self, dir: &Path) -> Result<()> {
+        for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if kind.is_dir() {
+                self.directory(&path)?;
+            } else if kind.is_symlink() {
+                self.archive.link(&merged(&path), &fs::read_link(&path)?)?;
+            } else if kind.is_file() {
+                self.copy(&path, &merged(&path))?;
+            }
         }
         Ok(())
     }

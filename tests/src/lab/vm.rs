@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::kernel::Kernel;
-use crate::system;
+use crate::system::{self, Freight};
 
 /// A command's time, where nobody sits at a terminal.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -25,12 +25,30 @@ pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => (!interactive).then_some(LIMIT),
     };
-    boot(&suites()?, &script(command, interactive)?, limit)
+    let freight = Freight {
+        steps: true,
+        suites: suites()?,
+        ..Freight::default()
+    };
+    boot(&freight, &script(command, interactive)?, limit, &mut |_| {})
+}
+
+/// Whether the programs are here that a virtual machine needs.
+pub fn is_possible() -> bool {
+    ["qemu-system-x86_64", "busybox"]
+        .iter()
+        .all(|name| system::find(name).is_some())
 }
 
 /// Boots the machine with programs that are built already, and lets it run the
-/// shell script `script`, which must set `$status`.
-pub fn boot(suites: &[PathBuf], script: &str, limit: Option<Duration>) -> Result<u8> {
+/// shell script `script`, which must set `$status`. Each line that this writes
+/// to /dev/ttyS3 is told.
+pub fn boot(
+    freight: &Freight,
+    script: &str,
+    limit: Option<Duration>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<u8> {
     let qemu = system::find("qemu-system-x86_64")
         .context("qemu-system-x86_64 is not installed (Debian: apt-get install qemu-system-x86)")?;
     system::find("busybox")
@@ -41,22 +59,37 @@ pub fn boot(suites: &[PathBuf], script: &str, limit: Option<Duration>) -> Result
         .context("cargo's build directory has no parent")?
         .join("vm");
     let kernel = Kernel::ensure(&dir)?;
-    // Two machines at once must not share these two.
+    remove_stale(&dir);
+    // Two machines at once must not share these.
     let own = |name: &str| dir.join(format!("{name}.{}", std::process::id()));
     let machine = Machine {
         kernel,
         files: own("initramfs"),
         status: own("status"),
         log: own("log"),
+        lines: own("lines"),
     };
-    system::write(&machine.files, &machine.kernel, suites, script)?;
-    machine.run(&qemu, limit)?;
+    system::write(&machine.files, &machine.kernel, freight, script)?;
+    machine.run(&qemu, limit, tell)?;
     let said = fs::read_to_string(&machine.status).unwrap_or_default();
     said.trim().parse().map_err(|_| {
         let log = fs::read(&machine.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
         anyhow::anyhow!("the virtual machine ended without an exit status; its log:\n{log}")
     })
+}
+
+/// Removes the files of machines whose process was killed.
+fn remove_stale(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .rsplit_once('.')
+            .and_then(|(_, pid)| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
 }
 
 /// Compiles what the machine will hold.
@@ -163,6 +196,8 @@ struct Machine {
     status: PathBuf,
     /// Where the third writes what the kernel says.
     log: PathBuf,
+    /// Where the fourth writes what is told line by line.
+    lines: PathBuf,
 }
 
 impl Machine {
@@ -170,7 +205,7 @@ impl Machine {
     ///
     /// Never with KVM: that `/dev/kvm` exists does not mean that it works, and
     /// where it does not, the machine hangs instead of failing.
-    fn run(&self, qemu: &Path, limit: Option<Duration>) -> Result<()> {
+    fn run(&self, qemu: &Path, limit: Option<Duration>, tell: &mut dyn FnMut(&str)) -> Result<()> {
         let to_file = |path: &Path| {
             let mut option = OsString::from("file:");
             option.push(path);
@@ -190,6 +225,8 @@ impl Machine {
             .arg(to_file(&self.status))
             .arg("-serial")
             .arg(to_file(&self.log))
+            .arg("-serial")
+            .arg(to_file(&self.lines))
             .arg("-kernel")
             .arg(&self.kernel.image)
             .arg("-initrd")
@@ -198,7 +235,16 @@ impl Machine {
             .spawn()
             .context("start qemu-system-x86_64")?;
         let start = Instant::now();
+        let mut told = 0;
+        let mut tell_new = || {
+            let text = fs::read(&self.lines).unwrap_or_default();
+            while let Some(length) = text[told..].iter().position(|byte| *byte == b'\n') {
+                tell(&String::from_utf8_lossy(&text[told..told + length]));
+                told += length + 1;
+            }
+        };
         while child.try_wait()?.is_none() {
+            tell_new();
             if limit.is_some_and(|limit| start.elapsed() > limit) {
                 child.kill()?;
                 child.wait()?;
@@ -209,13 +255,14 @@ impl Machine {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        tell_new();
         Ok(())
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        for file in [&self.files, &self.status, &self.log] {
+        for file in [&self.files, &self.status, &self.log, &self.lines] {
             fs::remove_file(file).ok();
         }
     }

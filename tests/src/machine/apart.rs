@@ -20,7 +20,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Pid, Uid, User, chown, getgid, getuid, setgid, setgroups, setuid};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
 use crate::{STUDENT, attach, hand_down_controllers, memory_on, settle_cgroups};
 
@@ -171,17 +170,21 @@ pub fn become_root() -> Result<()> {
     Ok(())
 }
 
-/// Root without capabilities, for good: the student of a machine with one id.
-/// A user namespace of their own gives them all of them in there, as to anybody.
-pub fn drop_capabilities() -> Result<()> {
-    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
-    rustix::thread::set_capabilities_secure_bits(bits).context("set the secure bits")?;
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    rustix::thread::set_capabilities(None, none).context("drop all capabilities")
+/// The student of a machine with one id: uid 1000 of a user namespace in which
+/// it stands for that id. The machine's root without capabilities would not do:
+/// nobody maps a root that they are not the lord of (user_namespaces(7)).
+pub fn become_lone_student() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWUSER).context("make student's user namespace")?;
+    for (file, map) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{STUDENT} 0 1")),
+        ("gid_map", format!("{STUDENT} 0 1")),
+    ] {
+        let path = format!("/proc/thread-self/{file}");
+        fs::write(&path, map).with_context(|| format!("write {path}"))?;
+    }
+    // The capabilities in there go with execve(2), since this is not uid 0.
+    Ok(())
 }
 
 /// Bounds what a program can take; its limits count per user namespace, so
@@ -228,6 +231,35 @@ pub fn own_directories() -> Result<()> {
         }
     }
     fs::create_dir_all("/var/lib/minidocker").context("create /var/lib/minidocker")
+}
+
+/// An /etc of links to what was there, but for the files in `own`. Not an
+/// overlay: that cannot lie over a directory in which somebody has mounted
+/// something, as container engines do on /etc/hosts, unless one may unmount it.
+pub fn cover_etc(own: &Path) -> Result<()> {
+    let old = Path::new("/run/etc/old");
+    fs::create_dir_all(old)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    attach(Some("/etc"), "/run/etc/old", None, flags, None)?;
+    memory_on("/etc", "mode=755")?;
+    for entry in fs::read_dir(own)?.chain(fs::read_dir(old)?) {
+        let from = entry?.path();
+        let Some(name) = from.file_name() else {
+            continue;
+        };
+        let to = Path::new("/etc").join(name);
+        if to.symlink_metadata().is_ok() {
+            continue;
+        }
+        if from.starts_with(own) {
+            fs::copy(&from, &to).map(drop)
+        } else {
+            let target = fs::read_link(&from).unwrap_or(from);
+            std::os::unix::fs::symlink(target, &to)
+        }
+        .with_context(|| format!("make {}", to.display()))?;
+    }
+    Ok(())
 }
 
 /// newuidmap(1) is of no use with the set-user-ID bit of somebody whom this

@@ -72,6 +72,17 @@ impl Output {
         failed(format!("on standard output: {text}"), self.told())
     }
 
+    /// It must say on standard error what went wrong, and nothing on standard output.
+    pub fn explains(&self) -> Found {
+        if self.stdout.is_empty() && !self.errors().trim().is_empty() {
+            return Ok(());
+        }
+        failed(
+            "a sentence on standard error, and nothing on standard output",
+            self.told(),
+        )
+    }
+
     /// All that is known, for a message.
     pub fn told(&self) -> String {
         let mut told = match self.status.signal() {
@@ -285,8 +296,15 @@ impl Drop for Running {
         if self.ended {
             return;
         }
-        // The process that entered the machine takes its command along:
-        // PR_SET_PDEATHSIG. What they leave dies with the machine.
+        // The process that entered the machine waits for its command, and so
+        // reaps it: the machine's end waits for the last zombie. What they leave
+        // dies with the machine.
+        if let Some(command) = harness::inner(self.child.id().cast_signed()) {
+            kill(Pid::from_raw(command), Signal::SIGKILL).ok();
+            if until(Duration::from_secs(2), || self.child.try_wait().ok()?).is_some() {
+                return;
+            }
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }

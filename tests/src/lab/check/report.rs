@@ -153,16 +153,6 @@ impl Report {
         }
     }
 
-    /// Fails every check of a submission that is no program.
-    pub fn refuse(&mut self, wanted: &[(&Step, &Check)], why: &str) {
-        for (step, check) in wanted {
-            let mut graded = Graded::of(step, check, self.step);
-            graded.expected = "a program that can be run".to_owned();
-            why.clone_into(&mut graded.saw);
-            self.checks.push(graded);
-        }
-    }
-
     pub fn close(&mut self, took: Duration) {
         self.seconds = took.as_secs_f64();
         self.points = self.checks.iter().map(|check| check.points).sum();
@@ -234,6 +224,8 @@ impl Graded {
 /// The report as it is read by a person, on 80 columns.
 pub struct Terminal {
     colours: bool,
+    /// What was told last: the same is not told again.
+    last: String,
     /// Standard error where standard output is for the JSON.
     errors: bool,
     step: Option<u8>,
@@ -255,6 +247,7 @@ impl Terminal {
         };
         Terminal {
             colours: colours && std::env::var_os("NO_COLOR").is_none(),
+            last: String::new(),
             errors,
             step: None,
         }
@@ -284,13 +277,6 @@ impl Terminal {
         self.line(&format!("Chance of this run: --seed {}", report.seed));
     }
 
-    pub fn refused(&self, why: &str) {
-        self.line("");
-        for line in wrapped(&printable(why), WIDTH) {
-            self.line(&line);
-        }
-    }
-
     pub fn check(&mut self, check: &Graded) {
         if self.step != Some(check.step) {
             self.step = Some(check.step);
@@ -307,7 +293,12 @@ impl Terminal {
             "  {word}  {task:<5} {:<52} {points:>5}",
             check.title
         ));
-        for (name, text) in check.story() {
+        let story = check.story();
+        let same = std::mem::replace(&mut self.last, format!("{}{}", check.expected, check.saw));
+        if !check.saw.is_empty() && same == self.last {
+            return self.line("      the same");
+        }
+        for (name, text) in story {
             let mut lines = Vec::new();
             for line in printable(text).lines() {
                 lines.extend(wrapped(line, WIDTH - MARGIN));

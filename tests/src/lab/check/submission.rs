@@ -31,7 +31,9 @@ impl Submission {
             .or(around.as_ref().map(|(_, workspace)| workspace.step))
             .context("say which step to check: cargo lab check 2")?;
         let build = crate::build_dir()?;
-        if !harness::in_the_vm() {
+        // `cargo lab` has built this program alone; started by its path, it is
+        // where all programs are.
+        if std::env::var_os("CARGO").is_some() {
             cargo(&crate::workspace()?, "tests", "machine", build.parent())?;
         }
         let path = match (bin, around) {
@@ -87,31 +89,36 @@ impl Submission {
         if head.starts_with(b"\x7fELF") {
             return Ok(None);
         }
-        let Some(line) = head.strip_prefix(b"#!") else {
+        let Some(words) = interpreter(&head) else {
             return Ok(Some(format!(
                 "{path} is neither a binary nor a script: its first line must be #! and an interpreter"
             )));
         };
-        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let interpreter = line
-            .trim_ascii()
-            .split(|byte| byte.is_ascii_whitespace())
-            .next();
-        let interpreter =
-            PathBuf::from(std::ffi::OsStr::from_bytes(interpreter.unwrap_or_default()));
-        if interpreter.is_file() {
+        let program = words.first().cloned().unwrap_or_default();
+        if program.is_file() {
             return Ok(None);
         }
-        let hint = if line.ends_with(b"\r") {
+        let hint = if program.as_os_str().as_bytes().ends_with(b"\r") {
             " (its lines end in CR LF)"
         } else {
             ""
         };
         Ok(Some(format!(
             "{path} wants the interpreter {}, which is not here{hint}",
-            interpreter.display()
+            program.display()
         )))
     }
+}
+
+/// The words behind #! in a script's first line.
+pub fn interpreter(content: &[u8]) -> Option<Vec<PathBuf>> {
+    let line = content
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let words = line.split(|byte| [b' ', b'\t'].contains(byte));
+    let path = |word: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(word));
+    Some(words.filter(|word| !word.is_empty()).map(path).collect())
 }
 
 /// The directory with a lab.json, this one or one above, and what that says.

@@ -19,7 +19,7 @@ use super::submission::Submission;
 pub type Found<T = ()> = Result<T, Problem>;
 
 /// Why a check did not pass.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Problem {
     /// Something that must hold does not.
     Failed { expected: String, saw: String },
@@ -27,6 +27,16 @@ pub enum Problem {
     Undone(String),
     /// Not the submission's fault: the check cannot be run on this machine.
     Impossible { why: String, fix: String },
+}
+
+impl Problem {
+    /// What was handed in is no program.
+    pub fn unusable(why: &str) -> Problem {
+        Problem::Failed {
+            expected: "a program that can be run".to_owned(),
+            saw: why.to_owned(),
+        }
+    }
 }
 
 /// It does not hold.
@@ -82,7 +92,8 @@ impl Trial {
         Ok(trial)
     }
 
-    fn has_controllers(&self) -> Found {
+    /// Whether limits can be set on this machine.
+    pub fn has_controllers(&self) -> Found {
         let file = self.path("/sys/fs/cgroup/cgroup.controllers");
         let there = std::fs::read_to_string(file).unwrap_or_default();
         let missing: Vec<&str> = ["cpu", "memory", "pids"]
@@ -134,8 +145,8 @@ impl Trial {
 
     /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
     pub fn call(&self, words: &[&str]) -> Found<Output> {
-        self.spawn(User::Root, words.iter().map(OsString::from).collect(), None)?
-            .wait()
+        let words = words.iter().map(OsString::from).collect();
+        self.spawn(User::Root, &[], words, None)?.wait()
     }
 
     /// A container to be, with these options of `run`.
@@ -145,10 +156,18 @@ impl Trial {
             user: User::Root,
             options: options.to_vec(),
             input: None,
+            held: None,
         }
     }
 
-    fn spawn(&self, user: User, words: Vec<OsString>, input: Option<Vec<u8>>) -> Found<Running> {
+    /// Starts the submission, by a command `around` it where there is one.
+    fn spawn(
+        &self,
+        user: User,
+        around: &[OsString],
+        words: Vec<OsString>,
+        input: Option<Vec<u8>>,
+    ) -> Found<Running> {
         let name = format!("step{:02}", self.step);
         let mut line = OsString::from(&name);
         for word in &words {
@@ -161,7 +180,7 @@ impl Trial {
             User::Student => format!("{line}   (as an ordinary user)"),
         });
         let program = OsString::from(format!("/run/workspace/{name}"));
-        let argv = std::iter::once(program).chain(words);
+        let argv = around.iter().cloned().chain([program]).chain(words);
         Running::start(self.host.prepare(user, false, argv), input)
     }
 
@@ -219,10 +238,12 @@ impl Trial {
     /// The machine must be as it was, but for the files that are kept between
     /// containers, and the switch between its networks.
     pub fn unchanged(&self, before: &Snapshot) -> Found {
+        // A machine without cgroups of its own sees those of others come and go.
+        let own = self.path("/sys/fs/cgroup/session").exists();
         let changes: Vec<String> = before
             .changes(&self.snapshot())
             .into_iter()
-            .filter(|line| !is_state(line))
+            .filter(|line| !is_state(line) && (own || !line.starts_with("cgroups: ")))
             .collect();
         ensure(
             changes.is_empty(),
@@ -260,7 +281,7 @@ fn is_state(line: &str) -> bool {
 /// Makes a root file system in `$dir` of programs that this machine has, with
 /// their libraries.
 const ROOT: &str = r#"
-mkdir -p $dir/bin $dir/etc $dir/tmp $dir/root
+mkdir -p $dir/bin $dir/etc $dir/tmp $dir/root $dir/run $dir/mnt
 printf 'root:x:0:0:root:/root:/bin/sh\n' >$dir/etc/passwd
 printf 'root:x:0:\n' >$dir/etc/group
 take() {
@@ -269,14 +290,17 @@ take() {
         [ -e $dir$library ] || { mkdir -p $dir${library%/*}; cp -L $library $dir$library; }
     done
 }
-tools='sh cat chroot cut env find grep head hostname id ip ln ls mkdir mount mv ps readlink rm sed sleep
-       sort stat tail touch tr tty umount uname wc dd ping nc wget'
+tools='sh cat chroot cp cut dd echo env false find grep head hostname id ip ln ls mkdir mount mv nc ping
+       printf ps pwd readlink rm rmdir sed sleep sort stat tail test touch tr true tty umount uname wc wget'
 if busybox=$(command -v busybox); then
     take $busybox /bin/busybox
     for tool in $tools; do ln -s busybox $dir/bin/$tool; done
 else
+    # Not by `command -v`, which knows the shell's own as well.
     for tool in $tools; do
-        path=$(command -v $tool) && take $path /bin/$tool
+        for path in /usr/bin/$tool /bin/$tool /usr/sbin/$tool /sbin/$tool; do
+            if [ -x $path ]; then take $path /bin/$tool; break; fi
+        done
     done
 fi
 chmod 755 $dir; chmod 1777 $dir/tmp
@@ -299,6 +323,7 @@ pub struct Container<'a> {
     user: User,
     options: Vec<&'a str>,
     input: Option<Vec<u8>>,
+    held: Option<String>,
 }
 
 impl Container<'_> {
@@ -311,6 +336,12 @@ impl Container<'_> {
     /// With this on standard input.
     pub fn fed(mut self, input: &[u8]) -> Self {
         self.input = Some(input.to_vec());
+        self
+    }
+
+    /// With a file of the machine open for reading at descriptor 9.
+    pub fn holding(mut self, path: &str) -> Self {
+        self.held = Some(path.to_owned());
         self
     }
 
@@ -373,7 +404,16 @@ impl Container<'_> {
             words.push(self.trial.image()?.into());
         }
         words.extend(command);
-        self.trial.spawn(self.user, words, self.input.take())
+        let around = self.held.map_or(Vec::new(), |path| {
+            vec![
+                "sh".into(),
+                "-c".into(),
+                r#"exec 9<"$0"; exec "$@""#.into(),
+                path.into(),
+            ]
+        });
+        self.trial
+            .spawn(self.user, &around, words, self.input.take())
     }
 }
 
@@ -388,6 +428,17 @@ fn shown(word: &OsStr) -> OsString {
     format!("'{text}'").into()
 }
 
+/// A file below /proc/PID, read from outside.
+fn read(pid: i32, name: &str) -> Found<String> {
+    let path = proc(pid, name);
+    std::fs::read_to_string(&path).or_else(|error| {
+        failed(
+            "a process that lives",
+            format!("{}: {error}", path.display()),
+        )
+    })
+}
+
 /// The namespace of a kind (`uts`) that a process is in.
 pub fn namespace(pid: i32, kind: &str) -> Found<String> {
     let path = proc(pid, &format!("ns/{kind}"));
@@ -398,6 +449,53 @@ pub fn namespace(pid: i32, kind: &str) -> Found<String> {
             format!("{}: {error}", path.display()),
         ),
     }
+}
+
+/// The effective uid of a process, as this process sees it.
+pub fn owner(pid: i32) -> Found<String> {
+    field(pid, "Uid:", |uids| uids.nth(1).map(str::to_owned))
+}
+
+/// The numbers of a process in each pid namespace that it is in: this
+/// process's, the machine's, and, of a container's, the container's.
+pub fn ids_inside(pid: i32) -> Found<Vec<u32>> {
+    field(pid, "NSpid:", |ids| ids.map(|id| id.parse().ok()).collect())
+}
+
+/// One line of /proc/PID/status.
+fn field<T>(
+    pid: i32,
+    name: &str,
+    look: impl Fn(&mut dyn Iterator<Item = &str>) -> Option<T>,
+) -> Found<T> {
+    let status = read(pid, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let found = line.and_then(|rest| look(&mut rest.split_whitespace()));
+    found.map_or_else(
+        || failed(format!("{name} in /proc/{pid}/status"), status),
+        Ok,
+    )
+}
+
+/// A line of mountinfo.
+pub struct Mount {
+    pub place: String,
+    pub kind: String,
+    pub line: String,
+}
+
+/// The mounts that a process sees.
+pub fn mounts(pid: i32) -> Found<Vec<Mount>> {
+    let table = read(pid, "mountinfo")?;
+    let mount = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        Some(Mount {
+            place: before.split(' ').nth(4)?.to_owned(),
+            kind: after.split(' ').next()?.to_owned(),
+            line: line.to_owned(),
+        })
+    };
+    Ok(table.lines().filter_map(mount).collect())
 }
 
 /// A moment for what takes its time.

@@ -39,7 +39,11 @@ pub fn prune(dir: &Path) -> Result<String> {
 }
 
 /// The workspace's `Cargo.toml` with what these packages use, and no more.
-pub fn workspace(source: &str, manifests: &[String], lock: &str) -> String {
+///
+/// Its packages get a version of their own. Where several workspaces share one target directory
+/// (CARGO_TARGET_DIR), cargo would take a package of one for that of another: to it they differ by
+/// name, version and the path from their workspace.
+pub fn workspace(source: &str, step: u8, manifests: &[String], lock: &str) -> String {
     let used = |name: &str| {
         let line = format!("{name}.workspace = true");
         manifests
@@ -61,10 +65,14 @@ pub fn workspace(source: &str, manifests: &[String], lock: &str) -> String {
                 "[profile.dev.package]" => lock.contains(&format!("\nname = \"{name}\"\n")),
                 _ => true,
             };
-            if keep && name == "members" {
-                kept += "members = [\"steps/*\"]\n";
-            } else if keep {
-                kept += line;
+            if keep {
+                kept += &match (section, name) {
+                    ("[workspace]", "members") => "members = [\"steps/*\"]".to_owned(),
+                    ("[workspace.package]", "version") => {
+                        format!("{}-lab{step}\"", line.trim_end_matches('"'))
+                    }
+                    _ => line.to_owned(),
+                };
                 kept += "\n";
             }
         }
@@ -81,24 +89,30 @@ pub fn workspace(source: &str, manifests: &[String], lock: &str) -> String {
 
 /// The alias by which `cargo lab` in a starter is the repository's.
 pub fn config(repository: &Path) -> Result<String> {
-    let path = |path: &Path| {
-        let text = path.to_str();
-        let text = text.with_context(|| format!("{} is no UTF-8", path.display()))?;
-        // A string of JSON is one of TOML.
-        Ok::<_, anyhow::Error>(serde_json::to_string(text)?)
-    };
-    let manifest = path(&repository.join("Cargo.toml"))?;
+    let mut words = ["run", "--quiet", "--manifest-path"]
+        .map(str::to_owned)
+        .to_vec();
+    words.push(utf8(&repository.join("Cargo.toml"))?);
     // Where the repository cannot be written to, its programs were built elsewhere.
     let here = env::current_exe().context("find this program")?;
     let target = here.ancestors().nth(2).unwrap_or(&here);
-    let elsewhere = match target == repository.join("target") {
-        true => String::new(),
-        false => format!("\"--target-dir\", {}, ", path(target)?),
+    if target != repository.join("target") {
+        words.extend(["--target-dir".to_owned(), utf8(target)?]);
+    }
+    words.extend(["--package", "tests", "--bin", "lab", "--"].map(str::to_owned));
+    // cargo cuts a string at its spaces. An array it joins with the one that a directory further up
+    // has for the same alias, so that this is for those who need it. JSON's notation is TOML's.
+    let alias = match words.iter().any(|word| word.contains(' ')) {
+        true => serde_json::to_string(&words)?,
+        false => serde_json::to_string(&words.join(" "))?,
     };
-    Ok(format!(
-        "[alias]\nlab = [\"run\", \"--quiet\", \"--manifest-path\", {manifest}, {elsewhere}\
-         \"--package\", \"tests\", \"--bin\", \"lab\", \"--\"]\n"
-    ))
+    Ok(format!("[alias]\nlab = {alias}\n"))
+}
+
+fn utf8(path: &Path) -> Result<String> {
+    let text = path.to_str();
+    let text = text.with_context(|| format!("{} is no UTF-8", path.display()))?;
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -107,12 +121,14 @@ mod tests {
 
     #[test]
     fn a_workspace_names_only_what_its_members_use() {
-        let source = "[workspace]\nmembers = [\"steps/*\", \"tests\"]\n\n[workspace.dependencies]\n\
+        let source = "[workspace]\nmembers = [\"steps/*\", \"tests\"]\n\n[workspace.package]\nversion = \"1.0.0\"\n\n\
+            [workspace.dependencies]\n\
             # ours\na = { path = \"a\" }\nc = \"1\"\n\n# theirs\nd = \"1\"\n\n\
             [workspace.lints.rust]\nx = \"deny\"\n\n# Fast.\n[profile.dev.package]\nd = { opt-level = 3 }\n";
         let manifests = ["[dependencies]\na.workspace = true\n".to_owned()];
-        let written = workspace(source, &manifests, "[[package]]\nname = \"b\"\n");
-        let wanted = "[workspace]\nmembers = [\"steps/*\"]\n\n[workspace.dependencies]\n# ours\n\
+        let written = workspace(source, 2, &manifests, "[[package]]\nname = \"b\"\n");
+        let wanted = "[workspace]\nmembers = [\"steps/*\"]\n\n[workspace.package]\nversion = \"1.0.0-lab2\"\n\n\
+            [workspace.dependencies]\n# ours\n\
             a = { path = \"a\" }\n\n[workspace.lints.rust]\nx = \"deny\"\n";
         assert_eq!(written, wanted.to_owned() + LINTS);
     }

@@ -17,17 +17,18 @@ pub fn of(step: u8, tasks: &[Task]) -> String {
 # minidocker, lab {step}
 
 In this workspace step {step} is not finished: the functions below have no body yet.
-{before}Read chapter {step} of the book (`cargo lab book --open`), then write them, best in
-this order.
+{before}Read chapter {step} of the book (`cargo lab book --open`), then write them. The
+program ends at the first one that it comes to, and names it: with that one you
+cannot be wrong.
 
 {table}
 ## How to work
 
-Such a function consists of one line, `todo!(\"task {first}: …\")`. Whoever comes to it
-ends with \"not yet implemented: task {first}\". Put code of your own in its place. Keep
-the function's name, its parameters and what it returns, for others call it. The
-comment above a function says what it is for, and the functions around it are there
-to be used.
+Such a function consists of one line, `todo!(\"task {first}: …\")`, which ends the
+program with \"not yet implemented: task {first}\". Put code of your own in its place.
+Keep the function's name, its parameters and what it returns, for others call it.
+The comment above a function says what it is for, and the functions around it are
+there to be used.
 
 ```
 {commands}```
