@@ -140,7 +140,7 @@ impl Keep {
         }
         let Some(child) = apart::fork_into(namespaces)? else {
             drop(opener);
-            return self.first_process(&gate, &cgroup, &shown);
+            return self.first_process(&gate, &cgroup, shown);
         };
         println!("pid {child}");
         let mut given = None;
@@ -163,7 +163,7 @@ impl Keep {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn first_process(&self, gate: &OwnedFd, cgroup: &str, shown: &[Shown]) -> Result<ExitCode> {
+    fn first_process(&self, gate: &OwnedFd, cgroup: &str, shown: Vec<Shown>) -> Result<ExitCode> {
         if nix::unistd::read(gate, &mut [0])? == 0 {
             bail!("the machine's ids could not be mapped");
         }
@@ -217,7 +217,7 @@ impl Keep {
     }
 
     /// File systems of its own wherever minidocker or a test writes.
-    fn own_files(&self, shown: &[Shown]) -> Result<()> {
+    fn own_files(&self, shown: Vec<Shown>) -> Result<()> {
         if !self.machine_cgroups && !self.apart {
             // /sys/class/net shows the network namespace of whoever mounted it.
             let cgroups = Path::new("/sys/fs/cgroup");

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use compile::{STRICT, Steps, build_dir, c_source, compile, labs};
-use wrong::{ANYWHERE, IN_RUST, Wrong};
+use wrong::{ANYWHERE, IN_RUST, WITH_CONTROLLERS, Wrong};
 
 /// Does `work` for each of `all`, a few at once, and panics with all that it
 /// complains of.
@@ -56,6 +56,15 @@ fn is_caught(wrong: &Wrong, program: &std::path::Path) -> Result<(), String> {
 #[test]
 fn what_is_wrong_in_steps_1_to_4_is_found() {
     for_each(ANYWHERE, |wrong| is_caught(wrong, &compile::wrong_c(wrong)));
+}
+
+/// The grader takes these into its virtual machine by itself, where this machine
+/// has no controllers to lend.
+#[test]
+fn what_is_wrong_about_limits_is_found() {
+    for_each(WITH_CONTROLLERS, |wrong| {
+        is_caught(wrong, &compile::wrong_c(wrong))
+    });
 }
 
 /// That all other checks pass follows from what the right program gets; here
