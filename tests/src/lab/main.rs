@@ -9,6 +9,7 @@ mod expand;
 mod hint;
 mod images;
 mod kernel;
+mod rehearse;
 mod session;
 mod solve;
 mod start;
@@ -107,6 +108,19 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Do what the book tells a reader to do, and compare what comes with what it shows
+    #[command(after_help = "Example: cargo lab rehearse 01-namespaces")]
+    Rehearse {
+        /// Keep the clone in this directory, for the next time
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// Tell of each line that is typed
+        #[arg(long, short)]
+        verbose: bool,
+        /// The pages, such as 01-namespaces [default: all]
+        #[arg(value_name = "PAGE")]
+        pages: Vec<String>,
+    },
     /// Fill in the book's pages, as mdBook's preprocessor
     #[command(hide = true)]
     Expand {
@@ -127,6 +141,15 @@ fn main() -> ExitCode {
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Rehearse {
+            keep,
+            verbose,
+            pages,
+        } => rehearse::run(&rehearse::Plan {
+            pages,
+            keep,
+            verbose,
+        }),
         Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {

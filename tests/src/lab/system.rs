@@ -253,6 +253,8 @@ impl<W: Write> System<W> {
             ("/etc/command", 0o644, command),
             ("/etc/passwd", 0o644, PASSWD),
             ("/etc/group", 0o644, GROUP),
+            // Read by a login shell alone: the shell of a container in the machine has its own.
+            ("/etc/profile", 0o644, "PS1='vm# '\n"),
             ("/etc/subuid", 0o644, ""),
             ("/etc/subgid", 0o644, ""),
             ("/etc/hosts", 0o644, "127.0.0.1 localhost\n"),
