@@ -23,6 +23,8 @@
 
 #[path = "machine/apart.rs"]
 mod apart;
+#[path = "machine/talk.rs"]
+mod talk;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -54,6 +56,8 @@ enum Task {
     Keep(Keep),
     /// Run a command in a machine
     Enter(Enter),
+    /// Be one end of a conversation
+    Talk(talk::Talk),
 }
 
 #[derive(Args)]
@@ -108,6 +112,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Keep(keep) => keep.run(),
         Task::Enter(enter) => enter.run(),
+        Task::Talk(talk) => talk.run(),
     };
     match result {
         Ok(code) => code,
@@ -164,6 +169,7 @@ impl Keep {
         }
         if self.apart {
             apart::become_root()?;
+            apart::protect()?;
         }
         // After the change of user, which would clear it: prctl(2).
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -227,7 +233,8 @@ impl Keep {
             ("/var/tmp", "mode=1777"),
             ("/home", "mode=755"),
         ] {
-            memory_on(dir, options)?;
+            let bound = if self.apart { apart::BOUND } else { "" };
+            memory_on(dir, &format!("{options}{bound}"))?;
         }
         if self.apart {
             apart::own_directories()?;

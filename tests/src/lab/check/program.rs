@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,23 @@ use super::trial::{Found, Problem, failed};
 /// How much a command may print; a check looks at a few lines.
 const LIMIT: usize = 1 << 20;
 
-/// How long a command may take.
+/// How many commands did not end in time so far.
+static OVERDUE: AtomicU32 = AtomicU32::new(0);
+
+/// How long a command may take: much longer than one that works, until a few
+/// have not ended at all.
 pub fn patience() -> Duration {
+    let seconds = if OVERDUE.load(Ordering::Relaxed) < 3 {
+        15
+    } else {
+        5
+    };
     // Emulated, everything takes longer.
-    Duration::from_secs(if harness::in_the_vm() { 90 } else { 15 })
+    Duration::from_secs(if harness::in_the_vm() {
+        6 * seconds
+    } else {
+        seconds
+    })
 }
 
 /// A command that has ended.
@@ -167,15 +181,17 @@ impl Running {
 
     /// Waits for the end, within the time that a command has.
     pub fn wait(mut self) -> Found<Output> {
-        let end = Instant::now() + patience();
+        let patience = patience();
+        let end = Instant::now() + patience;
         let status = loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 break status;
             }
             self.refuse_floods()?;
             if Instant::now() > end {
+                OVERDUE.fetch_add(1, Ordering::Relaxed);
                 return failed(
-                    format!("an end within {} s", patience().as_secs()),
+                    format!("an end within {} s", patience.as_secs()),
                     format!("it went on, and was killed{}", self.so_far()),
                 );
             }
