@@ -1,6 +1,7 @@
 //! `cargo lab`: the student's and the maintainer's one tool.
 
 mod archive;
+mod book;
 mod check;
 mod cleanup;
 mod diff;
@@ -108,6 +109,22 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Build the book, and serve it on this machine until Ctrl-C
+    #[command(after_help = "Example: cargo lab book --open")]
+    Book {
+        /// Open it in a browser
+        #[arg(long, conflicts_with = "build")]
+        open: bool,
+        /// The port of 127.0.0.1 to serve it on
+        #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        /// Only build it, into target/book/en
+        #[arg(long)]
+        build: bool,
+        /// Show what does not resolve on its page, instead of failing
+        #[arg(long)]
+        draft: bool,
+    },
     /// Do what the book tells a reader to do, and compare what comes with what it shows
     #[command(after_help = "Example: cargo lab rehearse 01-namespaces")]
     Rehearse {
@@ -141,6 +158,17 @@ fn main() -> ExitCode {
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Book {
+            open,
+            port,
+            build,
+            draft,
+        } => book::run(&book::Plan {
+            build,
+            open,
+            port,
+            draft,
+        }),
         Lab::Rehearse {
             keep,
             verbose,

@@ -21,6 +21,7 @@ use clone::Clone;
 use desk::Desk;
 
 /// What is asked for.
+#[derive(Default)]
 pub struct Plan {
     /// The pages, by their names; all where there is none.
     pub pages: Vec<String>,

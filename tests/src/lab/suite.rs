@@ -10,11 +10,13 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::system::Freight;
-use crate::{images, system, vm};
+use crate::{book, images, rehearse, system, vm};
 
 /// What the tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 19] = [
+const NEEDED: [(&str, &str); 21] = [
     ("cc", "gcc"),
+    ("git", "git"),
+    ("jq", "jq"),
     ("strace", "strace"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
@@ -84,6 +86,10 @@ pub fn run() -> Result<u8> {
             in_the_vm(&|name| !NOT_IN_THE_VM.contains(&name))
         })?;
     }
+    phases.run("book", || book::build(&book::mdbook()?, false))?;
+    phases.run("rehearsal", || {
+        Ok(rehearse::run(&rehearse::Plan::default())? == 0)
+    })?;
     Ok(phases.close())
 }
 

@@ -74,11 +74,18 @@ pub struct Task {
 /// # Errors
 /// The sources cannot be read, or a marker in them is wrong: the file and the line.
 pub fn tasks_of_step(step: u8) -> Result<Vec<Task>> {
-    let root = crate::workspace()?;
+    tasks_in(&crate::workspace()?, step)
+}
+
+/// The tasks of one step of the repository at `root`, by their numbers.
+///
+/// # Errors
+/// As [`tasks_of_step`].
+pub fn tasks_in(root: &Path, step: u8) -> Result<Vec<Task>> {
     let mut tasks = Vec::new();
-    for path in sources(&step_dir(&root, step)?)? {
+    for path in sources(&step_dir(root, step)?)? {
         let source = read(&path)?;
-        let file = path.strip_prefix(&root).unwrap_or(&path);
+        let file = path.strip_prefix(root).unwrap_or(&path);
         for region in regions(&source).with_context(|| format!("read {}", file.display()))? {
             ensure!(
                 region.id.step == step,

@@ -16,7 +16,7 @@ pub fn show(sources: &Sources, path: &str, what: &str) -> Result<String> {
         "mod-doc" => mod_doc(&text).with_context(|| format!("{path} has no //! header"))?,
         _ => item(&text, what).with_context(|| format!("in {path}"))?,
     };
-    let shown = tasks::folded(&code);
+    let shown = tasks::folded(&code).with_context(|| format!("in {path}"))?;
     let mut markdown = fenced("rust,noplayground", &shown.folded);
     for number in &shown.tasks {
         markdown.push_str(&format!(

@@ -1,6 +1,5 @@
 //! The stories, their differences, and the patches that break something.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +7,7 @@ use similar::TextDiff;
 
 use super::Sources;
 use super::page::{escaped, fenced, figure};
+use crate::tasks::step_dir;
 
 /// The whole story of a step.
 pub fn whole(sources: &Sources, number: &str) -> Result<String> {
@@ -57,25 +57,12 @@ pub fn patch(sources: &Sources, path: &str) -> Result<String> {
     ))
 }
 
+/// The path of a step's story, from the repository's root.
 fn story(sources: &Sources, number: &str) -> Result<String> {
-    Ok(format!("{}/src/run.rs", step(sources, number)?.display()))
-}
-
-/// The directory of a step, from the repository's root.
-pub fn step(sources: &Sources, number: &str) -> Result<PathBuf> {
-    let number: u8 = number
+    let step = number
         .parse()
         .with_context(|| format!("{number} is no step's number"))?;
-    let prefix = format!("{number:02}-");
-    let steps = sources.root.join("steps");
-    let entries = steps
-        .read_dir()
-        .with_context(|| format!("read {}", steps.display()))?;
-    for entry in entries {
-        let name = entry?.file_name();
-        if name.to_string_lossy().starts_with(&prefix) {
-            return Ok(PathBuf::from("steps").join(name));
-        }
-    }
-    bail!("there is no step {number}")
+    let path = step_dir(&sources.root, step)?.join("src/run.rs");
+    let path = path.strip_prefix(&sources.root).unwrap_or(&path);
+    Ok(path.to_string_lossy().into_owned())
 }
