@@ -21,6 +21,7 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -545,16 +546,30 @@ static void limit(const char *directory, const char *controller, const char *fil
         die(ENGINE_FAILED, "write %s to %s", value, file);
 }
 
+/* 64m, 1.5g: docker's notation, each unit 1024 times the last. */
 static const char *bytes(const char *word)
 {
-    char *unit;
-    unsigned long long number = strtoull(word, &unit, 10);
     static const char units[] = "bkmg";
-    const char *found = *unit ? strchr(units, *unit | 0x20) : units;
+    unsigned long long number = 0, parts = 1;
+    const char *rest = word;
+    for (bool point = false; (*rest >= '0' && *rest <= '9') || (*rest == '.' && !point); rest++) {
+        if (*rest == '.') {
+            point = true;
+            continue;
+        }
+        number = number * 10 + (unsigned)(*rest - '0');
+        parts *= point ? 10 : 1;
+        if (number > 1000000000000000 || parts > 1000000)
+            break; /* at a digit, and so no size */
+    }
+    const char *unit = *rest ? strchr(units, *rest | 0x20) : units;
     errno = 0;
-    if (*word < '0' || *word > '9' || !found || (*unit && unit[1]) || !number)
-        die(ENGINE_FAILED, "%s is no size: write 64m", word);
-    return text("%llu", number << 10 * (found - units));
+    if (!number || !unit || (*rest && rest[1]))
+        die(ENGINE_FAILED, "%s is no size: write 64m or 1.5g", word);
+    unsigned __int128 size = ((unsigned __int128)number << 10 * (unit - units)) / parts;
+    if (size < 4096 || size > INT64_MAX)
+        die(ENGINE_FAILED, "%s is no size that memory can have", word);
+    return text("%llu", (unsigned long long)size);
 }
 
 static const char *quota(const char *word)
@@ -606,14 +621,31 @@ static void report_oom(void)
                 options.memory);
 }
 
+/* A container may have made cgroups in its own: the deepest go first. */
+static void remove_tree(const char *path)
+{
+    DIR *directory = opendir(path);
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        char below[4096];
+        snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
+        if (entry->d_type == DT_DIR && *entry->d_name != '.')
+            remove_tree(below);
+    }
+    if (directory)
+        closedir(directory);
+    /* Busy for a moment after the last process in it was killed. */
+    for (int attempt = 0; attempt < 500 && rmdir(path) < 0 && errno == EBUSY; attempt++)
+        usleep(10000);
+}
+
 static void remove_cgroup(int slot)
 {
-    const char *directory = text("%s/minic-%d", own.cgroup, slot);
-    if (!*own.cgroup || access(directory, F_OK) < 0)
+    char path[600];
+    snprintf(path, sizeof path, "%s/minic-%d", own.cgroup, slot);
+    if (!*own.cgroup || access(path, F_OK) < 0)
         return;
-    try_write(text("%s/cgroup.kill", directory), "1");
-    for (int attempt = 0; attempt < 500 && rmdir(directory) < 0 && errno == EBUSY; attempt++)
-        usleep(10000);
+    try_write(text("%s/cgroup.kill", path), "1");
+    remove_tree(path);
 }
 
 /* -------------------------------------------------------- network (step 4) */
@@ -744,8 +776,9 @@ static void connect_network(pid_t child)
     take_lock();
     make_bridge();
     const char *line = text("ip link add minic-%d type veth peer name eth0 netns %d &&"
-                            " ip link set minic-%d master " BRIDGE " up",
-                            own.slot, child, own.slot);
+                            " ip link set minic-%d master " BRIDGE " up &&"
+                            " ip link set minic-%d type bridge_slave hairpin on",
+                            own.slot, child, own.slot, own.slot);
     if (!shell(line))
         die(ENGINE_FAILED, "plug the container into " BRIDGE "; ip said why");
     publish();

@@ -13,7 +13,8 @@ use crate::system::Freight;
 use crate::{images, system, vm};
 
 /// What the tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 19] = [
+    ("cc", "gcc"),
     ("strace", "strace"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
@@ -38,8 +39,9 @@ const NEEDED: [(&str, &str); 18] = [
 /// controllers: the first has nothing that could run elsewhere.
 const IN_THE_VM: [&str; 5] = ["vm", "step03", "harness", "doctor", "cleanup"];
 
-/// What a virtual machine of a gigabyte without a network has no place for.
-const NOT_IN_THE_VM: [&str; 3] = ["step05", "starters", "grader"];
+/// What a virtual machine of a gigabyte without a network, and without cargo and
+/// cc, has no place for.
+const NOT_IN_THE_VM: [&str; 4] = ["step05", "starters", "grader", "grader_wrong"];
 
 /// How long the suites may take in the virtual machine.
 const LIMIT: Duration = Duration::from_secs(1500);

@@ -36,10 +36,13 @@ pub fn compile(name: &str, step: u8, source: &str, warnings: &[&str]) -> PathBuf
     program
 }
 
-/// The program in C with what is wrong in it.
-pub fn wrong_c(wrong: &Wrong) -> PathBuf {
-    let source = edited(&c_source(), wrong);
-    compile(wrong.name, wrong.step, &source, LENIENT)
+/// The program in C with all of this wrong in it; called as the first.
+pub fn wrong_c(all: &[Wrong]) -> PathBuf {
+    let source = all
+        .iter()
+        .fold(c_source(), |text, wrong| edited(&text, wrong));
+    let first = all.first().expect("something is wrong");
+    compile(first.name, first.step, &source, LENIENT)
 }
 
 /// The text with each edit made.

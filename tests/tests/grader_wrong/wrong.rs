@@ -361,16 +361,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "    if (!strstr(read_file(text(\"%s/cgroup.controllers\", own.cgroup)), controller))\n        \
              return;\n    if (!*own.cgroup)\n",
         )],
-        caught_by: &[],
-    },
-    Wrong {
-        name: "a_cgroup_is_left_behind",
-        step: 3,
-        edits: &[(
-            "    remove_cgroup(slot);\n",
-            "    if (slot < 0)\n        remove_cgroup(slot);\n",
-        )],
-        caught_by: &[],
+        caught_by: &["limit-refused"],
     },
     // ------------------------------------------------------------ step 4
     Wrong {
@@ -520,68 +511,72 @@ pub const ANYWHERE: &[Wrong] = &[
 ];
 
 /// These are wrong about limits, which only the virtual machine is sure to have.
-pub const WITH_CONTROLLERS: &[Wrong] = &[
-    Wrong {
+/// Those of a row are one program, to boot it less often: what is wrong in one
+/// does not hide what is wrong in another.
+pub const WITH_CONTROLLERS: &[&[Wrong]] = &[
+    &[
+        Wrong {
+            name: "swap_is_not_limited",
+            step: 3,
+            edits: &[(
+                "        try_write(text(\"%s/memory.swap.max\", path), \"0\");\n",
+                "",
+            )],
+            caught_by: &["limits"],
+        },
+        Wrong {
+            name: "a_cgroup_is_left_behind",
+            step: 3,
+            edits: &[(
+                "    remove_cgroup(slot);\n",
+                "    if (slot < 0)\n        remove_cgroup(slot);\n",
+            )],
+            caught_by: &["cgroup-removed", "limits-after-kill"],
+        },
+    ],
+    &[
+        Wrong {
+            name: "a_megabyte_is_a_million",
+            step: 3,
+            edits: &[(
+                "((unsigned __int128)number << 10 * (unit - units)) / parts",
+                "(unsigned __int128)number * (unit == units + 2 ? 1000000 : 1024) / parts",
+            )],
+            caught_by: &["memory-notation", "limits"],
+        },
+        Wrong {
+            name: "processors_are_not_limited",
+            step: 3,
+            edits: &[("    if (options.cpus)\n", "    if (false)\n")],
+            caught_by: &["cpu", "limits", "controllers"],
+        },
+    ],
+    &[Wrong {
         name: "limits_come_after_the_command",
         step: 3,
         edits: &[
             ("        set_limits();\n", ""),
             (
                 "    int status = wait_for(own.child, &signals);\n",
-                "    usleep(300000);\n    set_limits();\n    int status = wait_for(own.child, &signals);\n",
+                "    usleep(300000);\n    set_limits();\n    \
+                 int status = wait_for(own.child, &signals);\n",
             ),
         ],
-        caught_by: &[],
-    },
-    Wrong {
+        caught_by: &["first-instruction"],
+    }],
+    &[Wrong {
         name: "it_joins_its_cgroup_after_the_command",
         step: 3,
         edits: &[
             ("    join_cgroup(own.child);\n", ""),
             (
                 "    int status = wait_for(own.child, &signals);\n",
-                "    usleep(300000);\n    join_cgroup(own.child);\n    int status = wait_for(own.child, &signals);\n",
+                "    usleep(300000);\n    join_cgroup(own.child);\n    \
+                 int status = wait_for(own.child, &signals);\n",
             ),
         ],
-        caught_by: &[],
-    },
-    Wrong {
-        name: "swap_is_not_limited",
-        step: 3,
-        edits: &[(
-            r#"        try_write(text("%s/memory.swap.max", path), "0");
-"#,
-            "",
-        )],
-        caught_by: &[],
-    },
-    Wrong {
-        name: "a_megabyte_is_a_million",
-        step: 3,
-        edits: &[(
-            "number << 10 * (found - units)",
-            "number * (found == units + 2 ? 1000000 : 1)",
-        )],
-        caught_by: &[],
-    },
-    Wrong {
-        name: "memory_is_not_limited",
-        step: 3,
-        edits: &[("    if (options.memory) {\n", "    if (false) {\n")],
-        caught_by: &[],
-    },
-    Wrong {
-        name: "processors_are_not_limited",
-        step: 3,
-        edits: &[("    if (options.cpus)\n", "    if (false)\n")],
-        caught_by: &[],
-    },
-    Wrong {
-        name: "processes_are_not_limited",
-        step: 3,
-        edits: &[("    if (options.pids)\n", "    if (false)\n")],
-        caught_by: &[],
-    },
+        caught_by: &["first-instruction"],
+    }],
 ];
 
 /// Step 5's leaf and story, each with one file that is otherwise.
