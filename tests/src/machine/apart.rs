@@ -221,9 +221,10 @@ pub fn open_streams() -> Result<()> {
     Ok(())
 }
 
-/// Makes everything that is mounted now read-only in this mount namespace: the
-/// machine must not write what is somebody else's, and what is the caller's own
-/// least of all, whose id may be the machine's root.
+/// Makes everything that is mounted now read-only in this mount namespace, so
+/// that what a program writes by mistake stays on its machine. Against malice it
+/// is no wall, for the machine's root may turn it back: that is what ids that
+/// own nothing are for, and the virtual machine.
 pub fn protect() -> Result<()> {
     let readonly = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,

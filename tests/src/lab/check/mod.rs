@@ -47,9 +47,9 @@
 //! likes, and it may change whatever a later command on the machine finds. So
 //! what counts is looked at from outside, through `/proc/PID`, and nothing that
 //! it prints is a result. The machine is in a user namespace whose root is
-//! nobody outside, and everything of the real machine is read-only in it. What
-//! it can read there is what any user of the real machine can read; `--vm`
-//! leaves it nothing to read.
+//! nobody outside, and the real machine's files are read-only in it unless
+//! somebody goes to the trouble of remounting them. What any user of the real
+//! machine can read and reach, it can too; `--vm` leaves it nothing to reach.
 //!
 //! A step's points make 100. A check that is named for a task fails as long as
 //! that task is not done, and only then, as far as this is possible.

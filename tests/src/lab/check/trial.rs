@@ -1,6 +1,6 @@
 //! What a check has at hand: a fresh machine, the submission on it, and chance.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -64,7 +64,8 @@ pub struct Trial {
     random: Random,
     /// The submission's command lines, as a person would type them.
     ran: RefCell<Vec<String>>,
-    image: OnceCell<()>,
+    /// Who has loaded the image that step 5's containers are made of.
+    loaded: RefCell<Vec<User>>,
 }
 
 impl Trial {
@@ -84,7 +85,7 @@ impl Trial {
             step: submission.step,
             random: Random::new(seed),
             ran: RefCell::default(),
-            image: OnceCell::new(),
+            loaded: RefCell::default(),
         };
         if needs.contains(&Need::Controllers) {
             trial.has_controllers()?;
@@ -243,14 +244,15 @@ impl Trial {
         self.machine(&format!("dir={dir}\n{ROOT}")).map(drop)
     }
 
-    /// Loads the image that all of step 5's containers are made of.
-    fn image(&self) -> Found<&'static str> {
-        if self.image.get().is_none() {
+    /// The image that step 5's containers are made of, loaded for each user once.
+    fn image(&self, user: User) -> Found<&'static str> {
+        if !self.loaded.borrow().contains(&user) {
             self.root_file_system("/tmp/image/root")?;
             self.machine(ARCHIVE)?;
-            self.call(&["load", "/tmp/image.tar"])?.succeeds()?;
+            let load = vec!["load".into(), "/tmp/image.tar".into()];
+            self.spawn(user, &[], load, None)?.wait()?.succeeds()?;
             self.machine("rm -r /tmp/image /tmp/image.tar")?;
-            self.image.get_or_init(|| ());
+            self.loaded.borrow_mut().push(user);
         }
         Ok("lab:latest")
     }
@@ -337,15 +339,14 @@ impl Container<'_> {
             .wait()
     }
 
-    /// Runs a command of words that need not be UTF-8, after `--`.
-    pub fn arguments(self, command: &[&[u8]]) -> Found<Output> {
-        let mut words = vec![OsString::from("--")];
-        words.extend(
-            command
-                .iter()
-                .map(|word| OsStr::from_bytes(word).to_owned()),
-        );
-        self.launch(words)?.wait()
+    /// Runs a command of words that need not be UTF-8, with `--` behind the
+    /// options.
+    pub fn arguments(mut self, command: &[&[u8]]) -> Found<Output> {
+        self.options.push("--");
+        let words = command
+            .iter()
+            .map(|word| OsStr::from_bytes(word).to_owned());
+        self.launch(words.collect())?.wait()
     }
 
     /// Starts a command in it.
@@ -387,7 +388,7 @@ impl Container<'_> {
         let mut words: Vec<OsString> = vec!["run".into()];
         words.extend(self.options.iter().map(OsString::from));
         if self.trial.step >= 5 {
-            words.push(self.trial.image()?.into());
+            words.push(self.trial.image(self.user)?.into());
         }
         words.extend(command);
         let around = self.held.map_or(Vec::new(), |path| {
