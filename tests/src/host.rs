@@ -323,13 +323,8 @@ fn keep(setup: &Setup) -> Command {
     keep
 }
 
-/// The helper beside this program, or one level up where this is a test.
 fn machine() -> PathBuf {
-    let beside = std::env::current_exe().map(|here| here.with_file_name("machine"));
-    match beside {
-        Ok(beside) if beside.is_file() => beside,
-        _ => build_dir().join("machine"),
-    }
+    build_dir().join("machine")
 }
 
 fn show(source: &Path, name: &str) -> OsString {

@@ -164,6 +164,7 @@ impl Keep {
         }
         if self.apart {
             apart::become_root()?;
+            apart::protect()?;
         }
         // After the change of user, which would clear it: prctl(2).
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -227,7 +228,8 @@ impl Keep {
             ("/var/tmp", "mode=1777"),
             ("/home", "mode=755"),
         ] {
-            memory_on(dir, options)?;
+            let bound = if self.apart { apart::BOUND } else { "" };
+            memory_on(dir, &format!("{options}{bound}"))?;
         }
         if self.apart {
             apart::own_directories()?;

@@ -25,13 +25,15 @@ pub fn lab() -> PathBuf {
     build_dir().join("lab")
 }
 
-/// Where the workspace's programs are: this executable is `deps/NAME-HASH` in it.
+/// Where the workspace's programs are: this executable is one of them, or a
+/// test's `deps/NAME-HASH`.
 pub(crate) fn build_dir() -> PathBuf {
     let here = std::env::current_exe().expect("/proc/self/exe");
-    here.parent()
-        .and_then(|deps| deps.parent())
-        .expect("a test executable lies two levels below the root")
-        .to_owned()
+    let dir = here.parent().expect("an executable lies in a directory");
+    match dir.parent() {
+        Some(above) if dir.ends_with("deps") => above.to_owned(),
+        _ => dir.to_owned(),
+    }
 }
 
 /// A kernel call that `--explain` told of.

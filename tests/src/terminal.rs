@@ -26,7 +26,11 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn start(mut command: Command, name: String) -> Terminal {
+    /// Starts a command on a terminal of 24 rows and 80 columns.
+    ///
+    /// # Panics
+    /// Where there is no terminal, or no such command.
+    pub fn start(mut command: Command, name: String) -> Terminal {
         let pty = openpty(None, None).expect("open a pseudo-terminal");
         for end in [&pty.master, &pty.slave] {
             rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).expect("set FD_CLOEXEC");

@@ -24,16 +24,16 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(name: &str) -> Scratch {
         let dir = std::env::temp_dir().join(format!("grader-{name}-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir_all(&dir).expect("a scratch directory");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("a scratch directory");
         Scratch(dir)
     }
 
     /// A script to be graded.
     fn script(&self, name: &str, content: &str) -> PathBuf {
         let path = self.0.join(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, content).expect("a scratch directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a scratch directory");
         path
     }
 }
@@ -323,7 +323,7 @@ fn an_interrupt_leaves_nothing() {
 /// /etc/subuid and /etc/subgid say `ids`.
 fn as_somebody(scratch: &Scratch, ids: &str, arguments: &str) -> Output {
     for name in ["lab", "machine", "step01", "step02"] {
-        fs::copy(build_dir().join(name), scratch.0.join(name)).unwrap();
+        fs::copy(build_dir().join(name), scratch.0.join(name)).expect("a copy");
     }
     let dir = scratch.0.display();
     let script = format!(

@@ -9,6 +9,7 @@ mod expand;
 mod hint;
 mod images;
 mod kernel;
+mod rehearse;
 mod session;
 mod solve;
 mod start;
@@ -107,6 +108,16 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Type what the book's console sessions show, in a fresh clone, and compare
+    #[command(after_help = "Example: cargo lab rehearse 01-namespaces")]
+    Rehearse {
+        /// Bring the clone of the last time up to date instead of making a new one
+        #[arg(long)]
+        keep: bool,
+        /// Only these pages [default: all]
+        #[arg(value_name = "PAGE")]
+        pages: Vec<String>,
+    },
     /// Fill in the book's pages, as mdBook's preprocessor
     #[command(hide = true)]
     Expand {
@@ -127,6 +138,7 @@ fn main() -> ExitCode {
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Rehearse { keep, pages } => rehearse::run(&pages, keep),
         Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {

@@ -10,7 +10,7 @@ use regex_lite::Regex;
 pub const COLUMNS: usize = 80;
 
 /// The prompts of the laptop's shell, a container's, and the virtual machine's.
-const PROMPTS: [&str; 3] = ["$ ", "# ", "vm# "];
+pub const PROMPTS: [&str; 3] = ["$ ", "# ", "vm# "];
 
 /// The prompt of a shell that wants the rest of a command.
 const CONTINUED: &str = "> ";

@@ -86,7 +86,7 @@ pub fn run(step: Option<u8>) -> Result<u8> {
     if !earlier.is_empty() {
         println!("The steps before it: {}.", passed(&earlier));
     }
-    if let Some(next) = own.iter().find_map(|check| check.undone()) {
+    if let Some(next) = own.iter().filter_map(|check| check.undone()).min() {
         println!("The next to write is {next}; a hint: cargo lab hint {next}");
     } else if status != 0 {
         println!("What each check saw: cargo lab check");

@@ -137,7 +137,7 @@ exec /bin/busybox chroot . /etc/second
 /// What runs then, on a root that can be left.
 const SECOND: &str = r#"#!/bin/busybox sh
 export PATH=/workspace:/usr/sbin:/usr/bin HOME=/root TERM=${TERM:-linux}
-export MINIDOCKER_VM=1 RUST_BACKTRACE=0 LANG=C.UTF-8
+export PS1='vm# ' MINIDOCKER_VM=1 RUST_BACKTRACE=0 LANG=C.UTF-8
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

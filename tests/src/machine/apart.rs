@@ -35,6 +35,8 @@ const SUBORDINATE: (u32, u32) = (10_000, 50_000);
 /// everything else that it could take from the real machine.
 const PROCESSES: u64 = 400;
 const MEMORY: u64 = 8 << 30;
+/// How much of the memory one of its file systems may take.
+pub const BOUND: &str = ",size=25%";
 
 /// fork(2), with the child in new namespaces. `None` is the child.
 pub fn fork_into(namespaces: CloneFlags) -> Result<Option<Pid>> {
@@ -219,15 +221,43 @@ pub fn open_streams() -> Result<()> {
     Ok(())
 }
 
+/// Makes everything that is mounted now read-only in this mount namespace: the
+/// machine must not write what is somebody else's, and what is the caller's own
+/// least of all, whose id may be the machine's root.
+pub fn protect() -> Result<()> {
+    let readonly = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a C string, and the structure outlives the call and
+    // its size is its own.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            c"/".as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const readonly,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(done)
+        .map(drop)
+        .context("make the real machine's files read-only")
+}
+
 /// Empty directories where others cannot be written.
 pub fn own_directories() -> Result<()> {
     for (dir, options) in [
         ("/var/lib", "mode=755"),
         ("/root", "mode=700"),
         ("/dev/shm", "mode=1777"),
+        ("/dev/mqueue", "mode=1777"),
     ] {
         if Path::new(dir).is_dir() {
-            memory_on(dir, options)?;
+            memory_on(dir, &format!("{options}{BOUND}"))?;
         }
     }
     fs::create_dir_all("/var/lib/minidocker").context("create /var/lib/minidocker")
@@ -326,12 +356,26 @@ pub fn give_cgroup(name: &str, child: Pid, map: &Map) -> Option<PathBuf> {
     given.then_some(dir)
 }
 
+/// Bounds a whole machine, where there are controllers; these files stay ours.
+fn bound(dir: &Path) {
+    let table = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = table
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    if let Some(kilobytes) = kilobytes {
+        fs::write(dir.join("memory.max"), (kilobytes * 1024 / 3).to_string()).ok();
+    }
+    fs::write(dir.join("pids.max"), (2 * PROCESSES).to_string()).ok();
+}
+
 /// Hands a cgroup over to the machine's root, as delegation wants it: cgroups(7).
 fn owned(dir: &Path, map: &Map) -> Result<()> {
     if map.uid == getuid().as_raw() {
         return Ok(());
     }
     ensure!(Uid::effective().is_root(), "only root gives files away");
+    bound(dir);
     if std::env::var_os("MINIDOCKER_VM").is_some()
         && let Some(parent) = dir.parent()
     {

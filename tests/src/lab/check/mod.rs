@@ -24,20 +24,32 @@
 //!
 //! - **Run** the submission by [`Trial::run`] (options, command), by
 //!   [`Trial::shell`] (options, script), or by [`Trial::container`], which also
-//!   knows `.as_student()`, `.fed(bytes)`, `.arguments(bytes)` and `.start(…)`
-//!   for a container to look at while it runs; [`Trial::call`] takes all words
-//!   (`load FILE`). From step 5 on `run` gets an image by itself.
+//!   knows `.as_student()`, `.fed(bytes)`, `.holding(file)` and
+//!   `.arguments(bytes)`, and for a container to look at while it runs
+//!   `.start(command)` and `.asleep()`, which finds its command's pid as well;
+//!   [`Trial::call`] takes all words (`load FILE`). From step 5 on `run` gets an
+//!   image by itself.
 //! - **Look** at an [`Output`](program::Output) by `.prints(text)`,
-//!   `.exits(code)`, `.text()`; at a running one by `.until(text)`, `.process()`
-//!   (a pid for `/proc`), `.signal(…)`; at the machine by [`Trial::machine`], a
-//!   shell script, [`Trial::outside`], the same in the network outside, and
+//!   `.exits(code)`, `.explains()`, `.text()`; at a running one by `.until(text)`
+//!   and `.signal(…)`; at a pid by `namespace`, `mounts`, `owner` and
+//!   `ids_inside`; at the machine by [`Trial::machine`], a shell script, and by
 //!   [`Trial::path`], a file of the machine as this process opens it.
 //! - **Say** what is wrong by [`same`], [`ensure`] or [`failed`]. What was run
 //!   is remembered. "Not done yet" is found in what the submission prints.
-//! - **Chance** ([`Trial::word`], [`Trial::number`], [`Trial::pick`]) decides on every name, number
-//!   and content, so that a printed answer cannot pass. `--seed` repeats it.
+//! - **Chance** ([`Trial::word`], [`Trial::number`]) decides on every name,
+//!   number and content, so that a printed answer cannot pass. `--seed` repeats it.
 //! - **Afterwards**: `let before = t.snapshot();` … `t.unchanged(&before)`.
 //! - What a check [`Need`]s of a machine stands in its row.
+//!
+//! # Whom a check trusts
+//!
+//! Nobody on the machine: the submission is root there. It prints what it
+//! likes, and it may change whatever a later command on the machine finds. So
+//! what counts is looked at from outside, through `/proc/PID`, and nothing that
+//! it prints is a result. The machine is in a user namespace whose root is
+//! nobody outside, and everything of the real machine is read-only in it. What
+//! it can read there is what any user of the real machine can read; `--vm`
+//! leaves it nothing to read.
 //!
 //! A step's points make 100. A check that is named for a task fails as long as
 //! that task is not done, and only then, as far as this is possible.
@@ -63,10 +75,9 @@ use anyhow::{Context, Result, bail};
 pub use report::Report;
 pub use trial::{Found, Trial, ensure, failed, same};
 
+use crate::vm;
 use report::{Graded, Status, Terminal};
 use submission::Submission;
-
-use crate::vm;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
@@ -165,6 +176,9 @@ pub fn run(options: &Options) -> Result<u8> {
     } else {
         natively(&submission, seed, &wanted, options.budget, &mut tell);
     }
+    // What ran in a virtual machine came last.
+    let place = |graded: &Graded| wanted.iter().position(|(_, check)| check.id == graded.id);
+    report.checks.sort_by_key(place);
     report.close(start.elapsed());
     terminal.summary(&report);
     report.write(options)?;

@@ -189,10 +189,11 @@ impl Report {
             match path.as_deref() {
                 None => {}
                 Some(path) if path == Path::new("-") => {
-                    std::io::stdout().write_all(content.as_bytes())?
+                    std::io::stdout().write_all(content.as_bytes())?;
                 }
                 Some(path) => {
-                    fs::write(path, content).with_context(|| format!("write {}", path.display()))?
+                    fs::write(path, content)
+                        .with_context(|| format!("write {}", path.display()))?;
                 }
             }
         }

@@ -141,7 +141,7 @@ fn memory_notation(t: &Trial) -> Found {
         (format!("{n}m"), n << 20),
         (format!("{n}M"), n << 20),
         ("1.5g".to_owned(), 3 << 29),
-        (format!("{}k", n * 1000), n * 1000 << 10),
+        (format!("{}k", n * 1000), (n * 1000) << 10),
         (format!("{}", n << 20), n << 20),
     ];
     for (text, bytes) in cases {

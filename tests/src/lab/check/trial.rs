@@ -126,11 +126,6 @@ impl Trial {
         self.random.number(range)
     }
 
-    /// One of several.
-    pub fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
-        &choices[self.random.number(0..choices.len() as u64) as usize]
-    }
-
     // ---- the submission
 
     /// `BIN run OPTIONS COMMAND`, as root, to its end.
@@ -189,11 +184,6 @@ impl Trial {
         self.ran.borrow().clone()
     }
 
-    /// The step that the submission is graded for.
-    pub fn step(&self) -> u8 {
-        self.step
-    }
-
     // ---- the machine
 
     /// What a shell script prints on the machine, as root; it must succeed.
@@ -202,11 +192,6 @@ impl Trial {
             self.host.prepare(User::Root, true, ["sh", "-euc", script]),
             script,
         )
-    }
-
-    /// The same in the network outside ([`Need::Outside`]).
-    pub fn outside(&self, script: &str) -> Found<String> {
-        self.script(self.host.prepare_outside(["sh", "-euc", script]), script)
     }
 
     fn script(&self, command: Command, script: &str) -> Found<String> {
@@ -328,6 +313,7 @@ pub struct Container<'a> {
 
 impl Container<'_> {
     /// As uid 1000, without any capability.
+    #[expect(clippy::wrong_self_convention, reason = "a builder's word")]
     pub fn as_student(mut self) -> Self {
         self.user = User::Student;
         self
