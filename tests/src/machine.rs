@@ -23,6 +23,8 @@
 
 #[path = "machine/apart.rs"]
 mod apart;
+#[path = "machine/talk.rs"]
+mod talk;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -54,6 +56,8 @@ enum Task {
     Keep(Keep),
     /// Run a command in a machine
     Enter(Enter),
+    /// Be one end of a conversation
+    Talk(talk::Talk),
 }
 
 #[derive(Args)]
@@ -108,6 +112,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Keep(keep) => keep.run(),
         Task::Enter(enter) => enter.run(),
+        Task::Talk(talk) => talk.run(),
     };
     match result {
         Ok(code) => code,

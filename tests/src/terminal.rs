@@ -26,10 +26,11 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts a command on a terminal of 24 rows and 80 columns.
+    /// Starts a command on a terminal of 24 rows and 80 columns. What is to be
+    /// killed when this is dropped is the command's first child, where it has one.
     ///
     /// # Panics
-    /// Where there is no terminal, or no such command.
+    /// Where there is no pseudo-terminal, or no such command.
     pub fn start(mut command: Command, name: String) -> Terminal {
         let pty = openpty(None, None).expect("open a pseudo-terminal");
         for end in [&pty.master, &pty.slave] {

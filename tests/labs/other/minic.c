@@ -776,8 +776,9 @@ static void connect_network(pid_t child)
     take_lock();
     make_bridge();
     const char *line = text("ip link add minic-%d type veth peer name eth0 netns %d &&"
-                            " ip link set minic-%d master " BRIDGE " up",
-                            own.slot, child, own.slot);
+                            " ip link set minic-%d master " BRIDGE " up &&"
+                            " ip link set minic-%d type bridge_slave hairpin on",
+                            own.slot, child, own.slot, own.slot);
     if (!shell(line))
         die(ENGINE_FAILED, "plug the container into " BRIDGE "; ip said why");
     publish();

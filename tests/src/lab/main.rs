@@ -108,13 +108,16 @@ enum Lab {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
-    /// Type what the book's console sessions show, in a fresh clone, and compare
+    /// Do what the book tells a reader to do, and compare what comes with what it shows
     #[command(after_help = "Example: cargo lab rehearse 01-namespaces")]
     Rehearse {
-        /// Bring the clone of the last time up to date instead of making a new one
-        #[arg(long)]
-        keep: bool,
-        /// Only these pages [default: all]
+        /// Keep the clone in this directory, for the next time
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// Tell of each line that is typed
+        #[arg(long, short)]
+        verbose: bool,
+        /// The pages, such as 01-namespaces [default: all]
         #[arg(value_name = "PAGE")]
         pages: Vec<String>,
     },
@@ -138,7 +141,15 @@ fn main() -> ExitCode {
         Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Check(options) => check::run(&options),
         Lab::Vm { limit, command } => vm::run(&command, limit),
-        Lab::Rehearse { keep, pages } => rehearse::run(&pages, keep),
+        Lab::Rehearse {
+            keep,
+            verbose,
+            pages,
+        } => rehearse::run(&rehearse::Plan {
+            pages,
+            keep,
+            verbose,
+        }),
         Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {

@@ -10,7 +10,7 @@ use regex_lite::Regex;
 pub const COLUMNS: usize = 80;
 
 /// The prompts of the laptop's shell, a container's, and the virtual machine's.
-pub const PROMPTS: [&str; 3] = ["$ ", "# ", "vm# "];
+const PROMPTS: [&str; 3] = ["$ ", "# ", "vm# "];
 
 /// The prompt of a shell that wants the rest of a command.
 const CONTINUED: &str = "> ";
@@ -78,7 +78,41 @@ impl Session {
             let kind = kind(line, after_typed).map_err(|error| (number, error))?;
             session.events.push(Event { line: number, kind });
         }
+        session.drop_layout();
         Ok(session)
+    }
+
+    /// Blank lines around directives, and at the end, are for the eye of who
+    /// writes, and not expected.
+    fn drop_layout(&mut self) {
+        let is_directive = |event: Option<&Event>| {
+            !matches!(
+                event,
+                Some(Event {
+                    kind: Kind::Typed { .. } | Kind::Shown(_),
+                    ..
+                })
+            )
+        };
+        let mut kept: Vec<Event> = Vec::new();
+        for event in self.events.drain(..) {
+            let blank = |event: &Event| event.kind == Kind::Shown(String::new());
+            if is_directive(Some(&event)) {
+                while kept.last().is_some_and(blank) {
+                    kept.pop();
+                }
+            }
+            if !(blank(&event) && is_directive(kept.last())) {
+                kept.push(event);
+            }
+        }
+        while kept
+            .last()
+            .is_some_and(|last| last.kind == Kind::Shown(String::new()))
+        {
+            kept.pop();
+        }
+        self.events = kept;
     }
 
     /// How many lines are typed.

@@ -137,7 +137,7 @@ exec /bin/busybox chroot . /etc/second
 /// What runs then, on a root that can be left.
 const SECOND: &str = r#"#!/bin/busybox sh
 export PATH=/workspace:/usr/sbin:/usr/bin HOME=/root TERM=${TERM:-linux}
-export PS1='vm# ' MINIDOCKER_VM=1 RUST_BACKTRACE=0 LANG=C.UTF-8
+export MINIDOCKER_VM=1 RUST_BACKTRACE=0 LANG=C.UTF-8
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -253,6 +253,8 @@ impl<W: Write> System<W> {
             ("/etc/command", 0o644, command),
             ("/etc/passwd", 0o644, PASSWD),
             ("/etc/group", 0o644, GROUP),
+            // Read by a login shell alone: the shell of a container in the machine has its own.
+            ("/etc/profile", 0o644, "PS1='vm# '\n"),
             ("/etc/subuid", 0o644, ""),
             ("/etc/subgid", 0o644, ""),
             ("/etc/hosts", 0o644, "127.0.0.1 localhost\n"),

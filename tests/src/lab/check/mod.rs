@@ -60,7 +60,9 @@ mod report;
 mod step01;
 mod step02;
 mod step03;
+mod step04;
 mod submission;
+mod talk;
 mod trial;
 mod virtually;
 
@@ -81,7 +83,7 @@ use submission::Submission;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
-const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP];
+const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP, step04::STEP];
 
 /// One step's checks.
 pub struct Step {

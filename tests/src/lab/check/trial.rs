@@ -59,7 +59,7 @@ pub fn same(what: &str, expected: &str, saw: &str) -> Found {
 
 /// One check's machine. Dropped, it is gone with every process on it.
 pub struct Trial {
-    host: Host,
+    pub(super) host: Host,
     step: u8,
     random: Random,
     /// The submission's command lines, as a person would type them.

@@ -1,0 +1,138 @@
+//! The reader's copy of the repository: what is committed, and nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
+
+use super::Page;
+use super::desk::READER;
+use crate::kernel::Kernel;
+use crate::session::Kind;
+
+/// A clone. Dropped, it is removed, unless it is to be kept.
+pub struct Clone {
+    dir: PathBuf,
+    kept: bool,
+}
+
+impl Clone {
+    /// Clones what is committed at `root`; a kept clone is brought to the same
+    /// commit, and keeps what it has built.
+    pub fn make(root: &Path, keep: Option<&Path>) -> Result<Clone> {
+        let dirty = git(root, &["status", "--porcelain"])?;
+        if !dirty.is_empty() {
+            println!(
+                "lab: only what is committed is rehearsed, and {} files here are not",
+                dirty.lines().count()
+            );
+        }
+        let dir = match keep {
+            Some(dir) => std::path::absolute(dir)?,
+            None => {
+                let build = crate::build_dir()?;
+                let target = build
+                    .parent()
+                    .context("the build directory has no parent")?;
+                target.join(format!("rehearsal.{}", std::process::id()))
+            }
+        };
+        let clone = Clone {
+            kept: keep.is_some(),
+            dir,
+        };
+        let source = root
+            .to_str()
+            .context("the repository's path is not UTF-8")?;
+        if !clone.dir.join(".git").is_dir() {
+            fs::create_dir_all(&clone.dir)
+                .with_context(|| format!("create {}", clone.dir.display()))?;
+            git(&clone.dir, &["init", "--quiet"])?;
+        }
+        git(&clone.dir, &["fetch", "--quiet", source, "HEAD"])?;
+        git(
+            &clone.dir,
+            &["checkout", "--quiet", "--force", "-B", "main", "FETCH_HEAD"],
+        )?;
+        git(
+            &clone.dir,
+            &["clean", "--quiet", "-dffx", "--exclude=/target"],
+        )?;
+        Ok(clone)
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Puts there what a reader's machine would download, and gives all to the
+    /// reader.
+    pub fn prepare(&self, pages: &[Page]) -> Result<()> {
+        let boots = pages.iter().any(|page| {
+            let sessions = page.sessions.iter();
+            let mut events = sessions.flat_map(|(_, session)| &session.events);
+            events.any(
+                |event| matches!(&event.kind, Kind::Typed { text, .. } if text.contains("lab vm")),
+            )
+        });
+        let target = self.dir.join("target");
+        fs::create_dir_all(&target)?;
+        if boots && !target.join("vm/kernel").exists() {
+            let build = crate::build_dir()?;
+            let from = build
+                .parent()
+                .context("the build directory has no parent")?
+                .join("vm");
+            Kernel::ensure(&from)?;
+            fs::create_dir_all(target.join("vm"))?;
+            run(Command::new("cp")
+                .arg("-a")
+                .arg(from.join("kernel"))
+                .arg(target.join("vm")))?;
+        }
+        if geteuid().is_root() {
+            let owner = format!("{READER}:{READER}");
+            run(Command::new("chown").args(["-hR", &owner]).arg(&self.dir))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Clone {
+    fn drop(&mut self) {
+        if !self.kept {
+            fs::remove_dir_all(&self.dir).ok();
+        }
+    }
+}
+
+/// Runs git in `dir`, whoever owns it, and returns what it prints.
+pub fn git(dir: &Path, arguments: &[&str]) -> Result<String> {
+    let out = Command::new("git")
+        .args(["-c", "safe.directory=*", "-c", "advice.detachedHead=false"])
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .context("run git")?;
+    if !out.status.success() {
+        bail!(
+            "git {} in {}: {}",
+            arguments.join(" "),
+            dir.display(),
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_owned())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status();
+    let status = status.with_context(|| format!("run {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
