@@ -78,11 +78,8 @@ fn are_caught(all: &[Wrong], program: &Path) -> Result<(), String> {
 
 #[test]
 fn what_is_wrong_in_steps_1_to_4_is_found() {
-    let graded: Vec<&Wrong> = graded().collect();
-    for_each(&graded, |wrong| {
-        let one = std::slice::from_ref(wrong);
-        are_caught(one, &compile::wrong_c(one))
-    });
+    let programs: Vec<&[Wrong]> = graded().map(std::slice::from_ref).collect();
+    for_each(&programs, |one| are_caught(one, &compile::wrong_c(one)));
 }
 
 /// The grader takes these into its virtual machine by itself, where this machine
