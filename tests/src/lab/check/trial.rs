@@ -64,7 +64,9 @@ pub struct Trial {
     random: Random,
     /// The submission's command lines, as a person would type them.
     ran: RefCell<Vec<String>>,
-    image: OnceCell<()>,
+    /// Whether root has loaded the image, and whether student has: each has
+    /// images of their own.
+    images: [OnceCell<()>; 2],
 }
 
 impl Trial {
@@ -84,7 +86,7 @@ impl Trial {
             step: submission.step,
             random: Random::new(seed),
             ran: RefCell::default(),
-            image: OnceCell::new(),
+            images: Default::default(),
         };
         if needs.contains(&Need::Controllers) {
             trial.has_controllers()?;
@@ -145,8 +147,13 @@ impl Trial {
 
     /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
     pub fn call(&self, words: &[&str]) -> Found<Output> {
+        self.call_as(User::Root, words)
+    }
+
+    /// The same as anybody.
+    pub fn call_as(&self, user: User, words: &[&str]) -> Found<Output> {
         let words = words.iter().map(OsString::from).collect();
-        self.spawn(User::Root, &[], words, None)?.wait()
+        self.spawn(user, &[], words, None)?.wait()
     }
 
     /// A container to be, with these options of `run`.
@@ -157,6 +164,7 @@ impl Trial {
             options: options.to_vec(),
             input: None,
             held: None,
+            image: None,
         }
     }
 
@@ -259,13 +267,15 @@ impl Trial {
     }
 
     /// Loads the image that all of step 5's containers are made of.
-    fn image(&self) -> Found<&'static str> {
-        if self.image.get().is_none() {
+    fn image(&self, user: User) -> Found<&'static str> {
+        let loaded = &self.images[usize::from(user == User::Student)];
+        if loaded.get().is_none() {
             self.root_file_system("/tmp/image/root")?;
             self.machine(ARCHIVE)?;
-            self.call(&["load", "/tmp/image.tar"])?.succeeds()?;
+            self.call_as(user, &["load", "/tmp/image.tar"])?
+                .succeeds()?;
             self.machine("rm -r /tmp/image /tmp/image.tar")?;
-            self.image.get_or_init(|| ());
+            loaded.get_or_init(|| ());
         }
         Ok("lab:latest")
     }
@@ -324,12 +334,19 @@ pub struct Container<'a> {
     options: Vec<&'a str>,
     input: Option<Vec<u8>>,
     held: Option<String>,
+    image: Option<&'a str>,
 }
 
-impl Container<'_> {
+impl<'a> Container<'a> {
     /// As uid 1000, without any capability.
     pub fn as_student(mut self) -> Self {
         self.user = User::Student;
+        self
+    }
+
+    /// Of this image, not of the one that is as good as any.
+    pub fn of(mut self, image: &'a str) -> Self {
+        self.image = Some(image);
         self
     }
 
@@ -401,7 +418,8 @@ impl Container<'_> {
         let mut words: Vec<OsString> = vec!["run".into()];
         words.extend(self.options.iter().map(OsString::from));
         if self.trial.step >= 5 {
-            words.push(self.trial.image()?.into());
+            let image = self.image.map_or_else(|| self.trial.image(self.user), Ok)?;
+            words.push(image.into());
         }
         words.extend(command);
         let around = self.held.map_or(Vec::new(), |path| {
