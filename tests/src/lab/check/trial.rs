@@ -369,14 +369,10 @@ impl<'a> Container<'a> {
     }
 
     /// Runs a command of words that need not be UTF-8, after `--`.
-    pub fn arguments(self, command: &[&[u8]]) -> Found<Output> {
-        let mut words = vec![OsString::from("--")];
-        words.extend(
-            command
-                .iter()
-                .map(|word| OsStr::from_bytes(word).to_owned()),
-        );
-        self.launch(words)?.wait()
+    pub fn arguments(mut self, command: &[&[u8]]) -> Found<Output> {
+        self.options.push("--");
+        let words = command.iter().map(|word| OsStr::from_bytes(word));
+        self.launch(words.map(OsStr::to_owned).collect())?.wait()
     }
 
     /// Starts a command in it.
