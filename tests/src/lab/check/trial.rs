@@ -127,6 +127,11 @@ impl Trial {
         self.random.number(range)
     }
 
+    /// One of several.
+    pub fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
+        &choices[self.random.number(0..choices.len() as u64) as usize]
+    }
+
     // ---- the submission
 
     /// `BIN run OPTIONS COMMAND`, as root, to its end.
@@ -141,8 +146,13 @@ impl Trial {
 
     /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
     pub fn call(&self, words: &[&str]) -> Found<Output> {
+        self.call_as(User::Root, words)
+    }
+
+    /// The same as anybody.
+    pub fn call_as(&self, user: User, words: &[&str]) -> Found<Output> {
         let words = words.iter().map(OsString::from).collect();
-        self.spawn(User::Root, &[], words, None)?.wait()
+        self.spawn(user, &[], words, None)?.wait()
     }
 
     /// A container to be, with these options of `run`.
@@ -153,6 +163,7 @@ impl Trial {
             options: options.to_vec(),
             input: None,
             held: None,
+            image: None,
         }
     }
 
@@ -311,13 +322,20 @@ pub struct Container<'a> {
     options: Vec<&'a str>,
     input: Option<Vec<u8>>,
     held: Option<String>,
+    image: Option<&'a str>,
 }
 
-impl Container<'_> {
+impl<'a> Container<'a> {
     /// As uid 1000, without any capability.
     #[expect(clippy::wrong_self_convention, reason = "a builder's word")]
     pub fn as_student(mut self) -> Self {
         self.user = User::Student;
+        self
+    }
+
+    /// Of this image, not of the one that is as good as any.
+    pub fn of(mut self, image: &'a str) -> Self {
+        self.image = Some(image);
         self
     }
 
@@ -388,7 +406,8 @@ impl Container<'_> {
         let mut words: Vec<OsString> = vec!["run".into()];
         words.extend(self.options.iter().map(OsString::from));
         if self.trial.step >= 5 {
-            words.push(self.trial.image(self.user)?.into());
+            let image = self.image.map_or_else(|| self.trial.image(self.user), Ok)?;
+            words.push(image.into());
         }
         words.extend(command);
         let around = self.held.map_or(Vec::new(), |path| {
