@@ -359,14 +359,11 @@ impl<'a> Container<'a> {
             .wait()
     }
 
-    /// Runs a command of words that need not be UTF-8, with `--` behind the
-    /// options.
+    /// Runs a command of words that need not be UTF-8, after `--`.
     pub fn arguments(mut self, command: &[&[u8]]) -> Found<Output> {
         self.options.push("--");
-        let words = command
-            .iter()
-            .map(|word| OsStr::from_bytes(word).to_owned());
-        self.launch(words.collect())?.wait()
+        let words = command.iter().map(|word| OsStr::from_bytes(word));
+        self.launch(words.map(OsStr::to_owned).collect())?.wait()
     }
 
     /// Starts a command in it.
