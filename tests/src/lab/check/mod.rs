@@ -36,8 +36,8 @@
 //!   [`Trial::path`], a file of the machine as this process opens it.
 //! - **Say** what is wrong by [`same`], [`ensure`] or [`failed`]. What was run
 //!   is remembered. "Not done yet" is found in what the submission prints.
-//! - **Chance** ([`Trial::word`], [`Trial::number`]) decides on every name,
-//!   number and content, so that a printed answer cannot pass. `--seed` repeats it.
+//! - **Chance** ([`Trial::word`], [`Trial::number`], [`Trial::pick`]) decides on
+//!   every name, number and content, so that a printed answer cannot pass. `--seed` repeats it.
 //! - **Afterwards**: `let before = t.snapshot();` … `t.unchanged(&before)`.
 //! - What a check [`Need`]s of a machine stands in its row.
 //!
