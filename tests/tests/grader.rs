@@ -302,6 +302,46 @@ fn elements(xml: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_grade_with_holes_is_not_taken_for_a_grade() {
+    let (report, code) = json(&["1", "--budget", "0"], &step(1));
+    assert_eq!(code, 2, "{report:#}");
+    for (id, status) in statuses(&report, 1) {
+        assert_eq!(status, "cannot-run", "{id}");
+    }
+}
+
+/// It is the machine's root, and that is all that it is.
+#[test]
+fn what_a_program_writes_and_kills_stays_on_its_machine() {
+    let scratch = Scratch::new("vandal");
+    let open = scratch.0.join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let (open, shm) = (
+        open.display(),
+        format!("/dev/shm/vandal-{}", std::process::id()),
+    );
+    let script = format!(
+        "#!/bin/sh\nmount -o remount,rw / 2>/dev/null\numount -l /tmp /dev/shm 2>/dev/null\n\
+         echo x 2>/dev/null >{open}/vandal && echo WROTE-FILE\n\
+         echo x 2>/dev/null >{shm}\n\
+         kill -9 {} 2>/dev/null && echo KILLED\necho tried\n",
+        std::process::id()
+    );
+    let (report, _) = json(
+        &["1", "--only", "options-end"],
+        &scratch.script("vandal", &script),
+    );
+    let saw = report["checks"][0]["saw"].as_str().unwrap();
+    assert!(
+        saw.contains("tried") && !saw.contains("WROTE") && !saw.contains("KILLED"),
+        "{saw}"
+    );
+    assert_eq!(fs::read_dir(scratch.0.join("open")).unwrap().count(), 0);
+    assert!(!Path::new(&shm).exists());
+}
+
+#[test]
 fn an_interrupt_leaves_nothing() {
     let scratch = Scratch::new("interrupt");
     let program = scratch.script("sleeper", "#!/bin/sh\nsleep 76543213\n");

@@ -8,7 +8,6 @@
 //! ```
 
 use std::fs;
-use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -221,9 +220,10 @@ pub fn open_streams() -> Result<()> {
     Ok(())
 }
 
-/// Makes everything that is mounted now read-only in this mount namespace: the
-/// machine must not write what is somebody else's, and what is the caller's own
-/// least of all, whose id may be the machine's root.
+/// Makes everything that is mounted now read-only in this mount namespace, so
+/// that what a program writes by mistake stays on its machine. Against malice it
+/// is no wall, for the machine's root may turn it back: that is what ids that
+/// own nothing are for, and the virtual machine.
 pub fn protect() -> Result<()> {
     let readonly = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,
@@ -331,12 +331,10 @@ pub fn subordinate_ids() -> String {
 /// Writes what an open file holds to a new one, as executable as that is.
 pub fn copy(from: &fs::File, to: &Path) -> Result<()> {
     let executable = from.metadata()?.mode() & 0o111 != 0;
-    let mut content = Vec::new();
-    let mut from = from;
-    from.read_to_end(&mut content)
-        .with_context(|| format!("read what becomes {}", to.display()))?;
     let mut file = fs::File::create(to).with_context(|| format!("create {}", to.display()))?;
-    file.write_all(&content)?;
+    // In the kernel: the program of a debug build has a hundred megabytes.
+    let mut from = from;
+    std::io::copy(&mut from, &mut file).with_context(|| format!("write {}", to.display()))?;
     let mode = if executable { 0o755 } else { 0o644 };
     fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
     Ok(())

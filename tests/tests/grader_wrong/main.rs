@@ -37,11 +37,17 @@ fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) 
     assert!(complaints.is_empty(), "{complaints}");
 }
 
-/// The last step that has checks.
+/// The last step that has checks. Whoever adds those of the next raises it, and
+/// says in `wrong.rs` what catches each program of that step.
 const LAST: u8 = 3;
 
 fn step(number: u8) -> PathBuf {
     build_dir().join(format!("step{number:02}"))
+}
+
+/// Those of steps that have checks.
+fn graded() -> impl Iterator<Item = &'static Wrong> {
+    ANYWHERE.iter().filter(|wrong| wrong.step <= LAST)
 }
 
 /// Whether the checks that are meant for what is wrong fail, and fail as wrong.
@@ -72,10 +78,8 @@ fn are_caught(all: &[Wrong], program: &Path) -> Result<(), String> {
 
 #[test]
 fn what_is_wrong_in_steps_1_to_4_is_found() {
-    for_each(ANYWHERE, |wrong| {
-        let one = std::slice::from_ref(wrong);
-        are_caught(one, &compile::wrong_c(one))
-    });
+    let programs: Vec<&[Wrong]> = graded().map(std::slice::from_ref).collect();
+    for_each(&programs, |one| are_caught(one, &compile::wrong_c(one)));
 }
 
 /// The grader takes these into its virtual machine by itself, where this machine
@@ -88,6 +92,7 @@ fn what_is_wrong_about_limits_is_found() {
 }
 
 #[test]
+#[ignore = "step 5 has no checks yet"]
 fn what_is_wrong_in_step_5_is_found() {
     let steps = Steps::copied();
     // One after the other: each is built in the same directory.
@@ -106,7 +111,7 @@ fn what_is_wrong_in_step_5_is_found() {
 #[test]
 #[ignore = "takes a quarter of an hour"]
 fn what_is_wrong_in_steps_1_to_4_is_found_by_no_other_check() {
-    let rows = ANYWHERE.iter().map(std::slice::from_ref);
+    let rows = graded().map(std::slice::from_ref);
     let rows: Vec<&[Wrong]> = rows.chain(WITH_CONTROLLERS.iter().copied()).collect();
     for_each(&rows, |row| {
         let report = grade::check(row[0].step, &compile::wrong_c(row));
@@ -122,10 +127,11 @@ fn what_is_wrong_in_steps_1_to_4_is_found_by_no_other_check() {
 
 #[test]
 fn a_program_in_another_language_gets_full_points() {
-    let program = compile("minic", 4, &c_source(), STRICT);
-    let report = grade::check(4, &program);
-    assert_eq!(report.points, 100, "{report}");
+    let step = LAST.min(4);
+    let program = compile("minic", step, &c_source(), STRICT);
+    let report = grade::check(step, &program);
     assert!(report.not_passed().is_empty(), "{report}");
+    assert_eq!(report.points, 100, "{report}");
 }
 
 /// Grades without the limits, for which the grader may have to boot a machine:
@@ -163,7 +169,7 @@ fn a_step_passes_all_checks_but_those_of_the_next() {
         assert_eq!(report.not_passed(), new, "step {next}: {report}");
         assert_eq!(report.points, 0);
     }
-    let report = check_without_limits(LAST, &step(LAST));
+    let report = grade::check(LAST, &step(LAST));
     assert!(report.not_passed().is_empty(), "{report}");
     assert_eq!(report.points, 100, "{report}");
 }

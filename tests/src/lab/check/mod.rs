@@ -47,13 +47,14 @@
 //! likes, and it may change whatever a later command on the machine finds. So
 //! what counts is looked at from outside, through `/proc/PID`, and nothing that
 //! it prints is a result. The machine is in a user namespace whose root is
-//! nobody outside, and everything of the real machine is read-only in it. What
-//! it can read there is what any user of the real machine can read; `--vm`
-//! leaves it nothing to read.
+//! nobody outside, and the real machine's files are read-only in it unless
+//! somebody goes to the trouble of remounting them. What any user of the real
+//! machine can read and reach, it can too; `--vm` leaves it nothing to reach.
 //!
 //! A step's points make 100. A check that is named for a task fails as long as
 //! that task is not done, and only then, as far as this is possible.
 
+mod image;
 mod program;
 mod random;
 mod report;
@@ -61,6 +62,7 @@ mod step01;
 mod step02;
 mod step03;
 mod step04;
+mod step05;
 mod submission;
 mod talk;
 mod trial;
@@ -83,7 +85,13 @@ use submission::Submission;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
-const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP, step04::STEP];
+const STEPS: &[Step] = &[
+    step01::STEP,
+    step02::STEP,
+    step03::STEP,
+    step04::STEP,
+    step05::STEP,
+];
 
 /// One step's checks.
 pub struct Step {
