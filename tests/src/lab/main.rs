@@ -134,6 +134,9 @@ enum Lab {
         /// Tell of each line that is typed
         #[arg(long, short)]
         verbose: bool,
+        /// Another repository than this one, for the tests
+        #[arg(long, value_name = "DIR", hide = true)]
+        repository: Option<PathBuf>,
         /// The pages, such as 01-namespaces [default: all]
         #[arg(value_name = "PAGE")]
         pages: Vec<String>,
@@ -172,11 +175,13 @@ fn main() -> ExitCode {
         Lab::Rehearse {
             keep,
             verbose,
+            repository,
             pages,
         } => rehearse::run(&rehearse::Plan {
             pages,
             keep,
             verbose,
+            repository,
         }),
         Lab::Expand { arguments } => expand::run(&arguments),
     };

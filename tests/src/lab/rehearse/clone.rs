@@ -79,7 +79,6 @@ impl Clone {
             )
         });
         let target = self.dir.join("target");
-        fs::create_dir_all(&target)?;
         if boots && !target.join("vm/kernel").exists() {
             let build = crate::build_dir()?;
             let from = build

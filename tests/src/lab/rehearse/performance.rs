@@ -131,7 +131,7 @@ impl<'a> Performance<'a> {
         match kind {
             Kind::Typed { prompt, text } => {
                 self.settle(Some(prompt), &place)?;
-                self.type_line(text, place)
+                self.type_line(text, &place)
             }
             Kind::Shown(line) => {
                 self.seat(&place)?.expected.push(line.clone());
@@ -196,9 +196,9 @@ impl<'a> Performance<'a> {
             .ok_or_else(|| wrong("there is no such terminal".to_owned()))
     }
 
-    fn type_line(&mut self, text: &str, place: String) -> Result<(), Mismatch> {
+    fn type_line(&mut self, text: &str, place: &str) -> Result<(), Mismatch> {
         let wrong = |what: String| Mismatch {
-            place: place.clone(),
+            place: place.to_owned(),
             what,
         };
         let text =
@@ -207,10 +207,10 @@ impl<'a> Performance<'a> {
             println!("  {place}: {text}");
         }
         let limit = self.limit;
-        let seat = self.seat(&place)?;
+        let seat = self.seat(place)?;
         seat.screen.line(&text, limit).map_err(&wrong)?;
         seat.waiting = None;
-        seat.place.clone_from(&place);
+        place.clone_into(&mut seat.place);
         Ok(())
     }
 
