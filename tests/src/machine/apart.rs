@@ -8,7 +8,6 @@
 //! ```
 
 use std::fs;
-use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -332,12 +331,10 @@ pub fn subordinate_ids() -> String {
 /// Writes what an open file holds to a new one, as executable as that is.
 pub fn copy(from: &fs::File, to: &Path) -> Result<()> {
     let executable = from.metadata()?.mode() & 0o111 != 0;
-    let mut content = Vec::new();
-    let mut from = from;
-    from.read_to_end(&mut content)
-        .with_context(|| format!("read what becomes {}", to.display()))?;
     let mut file = fs::File::create(to).with_context(|| format!("create {}", to.display()))?;
-    file.write_all(&content)?;
+    // In the kernel: the program of a debug build has a hundred megabytes.
+    let mut from = from;
+    std::io::copy(&mut from, &mut file).with_context(|| format!("write {}", to.display()))?;
     let mode = if executable { 0o755 } else { 0o644 };
     fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
     Ok(())

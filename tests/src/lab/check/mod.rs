@@ -54,6 +54,7 @@
 //! A step's points make 100. A check that is named for a task fails as long as
 //! that task is not done, and only then, as far as this is possible.
 
+mod image;
 mod program;
 mod random;
 mod report;
@@ -61,6 +62,7 @@ mod step01;
 mod step02;
 mod step03;
 mod step04;
+mod step05;
 mod submission;
 mod talk;
 mod trial;
@@ -83,7 +85,13 @@ use submission::Submission;
 use trial::Problem;
 
 /// The checks of all steps, in the order in which they are learned.
-const STEPS: &[Step] = &[step01::STEP, step02::STEP, step03::STEP, step04::STEP];
+const STEPS: &[Step] = &[
+    step01::STEP,
+    step02::STEP,
+    step03::STEP,
+    step04::STEP,
+    step05::STEP,
+];
 
 /// One step's checks.
 pub struct Step {

@@ -1,6 +1,6 @@
 //! What a check has at hand: a fresh machine, the submission on it, and chance.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -64,8 +64,9 @@ pub struct Trial {
     random: Random,
     /// The submission's command lines, as a person would type them.
     ran: RefCell<Vec<String>>,
-    /// Who has loaded the image that step 5's containers are made of.
-    loaded: RefCell<Vec<User>>,
+    /// Whether root has loaded the image, and whether student has: each has
+    /// images of their own.
+    images: [OnceCell<()>; 2],
 }
 
 impl Trial {
@@ -85,7 +86,7 @@ impl Trial {
             step: submission.step,
             random: Random::new(seed),
             ran: RefCell::default(),
-            loaded: RefCell::default(),
+            images: Default::default(),
         };
         if needs.contains(&Need::Controllers) {
             trial.has_controllers()?;
@@ -127,6 +128,11 @@ impl Trial {
         self.random.number(range)
     }
 
+    /// One of several.
+    pub fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
+        &choices[self.random.number(0..choices.len() as u64) as usize]
+    }
+
     // ---- the submission
 
     /// `BIN run OPTIONS COMMAND`, as root, to its end.
@@ -141,8 +147,13 @@ impl Trial {
 
     /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
     pub fn call(&self, words: &[&str]) -> Found<Output> {
+        self.call_as(User::Root, words)
+    }
+
+    /// The same as anybody.
+    pub fn call_as(&self, user: User, words: &[&str]) -> Found<Output> {
         let words = words.iter().map(OsString::from).collect();
-        self.spawn(User::Root, &[], words, None)?.wait()
+        self.spawn(user, &[], words, None)?.wait()
     }
 
     /// A container to be, with these options of `run`.
@@ -153,6 +164,7 @@ impl Trial {
             options: options.to_vec(),
             input: None,
             held: None,
+            image: None,
         }
     }
 
@@ -244,15 +256,16 @@ impl Trial {
         self.machine(&format!("dir={dir}\n{ROOT}")).map(drop)
     }
 
-    /// The image that step 5's containers are made of, loaded for each user once.
+    /// Loads the image that all of step 5's containers are made of.
     fn image(&self, user: User) -> Found<&'static str> {
-        if !self.loaded.borrow().contains(&user) {
+        let loaded = &self.images[usize::from(user == User::Student)];
+        if loaded.get().is_none() {
             self.root_file_system("/tmp/image/root")?;
             self.machine(ARCHIVE)?;
-            let load = vec!["load".into(), "/tmp/image.tar".into()];
-            self.spawn(user, &[], load, None)?.wait()?.succeeds()?;
+            self.call_as(user, &["load", "/tmp/image.tar"])?
+                .succeeds()?;
             self.machine("rm -r /tmp/image /tmp/image.tar")?;
-            self.loaded.borrow_mut().push(user);
+            loaded.get_or_init(|| ());
         }
         Ok("lab:latest")
     }
@@ -311,13 +324,20 @@ pub struct Container<'a> {
     options: Vec<&'a str>,
     input: Option<Vec<u8>>,
     held: Option<String>,
+    image: Option<&'a str>,
 }
 
-impl Container<'_> {
+impl<'a> Container<'a> {
     /// As uid 1000, without any capability.
     #[expect(clippy::wrong_self_convention, reason = "a builder's word")]
     pub fn as_student(mut self) -> Self {
         self.user = User::Student;
+        self
+    }
+
+    /// Of this image, not of the one that is as good as any.
+    pub fn of(mut self, image: &'a str) -> Self {
+        self.image = Some(image);
         self
     }
 
@@ -388,7 +408,8 @@ impl Container<'_> {
         let mut words: Vec<OsString> = vec!["run".into()];
         words.extend(self.options.iter().map(OsString::from));
         if self.trial.step >= 5 {
-            words.push(self.trial.image(self.user)?.into());
+            let image = self.image.map_or_else(|| self.trial.image(self.user), Ok)?;
+            words.push(image.into());
         }
         words.extend(command);
         let around = self.held.map_or(Vec::new(), |path| {
