@@ -1,6 +1,6 @@
 //! What a check has at hand: a fresh machine, the submission on it, and chance.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -64,9 +64,8 @@ pub struct Trial {
     random: Random,
     /// The submission's command lines, as a person would type them.
     ran: RefCell<Vec<String>>,
-    /// Whether root has loaded the image, and whether student has: each has
-    /// images of their own.
-    images: [OnceCell<()>; 2],
+    /// Who has loaded the image that step 5's containers are made of.
+    loaded: RefCell<Vec<User>>,
 }
 
 impl Trial {
@@ -86,7 +85,7 @@ impl Trial {
             step: submission.step,
             random: Random::new(seed),
             ran: RefCell::default(),
-            images: Default::default(),
+            loaded: RefCell::default(),
         };
         if needs.contains(&Need::Controllers) {
             trial.has_controllers()?;
@@ -256,16 +255,15 @@ impl Trial {
         self.machine(&format!("dir={dir}\n{ROOT}")).map(drop)
     }
 
-    /// Loads the image that all of step 5's containers are made of.
+    /// The image that step 5's containers are made of, loaded for each user once.
     fn image(&self, user: User) -> Found<&'static str> {
-        let loaded = &self.images[usize::from(user == User::Student)];
-        if loaded.get().is_none() {
+        if !self.loaded.borrow().contains(&user) {
             self.root_file_system("/tmp/image/root")?;
             self.machine(ARCHIVE)?;
-            self.call_as(user, &["load", "/tmp/image.tar"])?
-                .succeeds()?;
+            let load = vec!["load".into(), "/tmp/image.tar".into()];
+            self.spawn(user, &[], load, None)?.wait()?.succeeds()?;
             self.machine("rm -r /tmp/image /tmp/image.tar")?;
-            loaded.get_or_init(|| ());
+            self.loaded.borrow_mut().push(user);
         }
         Ok("lab:latest")
     }
