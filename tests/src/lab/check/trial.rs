@@ -146,6 +146,7 @@ impl Trial {
     }
 
     /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
+    #[allow(dead_code)]
     pub fn call(&self, words: &[&str]) -> Found<Output> {
         self.call_as(User::Root, words)
     }
