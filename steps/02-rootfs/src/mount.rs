@@ -112,6 +112,12 @@ impl Mount {
         self.flags.contains(MountFlags::BIND)
     }
 
+    /// Whether it is what [`Mount::sysfs`] makes.
+    #[must_use]
+    pub fn is_sysfs(&self) -> bool {
+        self.fstype == "sysfs"
+    }
+
     pub(crate) fn is_dev(&self) -> bool {
         !self.is_bind() && self.target == Path::new("/dev")
     }

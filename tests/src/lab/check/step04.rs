@@ -466,19 +466,22 @@ fn network_none(t: &Trial) -> Found {
 fn network_host(t: &Trial) -> Found {
     connected(t, &[])?.stop()?;
     let before = t.snapshot();
-    let (running, pid) = t.container(&["--network", "host"]).asleep()?;
-    same(
-        "the network namespace of the command",
-        &namespace(t.first(), "net")?,
-        &namespace(pid, "net")?,
-    )?;
-    ensure(
-        namespace(pid, "uts")? != namespace(t.first(), "uts")?,
-        "a uts namespace of its own",
-        "the machine's",
-    )?;
-    running.signal(Signal::SIGTERM)?;
-    running.wait()?;
+    let host = || t.container(&["--network", "host"]);
+    for container in [host(), host().as_student()] {
+        let (running, pid) = container.asleep()?;
+        same(
+            "the network namespace of the command",
+            &namespace(t.first(), "net")?,
+            &namespace(pid, "net")?,
+        )?;
+        ensure(
+            namespace(pid, "uts")? != namespace(t.first(), "uts")?,
+            "a uts namespace of its own",
+            "the machine's",
+        )?;
+        running.signal(Signal::SIGTERM)?;
+        running.wait()?;
+    }
     t.unchanged(&before)
 }
 
