@@ -161,7 +161,7 @@ pub struct Options {
 }
 
 /// Grades; the exit status is 0 when all passed, 1 when some failed, 2 when
-/// some could not be run.
+/// some of the step's own could not be run.
 pub fn run(options: &Options) -> Result<u8> {
     let submission = Submission::find(options.step, options.bin.as_deref())?;
     let seed = options.seed.unwrap_or_else(random::seed);
@@ -221,9 +221,14 @@ fn natively(
             && vm::is_possible()
     };
     let (there, here): (Vec<Wanted>, Vec<Wanted>) = wanted.iter().partition(|one| elsewhere(one));
+    // A machine is not booted for what brings no points: that is asked for.
+    let (own, earlier): (Vec<Wanted>, Vec<Wanted>) = there
+        .into_iter()
+        .partition(|(step, _)| step.number == submission.step);
+    tell_all(&earlier, submission, &Problem::not_repeated(), tell);
     grade(submission, seed, &here, budget, tell);
-    if !there.is_empty() {
-        virtually::grade(submission, seed, &there, budget, tell);
+    if !own.is_empty() {
+        virtually::grade(submission, seed, &own, budget, tell);
     }
 }
 

@@ -37,6 +37,14 @@ impl Problem {
             saw: why.to_owned(),
         }
     }
+
+    /// An earlier step's check that would have to boot a machine.
+    pub fn not_repeated() -> Problem {
+        Problem::Impossible {
+            why: "it belongs to an earlier step, and needs a virtual machine here".to_owned(),
+            fix: "to repeat it there, which takes a minute or two: cargo lab check --vm".to_owned(),
+        }
+    }
 }
 
 /// It does not hold.
