@@ -137,18 +137,7 @@ impl<'a> Performance<'a> {
                 self.seat(&place)?.expected.push(line.clone());
                 Ok(())
             }
-            Kind::Keys(keys) => {
-                self.show_so_far(&place)?;
-                std::thread::sleep(START);
-                let keys = pressed(keys).map_err(|what| Mismatch {
-                    place: place.clone(),
-                    what,
-                })?;
-                let seat = self.seat(&place)?;
-                seat.screen.send(&keys);
-                seat.waiting = None;
-                Ok(())
-            }
+            Kind::Keys(keys) => self.press(keys, &place),
             Kind::Wait(text) => self.wait(text, &place),
             Kind::Timeout(seconds) => {
                 self.limit = Duration::from_secs(*seconds);
@@ -160,6 +149,20 @@ impl<'a> Performance<'a> {
             }
             Kind::Note(_) | Kind::Terminal(_) => Ok(()),
         }
+    }
+
+    /// Presses keys, when the command before had time to start.
+    fn press(&mut self, keys: &str, place: &str) -> Result<(), Mismatch> {
+        self.show_so_far(place)?;
+        std::thread::sleep(START);
+        let seat = self.seat(place)?;
+        seat.waiting = None;
+        pressed(keys)
+            .and_then(|keys| seat.screen.send(&keys))
+            .map_err(|what| Mismatch {
+                place: place.to_owned(),
+                what,
+            })
     }
 
     /// The terminal in use now, with a shell on it.
