@@ -112,9 +112,7 @@ impl Mount {
         self.flags.contains(MountFlags::BIND)
     }
 
-    /// Whether it is what [`Mount::sysfs`] makes.
-    #[must_use]
-    pub fn is_sysfs(&self) -> bool {
+    pub(crate) fn is_sysfs(&self) -> bool {
         self.fstype == "sysfs"
     }
 

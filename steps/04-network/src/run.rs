@@ -1,7 +1,6 @@
 //! The story of step 4: a command with an address of its own.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use cgroups::{Cgroup, Limits};
@@ -36,9 +35,7 @@ pub fn run(options: &Options) -> Result<u8> {
     if options.network == Mode::Host {
         isolation.namespaces -= CloneFlags::CLONE_NEWNET;
         if isolation.ids.is_some() {
-            root.mounts.retain(|mount| !mount.is_sysfs());
-            let sys = PathBuf::from("/sys");
-            root.mounts.push(Mount::bind(sys.clone(), sys, true));
+            root.share_sys();
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use cgroups::{Cgroup, Limits};
@@ -48,9 +47,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     if options.network == Mode::Host {
         isolation.namespaces -= CloneFlags::CLONE_NEWNET;
         if isolation.ids.is_some() {
-            root.mounts.retain(|mount| !mount.is_sysfs());
-            let sys = PathBuf::from("/sys");
-            root.mounts.push(Mount::bind(sys.clone(), sys, true));
+            root.share_sys();
         }
     }
 

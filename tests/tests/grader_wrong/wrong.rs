@@ -605,7 +605,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "Purpose::Hide(hidden) => self.hide(dir, hidden)",
                 "Purpose::Hide(_) => Ok(())",
             )],
-            caught_by: &["whiteout"],
+            caught_by: &["whiteout", "image-student"],
         },
     ),
     (
