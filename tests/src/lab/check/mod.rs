@@ -79,6 +79,7 @@ use anyhow::{Context, Result, bail};
 pub use report::Report;
 pub use trial::{Found, Trial, ensure, failed, same};
 
+use crate::tasks::TaskId;
 use crate::vm;
 use report::{Graded, Status, Terminal};
 use submission::Submission;
@@ -134,7 +135,7 @@ pub struct Options {
     /// The program to grade [default: the workspace's own build of the step]
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
-    /// Run only the checks of this task (02.3) or of this name
+    /// Run only the checks of this task (2.3) or of this name
     #[arg(long, value_name = "TASK|CHECK", value_delimiter = ',')]
     only: Vec<String>,
     /// Repeat the names, numbers and contents of an earlier run
@@ -253,6 +254,12 @@ fn wanted(step: u8, only: &[String]) -> Result<Vec<Wanted>> {
     if !STEPS.iter().any(|known| known.number == step) {
         bail!("there are no checks of step {step}");
     }
+    // A task may be written 2.3 or 02.3, as everywhere.
+    let task = |name: &String| name.parse().map(|task: TaskId| task.to_string());
+    let only: Vec<String> = only
+        .iter()
+        .map(|name| task(name).unwrap_or_else(|_| name.clone()))
+        .collect();
     let named = |check: &Check| {
         let is = |name: &String| name == check.id || Some(name.as_str()) == check.task;
         only.is_empty() || only.iter().any(is)
@@ -265,7 +272,7 @@ fn wanted(step: u8, only: &[String]) -> Result<Vec<Wanted>> {
         .collect();
     if checks.is_empty() {
         bail!(
-            "no check of steps 1 to {step} is called {}; tasks are called 02.3, and the names of \
+            "no check of steps 1 to {step} is called {}; tasks are called 2.3, and the names of \
              all checks are in what --json writes",
             only.join(",")
         );
