@@ -43,9 +43,9 @@ pub struct Page {
 pub fn run(plan: &Plan) -> Result<u8> {
     let root = plan.repository.clone().map_or_else(crate::workspace, Ok)?;
     let clone = Clone::make(&root, plan.keep.as_deref())?;
-    let pages = pages(clone.dir(), &plan.pages)?;
+    let pages = pages(&clone.dir(), &plan.pages)?;
     clone.prepare(&pages)?;
-    let desk = Desk::new(clone.dir())?;
+    let desk = Desk::new(&clone)?;
     if !plan.pages.is_empty() {
         // The page that tells to build is perhaps not among these.
         desk.build()?;
