@@ -371,7 +371,7 @@ pub const ANYWHERE: &[Wrong] = &[
             r#"alone ? "true" : "false""#,
             r#"alone ? "false" : "false""#,
         )],
-        caught_by: &[],
+        caught_by: &["afterwards-4", "after-kill-4"],
     },
     Wrong {
         name: "a_link_is_left_behind",
@@ -381,7 +381,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "    int status = wait_for(own.child, &signals);\n    \
              shell(\"ip link add minic-left type veth peer name minic-right\");\n",
         )],
-        caught_by: &[],
+        caught_by: &["afterwards-4", "after-kill-4"],
     },
     Wrong {
         name: "rules_are_left_behind",
@@ -390,7 +390,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "nft delete table ip minic-%d\\n",
             "nft list table ip minic-%d\\n",
         )],
-        caught_by: &[],
+        caught_by: &["afterwards-4", "after-kill-4"],
     },
     Wrong {
         name: "other_tables_are_flushed",
@@ -399,7 +399,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "\"echo 1 >/proc/sys/net/ipv4/ip_forward\\n\"",
             "\"echo 1 >/proc/sys/net/ipv4/ip_forward; nft flush ruleset\\n\"",
         )],
-        caught_by: &[],
+        caught_by: &["foreign-rules", "publish-inside", "port-taken"],
     },
     Wrong {
         name: "no_way_outside",
@@ -408,7 +408,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "oifname != \" BRIDGE \" masquerade",
             "oifname != \" BRIDGE \" accept",
         )],
-        caught_by: &[],
+        caught_by: &["outside"],
     },
     Wrong {
         name: "no_default_route",
@@ -418,7 +418,17 @@ pub const ANYWHERE: &[Wrong] = &[
                                          " ip route add default via " SUBNET ".1", own.slot)"#,
             r#" dev eth0", own.slot)"#,
         )],
-        caught_by: &[],
+        caught_by: &[
+            "address",
+            "outside",
+            "publish",
+            "publish-local",
+            "publish-inside",
+            "publish-udp",
+            "publish-address",
+            "port-taken",
+            "afterwards-4",
+        ],
     },
     Wrong {
         name: "every_container_has_the_same_address",
@@ -427,7 +437,7 @@ pub const ANYWHERE: &[Wrong] = &[
             r#"via " SUBNET ".1", own.slot)"#,
             r#"via " SUBNET ".1", 2)"#,
         )],
-        caught_by: &[],
+        caught_by: &["addresses", "neighbours", "publish-inside"],
     },
     Wrong {
         name: "a_port_is_not_published_for_the_host_itself",
@@ -436,7 +446,12 @@ pub const ANYWHERE: &[Wrong] = &[
             r#"hook output priority -100; %s }\n}\n", rules)"#,
             r#"hook output priority -100; %s }\n}\n", "")"#,
         )],
-        caught_by: &[],
+        caught_by: &[
+            "publish-local",
+            "publish-udp",
+            "publish-address",
+            "port-taken",
+        ],
     },
     Wrong {
         name: "a_port_is_published_for_the_host_alone",
@@ -445,7 +460,7 @@ pub const ANYWHERE: &[Wrong] = &[
             r#"hook prerouting priority -100; %s }\n", rules)"#,
             r#"hook prerouting priority -100; %s }\n", "")"#,
         )],
-        caught_by: &[],
+        caught_by: &["publish", "publish-inside", "publish-udp"],
     },
     Wrong {
         name: "udp_is_published_as_tcp",
@@ -454,7 +469,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "to, port->protocol, port->host",
             "to, *port->protocol ? \"tcp\" : \"\", port->host",
         )],
-        caught_by: &[],
+        caught_by: &["publish-udp"],
     },
     Wrong {
         name: "the_address_of_a_published_port_is_ignored",
@@ -463,13 +478,13 @@ pub const ANYWHERE: &[Wrong] = &[
             "port->address = address.s_addr ? word : NULL;",
             "port->address = NULL;",
         )],
-        caught_by: &[],
+        caught_by: &["publish-address"],
     },
     Wrong {
         name: "a_name_server_on_loopback_is_kept",
         step: 4,
         edits: &[("\"nameserver 127.\", 15", "\"nothing of that\", 15")],
-        caught_by: &[],
+        caught_by: &["resolv-conf"],
     },
     Wrong {
         name: "its_own_name_is_unknown",
@@ -478,7 +493,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "    if (own.bridge)\n        hosts =",
             "    if (false)\n        hosts =",
         )],
-        caught_by: &[],
+        caught_by: &["hosts"],
     },
     Wrong {
         name: "loopback_is_down",
@@ -487,7 +502,7 @@ pub const ANYWHERE: &[Wrong] = &[
             ("\"ip link set lo up\"", "\"true\""),
             ("\"ip link set lo up && ip", "\"ip"),
         ],
-        caught_by: &[],
+        caught_by: &["address", "network-none", "network-student"],
     },
     Wrong {
         name: "none_is_a_network_too",
@@ -497,7 +512,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "    parse(argc, argv);\n    if (!strcmp(options.network, \"none\"))\n        \
              options.network = \"bridge\";\n",
         )],
-        caught_by: &[],
+        caught_by: &["network-none"],
     },
     Wrong {
         name: "the_hosts_network_is_none",
@@ -506,7 +521,7 @@ pub const ANYWHERE: &[Wrong] = &[
             "    if (strcmp(options.network, \"host\"))\n        flags",
             "    flags",
         )],
-        caught_by: &[],
+        caught_by: &["network-host"],
     },
 ];
 
@@ -590,7 +605,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "Purpose::Hide(hidden) => self.hide(dir, hidden)",
                 "Purpose::Hide(_) => Ok(())",
             )],
-            caught_by: &[],
+            caught_by: &["whiteout", "image-student"],
         },
     ),
     (
@@ -602,7 +617,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "Purpose::Cover => self.cover(dir)",
                 "Purpose::Cover => Ok(())",
             )],
-            caught_by: &[],
+            caught_by: &["opaque"],
         },
     ),
     (
@@ -611,7 +626,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
             name: "a_digest_is_not_checked",
             step: 5,
             edits: &[("stated == blob.digest,", "stated == stated,")],
-            caught_by: &[],
+            caught_by: &["digest"],
         },
     ),
     (
@@ -623,7 +638,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS",
                 "ResolveFlags::NO_MAGICLINKS",
             )],
-            caught_by: &[],
+            caught_by: &["traversal"],
         },
     ),
     (
@@ -632,7 +647,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
             name: "the_entrypoint_is_ignored",
             step: 5,
             edits: &[("None => own(&self.entrypoint),", "None => Vec::new(),")],
-            caught_by: &[],
+            caught_by: &["command"],
         },
     ),
     (
@@ -644,7 +659,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "if args.is_empty() && entrypoint.is_none()",
                 "if entrypoint.is_none()",
             )],
-            caught_by: &[],
+            caught_by: &["command"],
         },
     ),
     (
@@ -659,7 +674,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                     "(None, None) => (0, 0, \"/\"),",
                 ),
             ],
-            caught_by: &[],
+            caught_by: &["user"],
         },
     ),
     (
@@ -668,7 +683,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
             name: "the_images_user_is_ignored",
             step: 5,
             edits: &[("wanted.unwrap_or(&config.user)", "wanted.unwrap_or(\"\")")],
-            caught_by: &[],
+            caught_by: &["user"],
         },
     ),
     (
@@ -680,7 +695,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "env.iter().chain(&options.env)",
                 "env.iter().take(0).chain(&options.env)",
             )],
-            caught_by: &[],
+            caught_by: &["env"],
         },
     ),
     (
@@ -692,7 +707,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                 "unwrap_or_else(|| config.cwd())",
                 "unwrap_or_else(|| \"/\".into())",
             )],
-            caught_by: &[],
+            caught_by: &["workdir"],
         },
     ),
     (
@@ -701,7 +716,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
             name: "layers_are_stacked_upside_down",
             step: 5,
             edits: &[("lower.iter().rev().enumerate()", "lower.iter().enumerate()")],
-            caught_by: &[],
+            caught_by: &["layers"],
         },
     ),
     (
@@ -728,7 +743,7 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
                     "let _ = private_directory(&store.join(\"containers-work\"));",
                 ),
             ],
-            caught_by: &[],
+            caught_by: &["writes"],
         },
     ),
 ];

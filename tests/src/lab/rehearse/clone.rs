@@ -36,6 +36,7 @@ impl Clone {
                 let target = build
                     .parent()
                     .context("the build directory has no parent")?;
+                remove_stale(target);
                 target.join(format!("rehearsal.{}", std::process::id()))
             }
         };
@@ -79,7 +80,6 @@ impl Clone {
             )
         });
         let target = self.dir.join("target");
-        fs::create_dir_all(&target)?;
         if boots && !target.join("vm/kernel").exists() {
             let build = crate::build_dir()?;
             let from = build
@@ -105,6 +105,17 @@ impl Drop for Clone {
     fn drop(&mut self) {
         if !self.kept {
             fs::remove_dir_all(&self.dir).ok();
+        }
+    }
+}
+
+/// Removes the clones of rehearsals that were ended by Ctrl-C.
+fn remove_stale(target: &Path) {
+    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("rehearsal.");
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path()).ok();
         }
     }
 }
