@@ -69,9 +69,16 @@ impl Terminal {
     /// # Panics
     /// When the terminal is gone.
     pub fn send(&mut self, keys: &str) {
-        self.keys
-            .write_all(keys.as_bytes())
+        self.try_send(keys)
             .unwrap_or_else(|error| panic!("type into `{}`: {error}", self.name));
+    }
+
+    /// Types.
+    ///
+    /// # Errors
+    /// Fails when the terminal is gone.
+    pub fn try_send(&mut self, keys: &str) -> std::io::Result<()> {
+        self.keys.write_all(keys.as_bytes())
     }
 
     /// Waits until the screen shows `text` after what was expected before.

@@ -22,6 +22,9 @@ const BOOK: &str = "book/en";
 /// Where a reader finds the built book, from the repository's root.
 const BUILT: &str = "target/book/en";
 
+/// Where the pages are that are served.
+const SERVED: &str = "target/book/served";
+
 /// What to do with the book.
 pub struct Plan {
     /// Only build it.
@@ -49,7 +52,7 @@ pub fn run(plan: &Plan) -> Result<u8> {
     }
     let mut serve = command(&mdbook, plan.draft)?;
     // Pages that are served watch for changes; those on disk must not.
-    serve.args(["serve", BOOK, "--dest-dir", "../../target/book/served"]);
+    serve.args(["serve", BOOK, "--dest-dir", SERVED]);
     serve.args(["--hostname", "127.0.0.1", "--port", &plan.port.to_string()]);
     if plan.open {
         serve.arg("--open");

@@ -30,7 +30,7 @@ use clap::Parser;
 
 use tasks::TaskId;
 
-/// Test minidocker, and run it in a virtual machine.
+/// Learn containers by building one: look, start, check; and test the project itself.
 #[derive(Parser)]
 #[command(name = "lab", bin_name = "cargo lab", version)]
 enum Lab {
@@ -41,16 +41,6 @@ enum Lab {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Remove what a crashed experiment left behind: cgroups, links, rules, mounts, files
-    #[command(after_help = "Example: cargo lab cleanup --dry-run")]
-    Cleanup {
-        /// Only say what would be removed
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Run every check and test there is; on Debian, as root, install what they need
-    #[command(after_help = "Example: cargo lab test")]
-    Test,
     /// Write a workspace in which step N is yours to write, and the steps before it are there
     #[command(after_help = "Example: cargo lab start 2 ../lab2")]
     Start {
@@ -70,6 +60,9 @@ enum Lab {
         #[arg(long)]
         more: bool,
     },
+    /// Grade a step, or any program that does what the step's does
+    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
+    Check(check::Options),
     /// Show which tasks of a step are done; the checks decide
     #[command(after_help = "Example: cargo lab status 2")]
     Status {
@@ -87,28 +80,6 @@ enum Lab {
         #[arg(value_name = "M")]
         to: u8,
     },
-    /// For instructors: put the reference's body of a task into a starter
-    #[command(after_help = "Example: cargo lab solve 2.1 ../minidocker-lab2")]
-    Solve {
-        /// The task
-        #[arg(value_name = "N.K")]
-        task: TaskId,
-        /// The starter's directory [default: the one that you are in]
-        dir: Option<PathBuf>,
-    },
-    /// Grade a step, or any program that does what the step's does
-    #[command(after_help = "Example: cargo lab check 2 --bin ./my-container")]
-    Check(check::Options),
-    /// Boot a Debian kernel in an emulated machine, with the workspace's programs
-    #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
-    Vm {
-        /// End the machine after so many seconds [default: 1200, none for a terminal]
-        #[arg(long, value_name = "SECONDS")]
-        limit: Option<u64>,
-        /// The command to run [default: a shell]
-        #[arg(last = true)]
-        command: Vec<OsString>,
-    },
     /// Build the book, and serve it on this machine until Ctrl-C
     #[command(after_help = "Example: cargo lab book --open")]
     Book {
@@ -125,6 +96,32 @@ enum Lab {
         #[arg(long)]
         draft: bool,
     },
+    /// Boot a Debian kernel in an emulated machine, with the workspace's programs
+    #[command(after_help = "Example: cargo lab vm -- step03 run --memory 64m /bin/sh")]
+    Vm {
+        /// End the machine after so many seconds [default: 1200, none for a terminal]
+        #[arg(long, value_name = "SECONDS")]
+        limit: Option<u64>,
+        /// The command to run [default: a shell]
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Remove what a crashed experiment left behind: cgroups, links, rules, mounts, files
+    #[command(after_help = "Example: cargo lab cleanup --dry-run")]
+    Cleanup {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// For instructors: put the reference's body of a task into a starter
+    #[command(after_help = "Example: cargo lab solve 2.1 ../minidocker-lab2")]
+    Solve {
+        /// The task
+        #[arg(value_name = "N.K")]
+        task: TaskId,
+        /// The starter's directory [default: the one that you are in]
+        dir: Option<PathBuf>,
+    },
     /// Do what the book tells a reader to do, and compare what comes with what it shows
     #[command(after_help = "Example: cargo lab rehearse 01-namespaces")]
     Rehearse {
@@ -134,10 +131,16 @@ enum Lab {
         /// Tell of each line that is typed
         #[arg(long, short)]
         verbose: bool,
+        /// Another repository than this one, for the tests
+        #[arg(long, value_name = "DIR", hide = true)]
+        repository: Option<PathBuf>,
         /// The pages, such as 01-namespaces [default: all]
         #[arg(value_name = "PAGE")]
         pages: Vec<String>,
     },
+    /// Run every check and test there is; on Debian, as root, install what they need
+    #[command(after_help = "Example: cargo lab test")]
+    Test,
     /// Fill in the book's pages, as mdBook's preprocessor
     #[command(hide = true)]
     Expand {
@@ -149,15 +152,11 @@ enum Lab {
 fn main() -> ExitCode {
     let result = match Lab::parse() {
         Lab::Doctor { json } => doctor::run(json.as_deref()),
-        Lab::Cleanup { dry_run } => cleanup::run(dry_run),
-        Lab::Test => suite::run(),
         Lab::Start { step, dir } => start::run(step, dir.as_deref()),
         Lab::Hint { task, more } => hint::run(task, more),
+        Lab::Check(options) => check::run(&options),
         Lab::Status { step } => status::run(step),
         Lab::Diff { from, to } => diff::run(from, to),
-        Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
-        Lab::Check(options) => check::run(&options),
-        Lab::Vm { limit, command } => vm::run(&command, limit),
         Lab::Book {
             open,
             port,
@@ -169,15 +168,21 @@ fn main() -> ExitCode {
             port,
             draft,
         }),
+        Lab::Vm { limit, command } => vm::run(&command, limit),
+        Lab::Cleanup { dry_run } => cleanup::run(dry_run),
+        Lab::Solve { task, dir } => solve::run(task, dir.as_deref()),
         Lab::Rehearse {
             keep,
             verbose,
+            repository,
             pages,
         } => rehearse::run(&rehearse::Plan {
             pages,
             keep,
             verbose,
+            repository,
         }),
+        Lab::Test => suite::run(),
         Lab::Expand { arguments } => expand::run(&arguments),
     };
     match result {

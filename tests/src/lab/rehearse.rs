@@ -29,6 +29,8 @@ pub struct Plan {
     pub keep: Option<PathBuf>,
     /// Tell of each line that is typed.
     pub verbose: bool,
+    /// The repository; this one where it is not given.
+    pub repository: Option<PathBuf>,
 }
 
 /// A page, and the sessions that it shows.
@@ -39,11 +41,11 @@ pub struct Page {
 
 /// Runs the sessions; the exit status is 1 when something is not as it is shown.
 pub fn run(plan: &Plan) -> Result<u8> {
-    let root = crate::workspace()?;
+    let root = plan.repository.clone().map_or_else(crate::workspace, Ok)?;
     let clone = Clone::make(&root, plan.keep.as_deref())?;
-    let pages = pages(clone.dir(), &plan.pages)?;
+    let pages = pages(&clone.dir(), &plan.pages)?;
     clone.prepare(&pages)?;
-    let desk = Desk::new(clone.dir())?;
+    let desk = Desk::new(&clone)?;
     if !plan.pages.is_empty() {
         // The page that tells to build is perhaps not among these.
         desk.build()?;

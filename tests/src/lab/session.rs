@@ -365,3 +365,87 @@ pub fn expanded(line: &str) -> String {
     shown.truncate(shown.trim_end().len());
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(expected: &[&str], seen: &[&str]) -> Option<Bound> {
+        let mut bound = Bound::from([("pid".to_owned(), "7".to_owned())]);
+        matches(expected, seen, &mut bound).then_some(bound)
+    }
+
+    #[test]
+    fn a_placeholder_matches_what_is_like_its_sample() {
+        for (expected, there, value) in [
+            ("pid <<a=12>>", "pid 4711", Some("4711")),
+            ("pid <<a=12>>", "pid 47f", None),
+            ("<<a=0f>>.", "12ab.", Some("12ab")),
+            ("<<a=0f>>", "xyz", None),
+            ("[<<a=any-thing>>]", "[not/digits]", Some("not/digits")),
+            ("[<<a=any-thing>>]", "[two words]", None),
+            ("<<a=two words>>!", "not just two!", Some("not just two")),
+            ("<<a=1>>\tx", "2\tx", Some("2")),
+            ("a       b <<a=1>>", "a\tb 2", Some("2")),
+        ] {
+            let bound = seen(&[expected], &[there]);
+            let bound = bound.as_ref().and_then(|bound| bound.get("a"));
+            assert_eq!(bound.map(String::as_str), value, "{expected} {there}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_same_value_from_then_on() {
+        assert!(seen(&["<<pid>>"], &["7"]).is_some());
+        assert!(seen(&["<<pid>>"], &["8"]).is_none());
+        assert!(seen(&["<<gone>>"], &["8"]).is_none());
+        assert!(seen(&["<<a=1>>", "<<a>>"], &["5", "5"]).is_some());
+        assert!(seen(&["<<a=1>>", "<<a>>"], &["5", "6"]).is_none());
+    }
+
+    #[test]
+    fn an_ellipsis_is_any_number_of_lines_or_the_rest_of_one() {
+        assert!(seen(&["a", "…", "z"], &["a", "z"]).is_some());
+        assert!(seen(&["a", "…", "z"], &["a", "b", "z", "z"]).is_some());
+        assert!(seen(&["a", "…", "z"], &["a", "b"]).is_none());
+        assert!(seen(&["…"], &[]).is_some());
+        assert!(seen(&["a …"], &["a bc d"]).is_some());
+        assert!(seen(&["a …"], &["ab"]).is_none());
+        assert!(seen(&[], &["a"]).is_none());
+    }
+
+    #[test]
+    fn a_line_after_a_typed_one_may_go_on() {
+        let session = Session::parse("$ cat <<END\n> $ text\n> END\n$ diff a b\n\\> b\n> c\n");
+        let session = session.unwrap();
+        let typed = |prompt, text: &str| Kind::Typed {
+            prompt,
+            text: text.to_owned(),
+        };
+        let kinds: Vec<Kind> = session.events.into_iter().map(|event| event.kind).collect();
+        assert_eq!(
+            kinds,
+            [
+                typed("$ ", "cat <<END"),
+                typed("> ", "$ text"),
+                typed("> ", "END"),
+                typed("$ ", "diff a b"),
+                Kind::Shown("> b".to_owned()),
+                Kind::Shown("> c".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn blank_lines_around_directives_are_not_output() {
+        let session = Session::parse("$ a\n\nb\n\n%% note x\n\n$ c\n\n").unwrap();
+        let shown = |event: &&Event| matches!(event.kind, Kind::Shown(_));
+        let lines: Vec<usize> = session
+            .events
+            .iter()
+            .filter(shown)
+            .map(|event| event.line)
+            .collect();
+        assert_eq!(lines, [2, 3]);
+    }
+}

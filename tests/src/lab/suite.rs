@@ -41,9 +41,9 @@ const NEEDED: [(&str, &str); 21] = [
 /// controllers: the first has nothing that could run elsewhere.
 const IN_THE_VM: [&str; 5] = ["vm", "step03", "harness", "doctor", "cleanup"];
 
-/// What a virtual machine of a gigabyte without a network, and without cargo and
-/// cc, has no place for.
-const NOT_IN_THE_VM: [&str; 4] = ["step05", "starters", "grader", "grader_wrong"];
+/// What a virtual machine of a gigabyte without a network, and without cargo, cc
+/// and git, has no place for.
+const NOT_IN_THE_VM: [&str; 5] = ["step05", "starters", "grader", "grader_wrong", "book"];
 
 /// How long the suites may take in the virtual machine.
 const LIMIT: Duration = Duration::from_secs(1500);

@@ -96,6 +96,7 @@ impl Steps {
                 .replace(members, r#"members = ["steps/*"]"#)
                 .replace(version, &another),
         );
+        set_apart(&to, "wrong");
         Steps(to)
     }
 
@@ -120,9 +121,22 @@ pub fn starter(step: u8) -> PathBuf {
     let out = lab.output().expect("run lab");
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "lab start {step}: {said}");
+    set_apart(&dir, &name);
     let program = build(&dir, step, &name);
     fs::remove_dir_all(&dir).expect("remove the starter");
     program
+}
+
+/// Gives the packages of another workspace than ours versions of their own: by
+/// these cargo tells them from ours. Built in one directory, a wrong layer.rs
+/// would otherwise become the right step's.
+fn set_apart(workspace: &Path, name: &str) {
+    let manifest = workspace.join("Cargo.toml");
+    let text = read(&manifest);
+    let version = text.lines().find(|line| line.starts_with("version = "));
+    let version = version.expect("the workspace has a version");
+    let other = format!("{}-{name}\"", version.trim_end_matches('"'));
+    write(&manifest, &text.replacen(version, &other, 1));
 }
 
 /// Builds a step of another workspace than ours, as `name`.

@@ -36,8 +36,8 @@
 //!   [`Trial::path`], a file of the machine as this process opens it.
 //! - **Say** what is wrong by [`same`], [`ensure`] or [`failed`]. What was run
 //!   is remembered. "Not done yet" is found in what the submission prints.
-//! - **Chance** ([`Trial::word`], [`Trial::number`]) decides on every name,
-//!   number and content, so that a printed answer cannot pass. `--seed` repeats it.
+//! - **Chance** ([`Trial::word`], [`Trial::number`], [`Trial::pick`]) decides on
+//!   every name, number and content, so that a printed answer cannot pass. `--seed` repeats it.
 //! - **Afterwards**: `let before = t.snapshot();` … `t.unchanged(&before)`.
 //! - What a check [`Need`]s of a machine stands in its row.
 //!
@@ -79,6 +79,7 @@ use anyhow::{Context, Result, bail};
 pub use report::Report;
 pub use trial::{Found, Trial, ensure, failed, same};
 
+use crate::tasks::TaskId;
 use crate::vm;
 use report::{Graded, Status, Terminal};
 use submission::Submission;
@@ -134,7 +135,7 @@ pub struct Options {
     /// The program to grade [default: the workspace's own build of the step]
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
-    /// Run only the checks of this task (02.3) or of this name
+    /// Run only the checks of this task (2.3) or of this name
     #[arg(long, value_name = "TASK|CHECK", value_delimiter = ',')]
     only: Vec<String>,
     /// Repeat the names, numbers and contents of an earlier run
@@ -161,7 +162,7 @@ pub struct Options {
 }
 
 /// Grades; the exit status is 0 when all passed, 1 when some failed, 2 when
-/// some could not be run.
+/// some of the step's own could not be run.
 pub fn run(options: &Options) -> Result<u8> {
     let submission = Submission::find(options.step, options.bin.as_deref())?;
     let seed = options.seed.unwrap_or_else(random::seed);
@@ -221,9 +222,14 @@ fn natively(
             && vm::is_possible()
     };
     let (there, here): (Vec<Wanted>, Vec<Wanted>) = wanted.iter().partition(|one| elsewhere(one));
+    // A machine is not booted for what brings no points: that is asked for.
+    let (own, earlier): (Vec<Wanted>, Vec<Wanted>) = there
+        .into_iter()
+        .partition(|(step, _)| step.number == submission.step);
+    tell_all(&earlier, submission, &Problem::not_repeated(), tell);
     grade(submission, seed, &here, budget, tell);
-    if !there.is_empty() {
-        virtually::grade(submission, seed, &there, budget, tell);
+    if !own.is_empty() {
+        virtually::grade(submission, seed, &own, budget, tell);
     }
 }
 
@@ -248,6 +254,12 @@ fn wanted(step: u8, only: &[String]) -> Result<Vec<Wanted>> {
     if !STEPS.iter().any(|known| known.number == step) {
         bail!("there are no checks of step {step}");
     }
+    // A task may be written 2.3 or 02.3, as everywhere.
+    let task = |name: &String| name.parse().map(|task: TaskId| task.to_string());
+    let only: Vec<String> = only
+        .iter()
+        .map(|name| task(name).unwrap_or_else(|_| name.clone()))
+        .collect();
     let named = |check: &Check| {
         let is = |name: &String| name == check.id || Some(name.as_str()) == check.task;
         only.is_empty() || only.iter().any(is)
@@ -260,7 +272,7 @@ fn wanted(step: u8, only: &[String]) -> Result<Vec<Wanted>> {
         .collect();
     if checks.is_empty() {
         bail!(
-            "no check of steps 1 to {step} is called {}; tasks are called 02.3, and the names of \
+            "no check of steps 1 to {step} is called {}; tasks are called 2.3, and the names of \
              all checks are in what --json writes",
             only.join(",")
         );

@@ -167,13 +167,19 @@ impl Report {
     }
 
     /// A check that could not be run leaves a hole in the grade, and that is
-    /// told before anything else.
+    /// told before anything else; an earlier step's is worth no points.
     pub fn exit_status(&self) -> u8 {
-        if self.count(Status::CannotRun) > 0 {
-            2
-        } else {
-            u8::from(self.count(Status::Passed) < self.checks.len())
+        let not_run = |check: &&Graded| check.status == Status::CannotRun;
+        if self
+            .checks
+            .iter()
+            .filter(not_run)
+            .any(|hole| hole.max_points > 0)
+        {
+            return 2;
         }
+        let held = self.count(Status::Passed) + self.count(Status::CannotRun);
+        u8::from(held < self.checks.len())
     }
 
     /// Writes the files that were asked for.

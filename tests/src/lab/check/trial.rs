@@ -1,6 +1,6 @@
 //! What a check has at hand: a fresh machine, the submission on it, and chance.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +37,14 @@ impl Problem {
             saw: why.to_owned(),
         }
     }
+
+    /// An earlier step's check that would have to boot a machine.
+    pub fn not_repeated() -> Problem {
+        Problem::Impossible {
+            why: "it belongs to an earlier step, and needs a virtual machine here".to_owned(),
+            fix: "to repeat it there, which takes a minute or two: cargo lab check --vm".to_owned(),
+        }
+    }
 }
 
 /// It does not hold.
@@ -64,8 +72,9 @@ pub struct Trial {
     random: Random,
     /// The submission's command lines, as a person would type them.
     ran: RefCell<Vec<String>>,
-    /// Who has loaded the image that step 5's containers are made of.
-    loaded: RefCell<Vec<User>>,
+    /// Whether root has loaded the image, and whether student has: each has
+    /// images of their own.
+    images: [OnceCell<()>; 2],
 }
 
 impl Trial {
@@ -85,7 +94,7 @@ impl Trial {
             step: submission.step,
             random: Random::new(seed),
             ran: RefCell::default(),
-            loaded: RefCell::default(),
+            images: Default::default(),
         };
         if needs.contains(&Need::Controllers) {
             trial.has_controllers()?;
@@ -145,6 +154,7 @@ impl Trial {
     }
 
     /// `BIN WORDS`, as root, to its end: for anything that is not `run`.
+    #[allow(dead_code)]
     pub fn call(&self, words: &[&str]) -> Found<Output> {
         self.call_as(User::Root, words)
     }
@@ -255,15 +265,16 @@ impl Trial {
         self.machine(&format!("dir={dir}\n{ROOT}")).map(drop)
     }
 
-    /// The image that step 5's containers are made of, loaded for each user once.
+    /// Loads the image that all of step 5's containers are made of.
     fn image(&self, user: User) -> Found<&'static str> {
-        if !self.loaded.borrow().contains(&user) {
+        let loaded = &self.images[usize::from(user == User::Student)];
+        if loaded.get().is_none() {
             self.root_file_system("/tmp/image/root")?;
             self.machine(ARCHIVE)?;
-            let load = vec!["load".into(), "/tmp/image.tar".into()];
-            self.spawn(user, &[], load, None)?.wait()?.succeeds()?;
+            self.call_as(user, &["load", "/tmp/image.tar"])?
+                .succeeds()?;
             self.machine("rm -r /tmp/image /tmp/image.tar")?;
-            self.loaded.borrow_mut().push(user);
+            loaded.get_or_init(|| ());
         }
         Ok("lab:latest")
     }
@@ -357,14 +368,11 @@ impl<'a> Container<'a> {
             .wait()
     }
 
-    /// Runs a command of words that need not be UTF-8, with `--` behind the
-    /// options.
+    /// Runs a command of words that need not be UTF-8, after `--`.
     pub fn arguments(mut self, command: &[&[u8]]) -> Found<Output> {
         self.options.push("--");
-        let words = command
-            .iter()
-            .map(|word| OsStr::from_bytes(word).to_owned());
-        self.launch(words.collect())?.wait()
+        let words = command.iter().map(|word| OsStr::from_bytes(word));
+        self.launch(words.map(OsStr::to_owned).collect())?.wait()
     }
 
     /// Starts a command in it.

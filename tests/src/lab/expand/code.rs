@@ -125,7 +125,7 @@ fn walk(items: &[Item], places: &mut Vec<Place>) {
                         ImplItem::Fn(method) => places
                             .push(Place::new(format!("fn {of}::{}", method.sig.ident), method)),
                         ImplItem::Const(value) => {
-                            places.push(Place::new(format!("const {of}::{}", value.ident), value))
+                            places.push(Place::new(format!("const {of}::{}", value.ident), value));
                         }
                         _ => {}
                     }

@@ -32,7 +32,7 @@ pub fn check(pages: &[Page]) -> Vec<Fault> {
             if let Err(message) = resolve(&page.path, &target, &anchors) {
                 faults.push(Fault {
                     file: page.file.clone(),
-                    line: page.text()[..range.start].lines().count().max(1),
+                    line: 1 + page.text()[..range.start].matches('\n').count(),
                     message,
                 });
             }

@@ -12,9 +12,16 @@ use super::desk::READER;
 use crate::kernel::Kernel;
 use crate::session::Kind;
 
-/// A clone. Dropped, it is removed, unless it is to be kept.
+/// A clone, in a home of its reader's:
+///
+/// ```text
+/// BASE/home             what the pages make beside the clone, and the containers' data
+/// BASE/home/minidocker  the clone
+/// ```
+///
+/// Dropped, all is removed, unless it is to be kept.
 pub struct Clone {
-    dir: PathBuf,
+    base: PathBuf,
     kept: bool,
 }
 
@@ -29,43 +36,68 @@ impl Clone {
                 dirty.lines().count()
             );
         }
-        let dir = match keep {
+        let base = match keep {
             Some(dir) => std::path::absolute(dir)?,
             None => {
                 let build = crate::build_dir()?;
                 let target = build
                     .parent()
                     .context("the build directory has no parent")?;
+                remove_stale(target);
                 target.join(format!("rehearsal.{}", std::process::id()))
             }
         };
         let clone = Clone {
             kept: keep.is_some(),
-            dir,
+            base,
         };
         let source = root
             .to_str()
             .context("the repository's path is not UTF-8")?;
-        if !clone.dir.join(".git").is_dir() {
-            fs::create_dir_all(&clone.dir)
-                .with_context(|| format!("create {}", clone.dir.display()))?;
-            git(&clone.dir, &["init", "--quiet"])?;
+        let dir = clone.dir();
+        if dir.join(".git").is_dir() {
+            clone.tidy()?;
+        } else {
+            if clone.home().exists() {
+                bail!("{} is no home of a rehearsal's", clone.home().display());
+            }
+            fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+            git(&dir, &["init", "--quiet"])?;
         }
-        git(&clone.dir, &["fetch", "--quiet", source, "HEAD"])?;
+        git(&dir, &["fetch", "--quiet", source, "HEAD"])?;
         git(
-            &clone.dir,
+            &dir,
             &["checkout", "--quiet", "--force", "-B", "main", "FETCH_HEAD"],
         )?;
-        git(
-            &clone.dir,
-            &["clean", "--quiet", "-dffx", "--exclude=/target"],
-        )?;
+        git(&dir, &["clean", "--quiet", "-dffx", "--exclude=/target"])?;
         Ok(clone)
     }
 
     /// Where it is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    pub fn dir(&self) -> PathBuf {
+        self.home().join("minidocker")
+    }
+
+    /// The home that it is in.
+    pub fn home(&self) -> PathBuf {
+        self.base.join("home")
+    }
+
+    /// Removes what an earlier rehearsal left beside the clone.
+    fn tidy(&self) -> Result<()> {
+        let home = self.home();
+        for entry in fs::read_dir(&home).with_context(|| format!("read {}", home.display()))? {
+            let path = entry?.path();
+            if path == self.dir() {
+                continue;
+            }
+            let removed = match path.is_dir() && !path.is_symlink() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            removed.with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Puts there what a reader's machine would download, and gives all to the
@@ -78,8 +110,7 @@ impl Clone {
                 |event| matches!(&event.kind, Kind::Typed { text, .. } if text.contains("lab vm")),
             )
         });
-        let target = self.dir.join("target");
-        fs::create_dir_all(&target)?;
+        let target = self.dir().join("target");
         if boots && !target.join("vm/kernel").exists() {
             let build = crate::build_dir()?;
             let from = build
@@ -95,7 +126,7 @@ impl Clone {
         }
         if geteuid().is_root() {
             let owner = format!("{READER}:{READER}");
-            run(Command::new("chown").args(["-hR", &owner]).arg(&self.dir))?;
+            run(Command::new("chown").args(["-hR", &owner]).arg(self.home()))?;
         }
         Ok(())
     }
@@ -104,7 +135,18 @@ impl Clone {
 impl Drop for Clone {
     fn drop(&mut self) {
         if !self.kept {
-            fs::remove_dir_all(&self.dir).ok();
+            fs::remove_dir_all(&self.base).ok();
+        }
+    }
+}
+
+/// Removes the clones of rehearsals that were ended by Ctrl-C.
+fn remove_stale(target: &Path) {
+    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("rehearsal.");
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path()).ok();
         }
     }
 }

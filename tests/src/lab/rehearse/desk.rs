@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use harness::{Host, Setup, Terminal, User};
 use nix::unistd::geteuid;
 
-use super::clone::git;
+use super::clone::{Clone, git};
 
 /// The reader's user id.
 pub const READER: u32 = 1000;
@@ -26,15 +26,15 @@ pub struct Desk {
 
 impl Desk {
     /// A desk with the clone in `clone` on it.
-    pub fn new(clone: &Path) -> Result<Desk> {
+    pub fn new(clone: &Clone) -> Result<Desk> {
         let toolchain = toolchain()?;
         let host = geteuid()
             .is_root()
-            .then(|| machine(clone, &toolchain))
+            .then(|| machine(&clone.home(), &toolchain))
             .transpose()?;
         let place = match host {
             Some(_) => PLACE.to_owned(),
-            None => clone.to_string_lossy().into_owned(),
+            None => clone.dir().to_string_lossy().into_owned(),
         };
         let cargo = match host {
             Some(_) => "/run/workspace/toolchain/bin".to_owned(),
@@ -58,7 +58,7 @@ impl Desk {
             environment.push(("CARGO_NET_OFFLINE".to_owned(), "true".to_owned()));
         }
         Ok(Desk {
-            clone: clone.to_owned(),
+            clone: clone.dir(),
             host,
             environment,
         })
@@ -153,9 +153,9 @@ impl Desk {
     }
 }
 
-/// A laptop with the clone in the student's home, and a toolchain.
-fn machine(clone: &Path, toolchain: &Path) -> Result<Host> {
-    let home = std::env::var_os("CARGO_HOME").map_or_else(
+/// A laptop with the student's home, in which the clone is, and a toolchain.
+fn machine(reader: &Path, toolchain: &Path) -> Result<Host> {
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(
         || {
             let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
             Path::new(&home).join(".cargo")
@@ -164,21 +164,20 @@ fn machine(clone: &Path, toolchain: &Path) -> Result<Host> {
     );
     let host = Host::make(Setup {
         shown: vec![
-            (clone.to_owned(), "clone".to_owned()),
+            (reader.to_owned(), "home".to_owned()),
             (toolchain.to_owned(), "toolchain".to_owned()),
-            (home.join("registry"), "registry".to_owned()),
+            (cargo.join("registry"), "registry".to_owned()),
         ],
         ..Setup::default()
     })?;
     // The registry is as a reader's own would be after the first build.
-    let script = format!(
-        "mkdir -p {PLACE} /home/student/.cargo/registry
-         mount --bind /run/workspace/clone {PLACE}
+    let script = "mount --bind /run/workspace/home /home/student
+         chmod 700 /home/student
+         mkdir -p /home/student/.cargo/registry
          mount --bind /run/workspace/registry /home/student/.cargo/registry
          mount -o remount,bind,ro /home/student/.cargo/registry
-         chown student:student {PLACE} /home/student/.cargo"
-    );
-    let out = host.run(["sh", "-euc", &script]);
+         chown student:student /home/student/.cargo";
+    let out = host.run(["sh", "-euc", script]);
     if out.code() != 0 {
         bail!("lay out the reader's home: {}", out.errors());
     }

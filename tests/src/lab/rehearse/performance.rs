@@ -131,24 +131,13 @@ impl<'a> Performance<'a> {
         match kind {
             Kind::Typed { prompt, text } => {
                 self.settle(Some(prompt), &place)?;
-                self.type_line(text, place)
+                self.type_line(text, &place)
             }
             Kind::Shown(line) => {
                 self.seat(&place)?.expected.push(line.clone());
                 Ok(())
             }
-            Kind::Keys(keys) => {
-                self.show_so_far(&place)?;
-                std::thread::sleep(START);
-                let keys = pressed(keys).map_err(|what| Mismatch {
-                    place: place.clone(),
-                    what,
-                })?;
-                let seat = self.seat(&place)?;
-                seat.screen.send(&keys);
-                seat.waiting = None;
-                Ok(())
-            }
+            Kind::Keys(keys) => self.press(keys, &place),
             Kind::Wait(text) => self.wait(text, &place),
             Kind::Timeout(seconds) => {
                 self.limit = Duration::from_secs(*seconds);
@@ -160,6 +149,20 @@ impl<'a> Performance<'a> {
             }
             Kind::Note(_) | Kind::Terminal(_) => Ok(()),
         }
+    }
+
+    /// Presses keys, when the command before had time to start.
+    fn press(&mut self, keys: &str, place: &str) -> Result<(), Mismatch> {
+        self.show_so_far(place)?;
+        std::thread::sleep(START);
+        let seat = self.seat(place)?;
+        seat.waiting = None;
+        pressed(keys)
+            .and_then(|keys| seat.screen.send(&keys))
+            .map_err(|what| Mismatch {
+                place: place.to_owned(),
+                what,
+            })
     }
 
     /// The terminal in use now, with a shell on it.
@@ -196,9 +199,9 @@ impl<'a> Performance<'a> {
             .ok_or_else(|| wrong("there is no such terminal".to_owned()))
     }
 
-    fn type_line(&mut self, text: &str, place: String) -> Result<(), Mismatch> {
+    fn type_line(&mut self, text: &str, place: &str) -> Result<(), Mismatch> {
         let wrong = |what: String| Mismatch {
-            place: place.clone(),
+            place: place.to_owned(),
             what,
         };
         let text =
@@ -207,10 +210,10 @@ impl<'a> Performance<'a> {
             println!("  {place}: {text}");
         }
         let limit = self.limit;
-        let seat = self.seat(&place)?;
+        let seat = self.seat(place)?;
         seat.screen.line(&text, limit).map_err(&wrong)?;
         seat.waiting = None;
-        seat.place.clone_from(&place);
+        place.clone_into(&mut seat.place);
         Ok(())
     }
 

@@ -35,8 +35,10 @@ impl Screen {
     }
 
     /// Presses keys.
-    pub fn send(&mut self, keys: &str) {
-        self.terminal.send(keys);
+    pub fn send(&mut self, keys: &str) -> Result<(), String> {
+        self.terminal
+            .try_send(keys)
+            .map_err(|error| format!("nobody is at the terminal any more: {error}"))
     }
 
     /// What is there and was not read, as a person sees it.
@@ -70,7 +72,7 @@ impl Screen {
 
     /// Types a line, and reads its echo.
     pub fn line(&mut self, text: &str, limit: Duration) -> Result<(), String> {
-        self.send(&format!("{text}\n"));
+        self.send(&format!("{text}\n"))?;
         let end = Instant::now() + limit;
         loop {
             let fresh = self.fresh();
