@@ -65,14 +65,6 @@ impl Root {
             ],
         }
     }
-
-    /// Shows the host's `/sys` instead of a new one: for a process in a network
-    /// that its user namespace does not own, where the kernel mounts none.
-    pub fn share_sys(&mut self) {
-        self.mounts.retain(|mount| !mount.is_sysfs());
-        let sys = PathBuf::from("/sys");
-        self.mounts.push(Mount::bind(sys.clone(), sys, true));
-    }
 }
 
 /// Makes `root` this process's `/` and lets go of the host's. Call it in a

@@ -112,10 +112,6 @@ impl Mount {
         self.flags.contains(MountFlags::BIND)
     }
 
-    pub(crate) fn is_sysfs(&self) -> bool {
-        self.fstype == "sysfs"
-    }
-
     pub(crate) fn is_dev(&self) -> bool {
         !self.is_bind() && self.target == Path::new("/dev")
     }

@@ -64,8 +64,6 @@ pub enum Mode {
     Bridge,
     /// Loopback only.
     None,
-    /// The host's own: the container gets no net namespace.
-    Host,
 }
 
 impl FromStr for Mode {
@@ -75,8 +73,7 @@ impl FromStr for Mode {
         match text {
             "bridge" => Ok(Mode::Bridge),
             "none" => Ok(Mode::None),
-            "host" => Ok(Mode::Host),
-            _ => bail!("it can be bridge, none or host"),
+            _ => bail!("it can be bridge or none"),
         }
     }
 }
@@ -103,7 +100,6 @@ pub struct Network {
 }
 
 enum Way {
-    Host,
     Loopback,
     Leased(Box<Lease>),
     Carried(Vec<Publish>),
@@ -137,7 +133,7 @@ impl Network {
         } = *settings;
         ensure!(
             mode == Mode::Bridge || ports.is_empty(),
-            "a container without a network of its own cannot publish ports: leave out -p, or --network"
+            "a container without a network cannot publish ports: leave out -p, or --network none"
         );
         let (way, address, nameserver) = match (mode, privileged) {
             (Mode::Bridge, true) => {
@@ -150,16 +146,11 @@ impl Network {
                 Some(user::ADDRESS),
                 Some(user::NAMESERVER),
             ),
-            (Mode::None | Mode::Host, _) => {
+            (Mode::None, _) => {
                 if privileged {
                     Bridge::standard(run_dir)?.sweep()?;
                 }
-                let way = if mode == Mode::Host {
-                    Way::Host
-                } else {
-                    Way::Loopback
-                };
-                (way, None, None)
+                (Way::Loopback, None, None)
             }
         };
         let files = Files::write(
@@ -183,7 +174,7 @@ impl Network {
     /// Whether the container has to call [`loopback_up`] itself: only as root, and on a bridge, is
     /// it done from outside.
     pub fn needs_loopback(&self) -> bool {
-        matches!(self.way, Way::Loopback | Way::Carried(_))
+        !matches!(self.way, Way::Leased(_))
     }
 
     /// Connects the network namespace of a process. Call it while the process is held, so that its
@@ -194,7 +185,7 @@ impl Network {
     pub fn attach(self, pid: Pid) -> Result<Attached> {
         let Self { way, files } = self;
         let _connection = match way {
-            Way::Host | Way::Loopback => None,
+            Way::Loopback => None,
             Way::Leased(lease) => {
                 let path = format!("/proc/{pid}/ns/net");
                 let netns = File::open(&path).with_context(|| format!("open {path}"))?;

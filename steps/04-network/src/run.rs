@@ -6,8 +6,7 @@ use anyhow::Result;
 use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals};
-use network::{Mode, Network, Settings};
-use nix::sched::CloneFlags;
+use network::{Network, Settings};
 use rootfs::{Mount, Root, Volume, host, volume};
 
 use crate::Options;
@@ -29,15 +28,6 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     let mut root = Root::new(options.rootfs.clone().unwrap_or(default));
     root.read_only = options.read_only;
-
-    // The host's network is nobody's to isolate. Who does not own it may not mount
-    // the sysfs that shows it, and is shown the host's.
-    if options.network == Mode::Host {
-        isolation.namespaces -= CloneFlags::CLONE_NEWNET;
-        if isolation.ids.is_some() {
-            root.share_sys();
-        }
-    }
 
     // From here on Ctrl-C waits until there is a container to pass it on to.
     let signals = Signals::hold()?;

@@ -7,8 +7,7 @@ use anyhow::Result;
 use cgroups::{Cgroup, Limits};
 use cli::Dirs;
 use namespaces::{Command, ContainerId, Isolation, Signals, User};
-use network::{Mode, Network, Settings};
-use nix::sched::CloneFlags;
+use network::{Network, Settings};
 use rootfs::{Mount, Root, Volume, volume};
 
 use crate::options::Options;
@@ -41,15 +40,6 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
     let overlay = container.overlay();
     let mut root = Root::new(container.root());
     root.read_only = options.read_only;
-
-    // The host's network is nobody's to isolate. Who does not own it may not mount
-    // the sysfs that shows it, and is shown the host's.
-    if options.network == Mode::Host {
-        isolation.namespaces -= CloneFlags::CLONE_NEWNET;
-        if isolation.ids.is_some() {
-            root.share_sys();
-        }
-    }
 
     // Limits first: the child is born under them.
     let limits = Limits {

@@ -514,15 +514,6 @@ pub const ANYWHERE: &[Wrong] = &[
         )],
         caught_by: &["network-none"],
     },
-    Wrong {
-        name: "the_hosts_network_is_none",
-        step: 4,
-        edits: &[(
-            "    if (strcmp(options.network, \"host\"))\n        flags",
-            "    flags",
-        )],
-        caught_by: &["network-host"],
-    },
 ];
 
 /// These are wrong about limits, which only the virtual machine is sure to have.

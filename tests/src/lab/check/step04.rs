@@ -303,18 +303,21 @@ fn addresses(t: &Trial) -> Found {
         Ok((running, seconds.into_bytes()))
     });
     let sleepers = sleepers.collect::<Found<Vec<_>>>()?;
-    let mut seen = BTreeSet::new();
-    for (running, seconds) in &sleepers {
+    let (mut seen, mut alive) = (BTreeSet::new(), Vec::new());
+    for (mut running, seconds) in sleepers {
         let is_it = |pid: &i32| {
             let words = words(*pid);
-            words.len() == 2 && words[0].ends_with(b"sleep") && words[1] == *seconds
+            words.len() == 2 && words[0].ends_with(b"sleep") && words[1] == seconds
         };
         let found = until(patience(), || {
-            running.processes(t.first()).into_iter().find(is_it)
+            let over = !running.is_running();
+            let found = running.processes(t.first()).into_iter().find(is_it);
+            found.map(Some).or_else(|| over.then_some(None))
         });
-        let Some(pid) = found else {
-            return failed("five containers that run at once", "one of them does not");
+        let Some(pid) = found.flatten() else {
+            return failed("five containers that run at once", running.wait()?.told());
         };
+        alive.push(running);
         let address = own_address(t, pid)?;
         ensure(
             address != MACHINE && seen.insert(address.clone()),
