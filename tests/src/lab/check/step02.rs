@@ -302,6 +302,15 @@ fn pts_and_shm(t: &Trial) -> Found {
         "stat -c %a /dev/shm; ls /dev/pts | grep -v ptmx; [ -e /dev/ptmx ] && echo {word} >/dev/shm/{word} && cat /dev/shm/{word}"
     );
     t.shell(&[], &script)?.prints(&format!("1777\n{word}"))?;
+    // Each devpts that is mounted anew has a number of its own.
+    let number = "stat -c %d /dev/pts";
+    let outside = t.machine(number)?;
+    let inside = t.shell(&[], number)?.succeeds()?.text();
+    ensure(
+        inside != outside,
+        format!("another /dev/pts than the machine's, which is device {outside}"),
+        "the same",
+    )?;
     let outside = t.machine("ls /dev/shm")?;
     ensure(
         !outside.contains(&word),
