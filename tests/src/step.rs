@@ -25,13 +25,13 @@ pub fn lab() -> PathBuf {
     build_dir().join("lab")
 }
 
-/// Where the workspace's programs are: this executable is one of them, or a
-/// test's `deps/NAME-HASH`.
+/// Where the workspace's programs are: beside this one, or one level above
+/// where it is a test.
 pub(crate) fn build_dir() -> PathBuf {
     let here = std::env::current_exe().expect("/proc/self/exe");
     let dir = here.parent().expect("an executable lies in a directory");
     match dir.parent() {
-        Some(above) if dir.ends_with("deps") => above.to_owned(),
+        Some(above) if !dir.join("machine").is_file() => above.to_owned(),
         _ => dir.to_owned(),
     }
 }
