@@ -1,7 +1,6 @@
 //! `cargo lab test`: everything that must hold, in the order in which it is
 //! cheapest to find out.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -37,9 +36,18 @@ const NEEDED: [(&str, &str); 21] = [
     ("mmdebstrap", "mmdebstrap"),
 ];
 
-/// The suites whose virtual machine tells more than a real one with no
-/// controllers: the first has nothing that could run elsewhere.
-const IN_THE_VM: [&str; 5] = ["vm", "step03", "harness", "doctor", "cleanup"];
+/// The suites of which a virtual machine tells more than a real one with no
+/// controllers: all of it, or what is marked as for there alone.
+const IN_THE_VM: [(&str, &str); 5] = [
+    ("vm", WHOLE),
+    ("step03", WHOLE),
+    ("harness", WHOLE),
+    ("doctor", "--ignored"),
+    ("cleanup", "--ignored"),
+];
+
+/// Runs all tests of a suite.
+const WHOLE: &str = "--include-ignored";
 
 /// What a virtual machine of a gigabyte without a network, and without cargo, cc
 /// and git, has no place for.
@@ -74,7 +82,10 @@ pub fn run() -> Result<u8> {
         phases.run("images", || images::ensure().map(|()| true))?;
         phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
         phases.run("virtual machine", || {
-            in_the_vm(&|name| IN_THE_VM.contains(&name))
+            in_the_vm(&|name| {
+                let (_, which) = IN_THE_VM.iter().find(|(suite, _)| *suite == name)?;
+                Some(*which)
+            })
         })?;
     } else {
         println!("lab: without root the black-box suites run in the virtual machine");
@@ -83,7 +94,7 @@ pub fn run() -> Result<u8> {
             &["test", "--workspace", "--no-fail-fast", "--lib", "--bins"],
         )?;
         phases.run("virtual machine", || {
-            in_the_vm(&|name| !NOT_IN_THE_VM.contains(&name))
+            in_the_vm(&|name| (!NOT_IN_THE_VM.contains(&name)).then_some(WHOLE))
         })?;
     }
     phases.run("book", || book::build(&book::mdbook()?, false))?;
@@ -190,21 +201,23 @@ fn install_what_is_missing() -> Result<bool> {
     Ok(true)
 }
 
-/// Runs suites in the virtual machine, ignored tests included.
-fn in_the_vm(wanted: &dyn Fn(&str) -> bool) -> Result<bool> {
-    let suites: Vec<_> = vm::suites()?
-        .into_iter()
-        .filter(|suite| wanted(&system::suite_name(suite)))
-        .collect();
-    let mut script = String::from("stty -F /dev/ttyS0 raw -echo\nstatus=0\ncd /workspace/suites\n");
-    script += "for suite in *; do\necho \"suite $suite\"\n";
-    script += "./$suite --include-ignored --test-threads 2 </dev/null || status=1\n";
-    script += "done >/dev/ttyS0 2>&1\n";
-    let names: Vec<OsString> = suites
-        .iter()
-        .map(|suite| system::suite_name(suite).into())
-        .collect();
-    println!("$ cargo lab vm -- (each of {names:?} --include-ignored)");
+/// Runs suites in the virtual machine, each with the flag that says which of its tests.
+fn in_the_vm(wanted: &dyn Fn(&str) -> Option<&'static str>) -> Result<bool> {
+    let mut script =
+        String::from("stty -F /dev/ttyS0 raw -echo\nstatus=0\ncd /workspace/suites\n{\n");
+    let mut suites = Vec::new();
+    for suite in vm::suites()? {
+        let name = system::suite_name(&suite);
+        let Some(which) = wanted(&name) else {
+            continue;
+        };
+        println!("$ cargo lab vm -- /workspace/suites/{name} {which}");
+        script += &format!(
+            "echo suite {name}\n./{name} {which} --test-threads 2 </dev/null || status=1\n"
+        );
+        suites.push(suite);
+    }
+    script += "} >/dev/ttyS0 2>&1\n";
     let freight = Freight {
         steps: true,
         suites,
