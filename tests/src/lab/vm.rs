@@ -25,9 +25,13 @@ pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => (!interactive).then_some(LIMIT),
     };
+    // They take a while to compile, and most who come want a shell.
+    let wants_suites = command
+        .iter()
+        .any(|word| word.to_string_lossy().contains("/workspace/suites"));
     let freight = Freight {
         steps: true,
-        suites: suites()?,
+        suites: if wants_suites { suites()? } else { Vec::new() },
         ..Freight::default()
     };
     boot(&freight, &script(command, interactive)?, limit, &mut |_| {})
