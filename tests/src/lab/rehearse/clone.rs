@@ -106,9 +106,7 @@ impl Clone {
         let boots = pages.iter().any(|page| {
             let sessions = page.sessions.iter();
             let mut events = sessions.flat_map(|(_, session)| &session.events);
-            events.any(
-                |event| matches!(&event.kind, Kind::Typed { text, .. } if text.contains("lab vm")),
-            )
+            events.any(|event| matches!(&event.kind, Kind::Typed { text, .. } if may_boot(text)))
         });
         let target = self.dir().join("target");
         if boots && !target.join("vm/kernel").exists() {
@@ -149,6 +147,13 @@ fn remove_stale(target: &Path) {
             fs::remove_dir_all(entry.path()).ok();
         }
     }
+}
+
+/// Whether a command may want the virtual machine: checks of limits do.
+fn may_boot(command: &str) -> bool {
+    ["lab vm", "lab check"]
+        .iter()
+        .any(|words| command.contains(words))
 }
 
 /// Runs git in `dir`, whoever owns it, and returns what it prints.
