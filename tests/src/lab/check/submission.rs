@@ -7,8 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+
+use crate::tasks::STEPS;
 
 /// What is graded, and for which step.
 pub struct Submission {
@@ -30,6 +32,19 @@ impl Submission {
         let step = step
             .or(around.as_ref().map(|(_, workspace)| workspace.step))
             .context("say which step to check: cargo lab check 2")?;
+        ensure!(
+            (1..=STEPS).contains(&step),
+            "there is no step {step}: the steps are 1 to {STEPS}"
+        );
+        if let (None, Some((dir, workspace))) = (bin, &around) {
+            let last = workspace.step;
+            ensure!(
+                step <= last,
+                "step {step} is not in {}, which is lab {last}: cargo lab start {step} makes one \
+                 that has it",
+                dir.display()
+            );
+        }
         let build = crate::build_dir()?;
         // `cargo lab` has built this program alone; started by its path, it is
         // where all programs are.
