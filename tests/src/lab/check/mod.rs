@@ -161,6 +161,10 @@ pub struct Options {
     budget: u64,
 }
 
+/// The hint where what was handed in cannot be run.
+const NO_PROGRAM: &str = "--bin is the path of an executable file, a binary or a script that begins \
+                          with #!; the book's page on the contract says what it must do";
+
 /// Grades; the exit status is 0 when all passed, 1 when some failed, 2 when
 /// some of the step's own could not be run.
 pub fn run(options: &Options) -> Result<u8> {
@@ -181,6 +185,11 @@ pub fn run(options: &Options) -> Result<u8> {
         report.checks.push(graded);
     };
     if let Some(why) = submission.refusal()? {
+        // What a check hints at is no help to who has no program yet.
+        let mut tell = |graded: Graded| {
+            let hint = NO_PROGRAM.to_owned();
+            tell(Graded { hint, ..graded });
+        };
         tell_all(&wanted, &submission, &Problem::unusable(&why), &mut tell);
     } else if options.vm {
         virtually::grade(&submission, seed, &wanted, options.budget, &mut tell);
@@ -271,8 +280,12 @@ fn wanted(step: u8, only: &[String]) -> Result<Vec<Wanted>> {
         .filter(|(_, check)| named(check) && applies(check))
         .collect();
     if checks.is_empty() {
+        let steps = match step {
+            1 => "step 1".to_owned(),
+            _ => format!("steps 1 to {step}"),
+        };
         bail!(
-            "no check of steps 1 to {step} is called {}; tasks are called 2.3, and the names of \
+            "no check of {steps} is called {}; tasks are called 2.3, and the names of \
              all checks are in what --json writes",
             only.join(",")
         );
