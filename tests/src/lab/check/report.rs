@@ -195,7 +195,9 @@ impl Report {
             match path.as_deref() {
                 None => {}
                 Some(path) if path == Path::new("-") => {
-                    std::io::stdout().write_all(content.as_bytes())?;
+                    std::io::stdout()
+                        .write_all(content.as_bytes())
+                        .context("write the result to standard output")?;
                 }
                 Some(path) => {
                     fs::write(path, content)
