@@ -1,7 +1,7 @@
 //! `cargo lab status`: how far one is, as the checks see it.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -71,10 +71,10 @@ pub fn run(step: Option<u8>) -> Result<u8> {
     let (report, status) = check(step)?;
     let of_step = |check: &&Checked| check.step == step;
     let (own, earlier): (Vec<_>, Vec<_>) = report.checks.iter().partition(of_step);
-    println!(
+    say(&format!(
         "Step {step}: {} of {} points\n",
         report.points, report.max_points
-    );
+    ));
     for task in &tasks {
         show(task, &own);
     }
@@ -82,14 +82,16 @@ pub fn run(step: Option<u8>) -> Result<u8> {
         let passed = checks.iter().filter(|it| it.status == Outcome::Passed);
         format!("{} of {} checks passed", passed.count(), checks.len())
     };
-    println!("\nThis step: {}.", passed(&own));
+    say(&format!("\nThis step: {}.", passed(&own)));
     if !earlier.is_empty() {
-        println!("The steps before it: {}.", passed(&earlier));
+        say(&format!("The steps before it: {}.", passed(&earlier)));
     }
     if let Some(next) = own.iter().filter_map(|check| check.undone()).min() {
-        println!("The next to write is {next}; a hint: cargo lab hint {next}");
+        say(&format!(
+            "The next to write is {next}; a hint: cargo lab hint {next}"
+        ));
     } else if status != 0 {
-        println!("What each check saw: cargo lab check");
+        say("What each check saw: cargo lab check");
     }
     Ok(status)
 }
@@ -111,7 +113,7 @@ fn show(task: &Task, checks: &[&Checked]) {
         .into_iter()
         .find_map(|outcome| its.iter().find(|it| it.status == outcome));
     let Some(worst) = worst else {
-        println!("  {:<12}  {id}  {}", "no check", task.title);
+        say(&format!("  {:<12}  {id}  {}", "no check", task.title));
         return;
     };
     let (word, colour) = worst.status.shown();
@@ -122,7 +124,12 @@ fn show(task: &Task, checks: &[&Checked]) {
     // It may be written, though what the program comes to before is not.
     let other = worst.undone().filter(|other| *other != id);
     let other = other.map_or(String::new(), |other| format!(" (waits for {other})"));
-    println!("  {word}  {id}  {}{other}", task.title);
+    say(&format!("  {word}  {id}  {}{other}", task.title));
+}
+
+/// Nobody may be reading; the exit status tells as much.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Runs the checks by this same program, and returns what they found and their exit status.
