@@ -89,6 +89,10 @@ fn check_port(port: u16) -> Result<()> {
             "port {port} of 127.0.0.1 is in use; take another one: cargo lab book --port {}",
             if port < u16::MAX { port + 1 } else { 3000 }
         ),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+            "port {port} of 127.0.0.1 is root's, as those below 1024 are; take another one: \
+             cargo lab book --port 3000"
+        ),
         other => other
             .map(drop)
             .with_context(|| format!("listen on port {port} of 127.0.0.1")),
