@@ -24,20 +24,20 @@ cannot be wrong.
 {table}
 ## How to work
 
-Such a function consists of one line, `todo!(\"task {first}: …\")`, which ends the
-program with \"not yet implemented: task {first}\". Put code of your own in its place.
-Keep the function's name, its parameters and what it returns, for others call it.
-The comment above a function says what it is for, and the functions around it are
-there to be used.
+Such a function consists of one line, `todo!(\"task {first}: …\")`, which ends
+the program with \"not yet implemented: task {first}\". Put code of your own in
+its place. Keep the function's name, its parameters and what it returns, for
+others call it. The comment above a function says what it is for, and the
+functions around it are there to be used.
 
 ```
 {commands}```
 
-The checks look at your program from outside. They need no root and leave nothing
-behind. Each says what it ran, what it expected and what it saw.
+The checks look at your program from outside. They need no root and leave
+nothing behind. Each says what it ran, what it expected and what it saw.
 
-In these functions `tracing::info!(call = \"…\", \"why\")` would feed `--explain`. You may
-leave it out: no check asks for it.
+In these functions `tracing::info!(call = \"…\", \"why\")` would feed
+`--explain`. You may leave it out: no check asks for it.
 
 `cargo lab` is the tool of the repository that made this workspace, which
 `.cargo/config.toml` names. If the repository moves, change the path there.
