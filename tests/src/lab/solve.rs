@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::starter::Starter;
 use crate::tasks::{TaskId, read, regions, task};
@@ -12,6 +12,12 @@ use crate::tasks::{TaskId, read, regions, task};
 pub fn run(id: TaskId, dir: Option<&Path>) -> Result<u8> {
     let starter = Starter::wanted(dir)?;
     let task = task(id)?;
+    ensure!(
+        id.step == starter.step,
+        "{id} is no task of lab {}, which {} is",
+        starter.step,
+        starter.dir.display()
+    );
     let reference = read(&crate::workspace()?.join(&task.file))?;
     let region = regions(&reference)?
         .into_iter()
