@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+
+use crate::starter::Starter;
 
 /// What is graded, and for which step.
 pub struct Submission {
@@ -16,19 +17,13 @@ pub struct Submission {
     pub path: PathBuf,
 }
 
-/// What `cargo lab start` wrote.
-#[derive(Deserialize)]
-struct Workspace {
-    step: u8,
-}
-
 impl Submission {
-    /// The program at `bin`; or the one that the workspace around the current
+    /// The program at `bin`; or the one that the starter around the current
     /// directory builds; or the repository's own.
     pub fn find(step: Option<u8>, bin: Option<&Path>) -> Result<Submission> {
-        let around = workspace_around(&std::env::current_dir().context("find out where this is")?)?;
+        let starter = Starter::here()?;
         let step = step
-            .or(around.as_ref().map(|(_, workspace)| workspace.step))
+            .or(starter.as_ref().map(|starter| starter.step))
             .context("say which step to check: cargo lab check 2")?;
         let build = crate::build_dir()?;
         // `cargo lab` has built this program alone; started by its path, it is
@@ -36,12 +31,12 @@ impl Submission {
         if std::env::var_os("CARGO").is_some() {
             cargo(&crate::workspace()?, "tests", "machine", build.parent())?;
         }
-        let path = match (bin, around) {
-            (Some(bin), _) => bin.to_owned(),
-            (None, around) => {
+        let path = match bin {
+            Some(bin) => bin.to_owned(),
+            None => {
                 let name = format!("step{step:02}");
-                let (dir, target) = match around {
-                    Some((dir, _)) => (dir.clone(), dir.join("target")),
+                let (dir, target) = match starter {
+                    Some(starter) => (starter.dir.clone(), starter.dir.join("target")),
                     None => {
                         let target = build.parent().context("cargo's directory")?;
                         (crate::workspace()?, target.to_owned())
@@ -119,20 +114,6 @@ pub fn interpreter(content: &[u8]) -> Option<Vec<PathBuf>> {
     let words = line.split(|byte| [b' ', b'\t'].contains(byte));
     let path = |word: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(word));
     Some(words.filter(|word| !word.is_empty()).map(path).collect())
-}
-
-/// The directory with a lab.json, this one or one above, and what that says.
-fn workspace_around(dir: &Path) -> Result<Option<(PathBuf, Workspace)>> {
-    for dir in dir.ancestors() {
-        let file = dir.join("lab.json");
-        if let Ok(text) = fs::read_to_string(&file) {
-            let workspace = serde_json::from_str(&text).with_context(|| {
-                format!("{} is not what `cargo lab start` wrote", file.display())
-            })?;
-            return Ok(Some((dir.to_owned(), workspace)));
-        }
-    }
-    Ok(None)
 }
 
 /// Compiles one program of a workspace.
