@@ -211,3 +211,13 @@ fn build_dir() -> Result<PathBuf> {
         .context("this program is in no directory")?
         .to_owned())
 }
+
+/// The directory that cargo builds everything in, whatever the profile; the lab
+/// keeps here what it makes once.
+fn target_dir() -> Result<PathBuf> {
+    let build = build_dir()?;
+    Ok(build
+        .parent()
+        .context("cargo's build directory has no parent")?
+        .to_owned())
+}

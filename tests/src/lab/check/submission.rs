@@ -25,11 +25,11 @@ impl Submission {
         let step = step
             .or(starter.as_ref().map(|starter| starter.step))
             .context("say which step to check: cargo lab check 2")?;
-        let build = crate::build_dir()?;
+        let built = crate::target_dir()?;
         // `cargo lab` has built this program alone; started by its path, it is
         // where all programs are.
         if std::env::var_os("CARGO").is_some() {
-            cargo(&crate::workspace()?, "tests", "machine", build.parent())?;
+            cargo(&crate::workspace()?, "tests", "machine", &built)?;
         }
         let path = match bin {
             Some(bin) => bin.to_owned(),
@@ -37,12 +37,9 @@ impl Submission {
                 let name = format!("step{step:02}");
                 let (dir, target) = match starter {
                     Some(starter) => (starter.dir.clone(), starter.dir.join("target")),
-                    None => {
-                        let target = build.parent().context("cargo's directory")?;
-                        (crate::workspace()?, target.to_owned())
-                    }
+                    None => (crate::workspace()?, built),
                 };
-                cargo(&dir, &name, &name, Some(&target))?;
+                cargo(&dir, &name, &name, &target)?;
                 let profile = if cfg!(debug_assertions) {
                     "debug"
                 } else {
@@ -117,15 +114,14 @@ pub fn interpreter(content: &[u8]) -> Option<Vec<PathBuf>> {
 }
 
 /// Compiles one program of a workspace.
-fn cargo(workspace: &Path, package: &str, name: &str, target: Option<&Path>) -> Result<()> {
+fn cargo(workspace: &Path, package: &str, name: &str, target: &Path) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
     cargo
         .arg("--manifest-path")
-        .arg(workspace.join("Cargo.toml"));
-    if let Some(target) = target {
-        cargo.arg("--target-dir").arg(target);
-    }
+        .arg(workspace.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }

@@ -9,8 +9,12 @@ use nix::unistd::geteuid;
 
 use super::Page;
 use super::desk::READER;
+use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
 use crate::session::Kind;
+
+/// What BASE is called, before the pid of who rehearses.
+pub const NAME: &str = "rehearsal.";
 
 /// A clone, in a home of its reader's:
 ///
@@ -39,12 +43,12 @@ impl Clone {
         let base = match keep {
             Some(dir) => std::path::absolute(dir)?,
             None => {
-                let build = crate::build_dir()?;
-                let target = build
-                    .parent()
-                    .context("the build directory has no parent")?;
-                remove_stale(target);
-                target.join(format!("rehearsal.{}", std::process::id()))
+                let target = crate::target_dir()?;
+                // Those of rehearsals that were ended by Ctrl-C.
+                for stale in of_dead(&target, NAME) {
+                    fs::remove_dir_all(stale).ok();
+                }
+                target.join(format!("{NAME}{}", std::process::id()))
             }
         };
         let clone = Clone {
@@ -110,11 +114,7 @@ impl Clone {
         });
         let target = self.dir().join("target");
         if boots && !target.join("vm/kernel").exists() {
-            let build = crate::build_dir()?;
-            let from = build
-                .parent()
-                .context("the build directory has no parent")?
-                .join("vm");
+            let from = crate::vm::dir()?;
             Kernel::ensure(&from)?;
             fs::create_dir_all(target.join("vm"))?;
             run(Command::new("cp")
@@ -134,17 +134,6 @@ impl Drop for Clone {
     fn drop(&mut self) {
         if !self.kept {
             fs::remove_dir_all(&self.base).ok();
-        }
-    }
-}
-
-/// Removes the clones of rehearsals that were ended by Ctrl-C.
-fn remove_stale(target: &Path) {
-    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("rehearsal.");
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            fs::remove_dir_all(entry.path()).ok();
         }
     }
 }
