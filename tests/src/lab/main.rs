@@ -19,6 +19,7 @@ mod status;
 mod suite;
 mod system;
 mod tasks;
+mod terminal;
 mod vm;
 
 use std::ffi::OsString;

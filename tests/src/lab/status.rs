@@ -1,7 +1,7 @@
 //! `cargo lab status`: how far one is, as the checks see it.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::starter::Starter;
 use crate::tasks::{STEPS, Task, tasks_of_step};
+use crate::terminal::{has_colours, painted};
 
 /// What `cargo lab check --json` writes, as far as it matters here.
 #[derive(Deserialize)]
@@ -115,10 +116,10 @@ fn show(task: &Task, checks: &[&Checked]) {
         return;
     };
     let (word, colour) = worst.status.shown();
-    let word = match io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
-        true => format!("\x1b[{colour}m{word:<12}\x1b[0m"),
-        false => format!("{word:<12}"),
-    };
+    let mut word = format!("{word:<12}");
+    if has_colours(&io::stdout()) {
+        word = painted(&word, colour);
+    }
     // It may be written, though what the program comes to before is not.
     let other = worst.undone().filter(|other| *other != id);
     let other = other.map_or(String::new(), |other| format!(" (waits for {other})"));
