@@ -76,12 +76,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use report::Report;
+pub use report::{Graded, Report, Status};
 pub use trial::{Found, Trial, ensure, failed, same};
 
 use crate::tasks::TaskId;
 use crate::vm;
-use report::{Graded, Status, Terminal};
+use report::Terminal;
 use submission::Submission;
 use trial::Problem;
 

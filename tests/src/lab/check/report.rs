@@ -76,7 +76,8 @@ impl Status {
         }
     }
 
-    fn colour(self) -> &'static str {
+    /// The number of its colour on the terminal.
+    pub fn colour(self) -> &'static str {
         match self {
             Status::Passed => "32",
             Status::Failed => "1;31",
@@ -137,6 +138,13 @@ impl Graded {
         self.ran = ran;
         self.seconds = start.elapsed().as_secs_f64();
         self
+    }
+
+    /// The task that the submission came to and that is yet to be done.
+    pub fn undone(&self) -> Option<&str> {
+        let (_, rest) = self.saw.split_once("task ")?;
+        let task = rest.split(' ').next()?;
+        (self.status == Status::NotDone).then_some(task)
     }
 }
 
@@ -365,6 +373,17 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_check_of_one_task_names_the_other_that_it_waits_for() {
+        let step = &crate::check::STEPS[0];
+        let graded = Graded::of(step, &step.checks[0], step.number);
+        let with = |problem| graded.clone().with(problem, Vec::new(), Instant::now());
+        let undone = with(Problem::Undone("01.3".to_owned()));
+        assert_eq!(undone.undone(), Some("01.3"));
+        let failed = with(Problem::unusable("no task at all"));
+        assert_eq!(failed.undone(), None);
+    }
 
     #[test]
     fn a_program_cannot_paint_the_report() {
