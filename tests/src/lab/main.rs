@@ -12,6 +12,7 @@ mod images;
 mod kernel;
 mod rehearse;
 mod session;
+mod shell;
 mod solve;
 mod start;
 mod starter;

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
+use crate::shell;
 use crate::system::{self, Freight};
 
 /// What the files of one machine are called, before the pid of who boots it.
@@ -87,7 +88,7 @@ pub fn boot(
     said.trim().parse().map_err(|_| {
         let log = fs::read(&machine.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
-        anyhow::anyhow!("the virtual machine ended without an exit status; its log:\n{log}")
+        anyhow!("the virtual machine ended without an exit status; its log:\n{log}")
     })
 }
 
@@ -155,7 +156,7 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
             size.ws_row, size.ws_col
         )?;
         if let Some(term) = std::env::var_os("TERM") {
-            writeln!(script, "export TERM={}", quoted(&term)?)?;
+            writeln!(script, "export TERM={}", word(&term)?)?;
         }
     } else {
         // As a pipe would be: what goes in comes out, byte for byte.
@@ -163,7 +164,7 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
     }
     let words = command
         .iter()
-        .map(quoted)
+        .map(word)
         .collect::<Result<Vec<_>>>()?
         .join(" ");
     let words = if words.is_empty() { "sh -l" } else { &words };
@@ -181,9 +182,9 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
 }
 
 /// A word as the shell reads it back.
-fn quoted(word: &OsString) -> Result<String> {
-    let word = word.to_str().context("the command is not UTF-8")?;
-    Ok(format!("'{}'", word.replace('\'', r"'\''")))
+fn word(word: &OsString) -> Result<String> {
+    let quoted = shell::quoted(word).into_string();
+    quoted.map_err(|word| anyhow!("{} is not UTF-8", word.display()))
 }
 
 /// A machine about to be booted.
