@@ -2,6 +2,7 @@
 
 mod archive;
 mod book;
+mod call;
 mod check;
 mod cleanup;
 mod diff;

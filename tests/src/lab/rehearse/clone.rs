@@ -9,6 +9,7 @@ use nix::unistd::geteuid;
 
 use super::Page;
 use super::desk::READER;
+use crate::call::call;
 use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
 use crate::session::Kind;
@@ -117,14 +118,16 @@ impl Clone {
             let from = crate::vm::dir()?;
             Kernel::ensure(&from)?;
             fs::create_dir_all(target.join("vm"))?;
-            run(Command::new("cp")
-                .arg("-a")
-                .arg(from.join("kernel"))
-                .arg(target.join("vm")))?;
+            call(
+                Command::new("cp")
+                    .arg("-a")
+                    .arg(from.join("kernel"))
+                    .arg(target.join("vm")),
+            )?;
         }
         if geteuid().is_root() {
             let owner = format!("{READER}:{READER}");
-            run(Command::new("chown").args(["-hR", &owner]).arg(self.home()))?;
+            call(Command::new("chown").args(["-hR", &owner]).arg(self.home()))?;
         }
         Ok(())
     }
@@ -147,28 +150,9 @@ fn may_boot(command: &str) -> bool {
 
 /// Runs git in `dir`, whoever owns it, and returns what it prints.
 pub fn git(dir: &Path, arguments: &[&str]) -> Result<String> {
-    let out = Command::new("git")
-        .args(["-c", "safe.directory=*", "-c", "advice.detachedHead=false"])
+    let mut git = Command::new("git");
+    git.args(["-c", "safe.directory=*", "-c", "advice.detachedHead=false"])
         .args(arguments)
-        .current_dir(dir)
-        .output()
-        .context("run git")?;
-    if !out.status.success() {
-        bail!(
-            "git {} in {}: {}",
-            arguments.join(" "),
-            dir.display(),
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_owned())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status();
-    let status = status.with_context(|| format!("run {}", command.get_program().display()))?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(())
+        .current_dir(dir);
+    call(&mut git).with_context(|| format!("in {}", dir.display()))
 }
