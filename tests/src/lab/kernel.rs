@@ -94,8 +94,12 @@ fn add_with_needs(
     }
     let content = if file.extension().is_some_and(|kind| kind == "xz") {
         let out = Command::new("xz").arg("-dc").arg(file).output();
-        out.context("run xz (Debian: apt-get install xz-utils)")?
-            .stdout
+        let out = out.context("run xz (Debian: apt-get install xz-utils)")?;
+        if !out.status.success() {
+            let said = String::from_utf8_lossy(&out.stderr);
+            bail!("unpack {}: {}", file.display(), said.trim());
+        }
+        out.stdout
     } else {
         fs::read(file).with_context(|| format!("read {}", file.display()))?
     };
