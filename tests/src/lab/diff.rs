@@ -5,11 +5,13 @@ use std::io::{self, Write};
 use anyhow::{Context, Result};
 use similar::TextDiff;
 
-use crate::tasks::{read, step_dir};
+use crate::tasks::{check_step, read, step_dir};
 use crate::terminal::{has_colours, painted};
 
 /// Prints what two steps' stories differ by, as diff -u has it.
 pub fn run(from: u8, to: u8) -> Result<u8> {
+    check_step(from)?;
+    check_step(to)?;
     let root = crate::workspace()?;
     let story = |step| Ok::<_, anyhow::Error>(step_dir(&root, step)?.join("src/run.rs"));
     let (before, after) = (story(from)?, story(to)?);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::shell::typed;
 use crate::starter::{FILE, Starter};
-use crate::tasks::{Region, STEPS, read, rewrite, sources, step_dir, tasks_of_step};
+use crate::tasks::{Region, check_step, read, rewrite, sources, step_dir, tasks_of_step};
 
 /// What a starter has as the repository has it.
 const AS_IT_IS: [&str; 4] = [
@@ -23,10 +23,7 @@ const AS_IT_IS: [&str; 4] = [
 
 /// Writes the starter of `step` into `dir`, or beside the repository, and says what to do next.
 pub fn run(step: u8, dir: Option<&Path>) -> Result<u8> {
-    ensure!(
-        (1..=STEPS).contains(&step),
-        "there is no step {step}: the steps are 1 to {STEPS}"
-    );
+    check_step(step)?;
     let repository = crate::workspace()?;
     let dir = place(&repository, step, dir)?;
     let made = Half::beside(&dir)?;

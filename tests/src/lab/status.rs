@@ -4,11 +4,11 @@ use std::env;
 use std::io;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::check::{Graded, Report, Status};
 use crate::starter::Starter;
-use crate::tasks::{STEPS, Task, tasks_of_step};
+use crate::tasks::{Task, check_step, tasks_of_step};
 use crate::terminal::{has_colours, painted};
 
 /// Shows each task of the step, or of the lab that the person is in; the exit status is the checks'.
@@ -18,10 +18,7 @@ pub fn run(step: Option<u8>) -> Result<u8> {
         (None, Some(starter)) => starter.step,
         (None, None) => bail!("of which step? cargo lab status N, or go to a lab's directory"),
     };
-    ensure!(
-        (1..=STEPS).contains(&step),
-        "there is no step {step}: the steps are 1 to {STEPS}"
-    );
+    check_step(step)?;
     let tasks = tasks_of_step(step)?;
     let (report, status) = check(step)?;
     let of_step = |check: &&Graded| check.step == step;

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::starter::Starter;
+use crate::tasks::check_step;
 
 /// What is graded, and for which step.
 pub struct Submission {
@@ -25,6 +26,7 @@ impl Submission {
         let step = step
             .or(starter.as_ref().map(|starter| starter.step))
             .context("say which step to check: cargo lab check 2")?;
+        check_step(step)?;
         let built = crate::target_dir()?;
         // `cargo lab` has built this program alone; started by its path, it is
         // where all programs are.
