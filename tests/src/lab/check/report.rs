@@ -235,6 +235,14 @@ impl Graded {
             .filter(|(_, text)| !text.is_empty())
             .collect()
     }
+
+    /// The same as other programs show it.
+    fn lines(&self) -> String {
+        let story = self.story().into_iter();
+        story
+            .map(|(name, text)| format!("{name}: {text}\n"))
+            .collect()
+    }
 }
 
 /// The report as it is read by a person, on 80 columns.
