@@ -1,12 +1,12 @@
 //! `cargo lab diff`: how the story grows from one step to another.
 
-use std::io::{self, Write};
+use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use similar::TextDiff;
 
 use crate::tasks::{check_step, read, step_dir};
-use crate::terminal::{has_colours, painted};
+use crate::terminal::{has_colours, painted, say};
 
 /// Prints what two steps' stories differ by, as diff -u has it.
 pub fn run(from: u8, to: u8) -> Result<u8> {
@@ -25,17 +25,11 @@ pub fn run(from: u8, to: u8) -> Result<u8> {
         .context_radius(3)
         .header(&shown(&before), &shown(&after))
         .to_string();
-    let mut out = io::stdout().lock();
-    let coloured = has_colours(&out);
+    let coloured = has_colours(&io::stdout());
     for line in diff.lines() {
-        let written = match colour(line).filter(|_| coloured) {
-            Some(colour) => writeln!(out, "{}", painted(line, colour)),
-            None => writeln!(out, "{line}"),
-        };
-        match written {
-            // `| head` has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            written => written.context("write the difference")?,
+        match colour(line).filter(|_| coloured) {
+            Some(colour) => say(&painted(line, colour)),
+            None => say(line),
         }
     }
     Ok(0)

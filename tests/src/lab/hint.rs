@@ -6,6 +6,7 @@
 use anyhow::{Context, Result};
 
 use crate::tasks::{TaskId, read, task};
+use crate::terminal::say;
 
 /// Prints the first hint for a task, and with `more` all there is.
 pub fn run(id: TaskId, more: bool) -> Result<u8> {
@@ -15,17 +16,17 @@ pub fn run(id: TaskId, more: bool) -> Result<u8> {
     let (first, rest) = text
         .split_once("\n---\n")
         .with_context(|| format!("{} has no second part", file.display()))?;
-    println!("{id}: {}", task.title);
-    println!(
+    say(&format!("{id}: {}", task.title));
+    say(&format!(
         "     {} in {} (book: {})\n\n{}",
         task.function,
         task.file.display(),
         task.section,
         first.trim()
-    );
+    ));
     match more {
-        true => println!("\n{}", rest.trim()),
-        false => println!("\nMore of it: cargo lab hint {id} --more"),
+        true => say(&format!("\n{}", rest.trim())),
+        false => say(&format!("\nMore of it: cargo lab hint {id} --more")),
     }
     Ok(0)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::check::{Graded, Report, Status};
 use crate::starter::Starter;
 use crate::tasks::{Task, check_step, tasks_of_step};
-use crate::terminal::{has_colours, painted};
+use crate::terminal::{has_colours, painted, say};
 
 /// Shows each task of the step, or of the lab that the person is in; the exit status is the checks'.
 pub fn run(step: Option<u8>) -> Result<u8> {
@@ -23,10 +23,10 @@ pub fn run(step: Option<u8>) -> Result<u8> {
     let (report, status) = check(step)?;
     let of_step = |check: &&Graded| check.step == step;
     let (own, earlier): (Vec<_>, Vec<_>) = report.checks.iter().partition(of_step);
-    println!(
+    say(&format!(
         "Step {step}: {} of {} points\n",
         report.points, report.max_points
-    );
+    ));
     for task in &tasks {
         show(task, &own);
     }
@@ -34,14 +34,16 @@ pub fn run(step: Option<u8>) -> Result<u8> {
         let passed = checks.iter().filter(|it| it.status == Status::Passed);
         format!("{} of {} checks passed", passed.count(), checks.len())
     };
-    println!("\nThis step: {}.", passed(&own));
+    say(&format!("\nThis step: {}.", passed(&own)));
     if !earlier.is_empty() {
-        println!("The steps before it: {}.", passed(&earlier));
+        say(&format!("The steps before it: {}.", passed(&earlier)));
     }
     if let Some(next) = own.iter().filter_map(|check| check.undone()).min() {
-        println!("The next to write is {next}; a hint: cargo lab hint {next}");
+        say(&format!(
+            "The next to write is {next}; a hint: cargo lab hint {next}"
+        ));
     } else if status != 0 {
-        println!("What each check saw: cargo lab check");
+        say("What each check saw: cargo lab check");
     }
     Ok(status)
 }
@@ -63,7 +65,7 @@ fn show(task: &Task, checks: &[&Graded]) {
         .into_iter()
         .find_map(|status| its.iter().find(|it| it.status == status));
     let Some(worst) = worst else {
-        println!("  {:<12}  {id}  {}", "no check", task.title);
+        say(&format!("  {:<12}  {id}  {}", "no check", task.title));
         return;
     };
     // A check passes; a task is done.
@@ -78,7 +80,7 @@ fn show(task: &Task, checks: &[&Graded]) {
     // It may be written, though what the program comes to before is not.
     let other = worst.undone().filter(|other| *other != id);
     let other = other.map_or(String::new(), |other| format!(" (waits for {other})"));
-    println!("  {word}  {id}  {}{other}", task.title);
+    say(&format!("  {word}  {id}  {}{other}", task.title));
 }
 
 /// Runs the checks by this same program, and returns what they found and their exit status.

@@ -1,10 +1,16 @@
 //! Text for a terminal: colours where somebody sees them, and lines that fit.
 
 use std::env;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 /// The columns of a terminal.
 pub const WIDTH: usize = 80;
+
+/// Writes a line to standard output. Who has read enough, as in `| head`, closes
+/// the pipe: no reason to complain, or to leave work undone.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
 
 /// Whether what is written there is seen in colours (no-color.org).
 pub fn has_colours(out: &impl IsTerminal) -> bool {
