@@ -7,16 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::wait_for;
+use harness::{build_dir, wait_for};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-fn build_dir() -> PathBuf {
-    let here = std::env::current_exe().expect("/proc/self/exe");
-    let dir = here.ancestors().nth(2).expect("target/debug/deps/NAME");
-    dir.to_owned()
-}
 
 /// A directory that is gone when the test is over.
 struct Scratch(PathBuf);
@@ -46,7 +40,7 @@ impl Drop for Scratch {
 
 /// `lab check`, as somebody starts it who does not have cargo.
 fn lab(arguments: &[&str], program: &Path) -> Command {
-    let mut lab = Command::new(build_dir().join("lab"));
+    let mut lab = Command::new(harness::lab());
     lab.arg("check").args(arguments).arg("--bin").arg(program);
     lab.env_remove("CARGO").stdin(Stdio::null());
     lab

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use cli::Dirs;
 
+pub use files::of_dead;
+
 /// The cgroup that holds those of all containers, as in each step's story.
 const PARENT: &str = "minidocker";
 

@@ -22,7 +22,9 @@ use nix::sched::CloneFlags;
 use nix::unistd::{User, geteuid};
 use serde_json::json;
 
-use finding::{Finding, Grade, wrap};
+use finding::{Finding, Grade, wrapped};
+
+use crate::terminal::WIDTH;
 
 /// Looks, tells, and answers the exit status.
 pub fn run(json: Option<&Path>) -> Result<u8> {
@@ -39,7 +41,7 @@ pub fn run(json: Option<&Path>) -> Result<u8> {
     }
     let fails = findings.iter().any(|finding| finding.grade == Grade::Fails);
     let mut page = finding::page(&findings) + "\n";
-    for line in wrap(&verdict(&caller.name, &findings), 80) {
+    for line in wrapped(&verdict(&caller.name, &findings), WIDTH) {
         page += &(finding::coloured(fails.into(), &line) + "\n");
     }
     // Who has read enough, as in `| head`, closes the pipe: no reason to complain.

@@ -18,6 +18,7 @@ use regex_lite::Regex;
 
 use crate::session::Session;
 use clone::Clone;
+pub use clone::NAME;
 use desk::Desk;
 
 /// What is asked for.
