@@ -170,7 +170,7 @@ fn a_hanging_program_a_flood_and_a_fork_bomb_are_survived() {
     let mark = (70_000_000 + std::process::id()).to_string();
     let hang =
         &format!("#!/bin/sh\ntrap '' TERM INT HUP\nsleep {mark}; while :; do sleep {mark}; done\n");
-    let bomb = &format!("#!/bin/bash\nb() {{ b | b & }}\nb\nsleep {mark} & while :; do b; done\n");
+    let bomb = format!("#!/bin/bash\nb() {{ b | b & }}\nb\nsleep {mark} & while :; do b; done\n");
     let flood = "#!/bin/sh\nhead -c 1073741824 /dev/zero\n";
     for (name, script, said) in [
         ("hang", hang.as_str(), "went on, and was killed"),
