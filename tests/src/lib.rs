@@ -18,7 +18,7 @@ mod terminal;
 pub use command::{Output, Running, inner};
 pub use host::{Host, Setup, User};
 pub use snapshot::{Snapshot, assert_same};
-pub use step::{Explained, explained, lab, step};
+pub use step::{Explained, build_dir, explained, lab, step};
 pub use terminal::Terminal;
 
 /// Whether this is the virtual machine of `cargo lab vm`, where cgroup

@@ -27,7 +27,10 @@ pub fn lab() -> PathBuf {
 
 /// Where the workspace's programs are: beside this one, or one level above
 /// where it is a test.
-pub(crate) fn build_dir() -> PathBuf {
+///
+/// # Panics
+/// When this program lies nowhere.
+pub fn build_dir() -> PathBuf {
     let here = std::env::current_exe().expect("/proc/self/exe");
     let dir = here.parent().expect("an executable lies in a directory");
     match dir.parent() {

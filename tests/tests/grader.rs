@@ -7,16 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::wait_for;
+use harness::{build_dir, wait_for};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-fn build_dir() -> PathBuf {
-    let here = std::env::current_exe().expect("/proc/self/exe");
-    let dir = here.ancestors().nth(2).expect("target/debug/deps/NAME");
-    dir.to_owned()
-}
 
 /// A directory that is gone when the test is over.
 struct Scratch(PathBuf);
@@ -46,7 +40,7 @@ impl Drop for Scratch {
 
 /// `lab check`, as somebody starts it who does not have cargo.
 fn lab(arguments: &[&str], program: &Path) -> Command {
-    let mut lab = Command::new(build_dir().join("lab"));
+    let mut lab = Command::new(harness::lab());
     lab.arg("check").args(arguments).arg("--bin").arg(program);
     lab.env_remove("CARGO").stdin(Stdio::null());
     lab
@@ -172,13 +166,15 @@ fn what_is_no_program_is_named_as_such() {
 #[test]
 fn a_hanging_program_a_flood_and_a_fork_bomb_are_survived() {
     let scratch = Scratch::new("hostile");
+    // Nobody else's processes have this number, not even those of this test beside it.
+    let mark = (70_000_000 + std::process::id()).to_string();
     let hang =
-        "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 76543211; while :; do sleep 76543211; done\n";
-    let bomb = "#!/bin/bash\nb() { b | b & }\nb\nsleep 76543212 & while :; do b; done\n";
+        &format!("#!/bin/sh\ntrap '' TERM INT HUP\nsleep {mark}; while :; do sleep {mark}; done\n");
+    let bomb = format!("#!/bin/bash\nb() {{ b | b & }}\nb\nsleep {mark} & while :; do b; done\n");
     let flood = "#!/bin/sh\nhead -c 1073741824 /dev/zero\n";
     for (name, script, said) in [
-        ("hang", hang, "went on, and was killed"),
-        ("bomb", bomb, ""),
+        ("hang", hang.as_str(), "went on, and was killed"),
+        ("bomb", &bomb, ""),
         ("flood", flood, "more than 1 MiB"),
     ] {
         let start = Instant::now();
@@ -191,10 +187,7 @@ fn a_hanging_program_a_flood_and_a_fork_bomb_are_survived() {
         assert!(saw.contains(said), "{name}: {saw}");
         assert!(start.elapsed() < Duration::from_secs(60), "{name}");
     }
-    assert!(
-        !lives("76543211") && !lives("76543212"),
-        "something is left"
-    );
+    assert!(!lives(&mark), "something is left");
 }
 
 #[test]
@@ -344,19 +337,19 @@ fn what_a_program_writes_and_kills_stays_on_its_machine() {
 #[test]
 fn an_interrupt_leaves_nothing() {
     let scratch = Scratch::new("interrupt");
-    let program = scratch.script("sleeper", "#!/bin/sh\nsleep 76543213\n");
+    // As above: a number that is nobody else's.
+    let mark = (80_000_000 + std::process::id()).to_string();
+    let program = scratch.script("sleeper", &format!("#!/bin/sh\nsleep {mark}\n"));
     let mut grader = lab(&["1"], &program)
         .process_group(0)
         .stdout(Stdio::null())
         .spawn()
         .expect("run lab");
-    wait_for("the program to run", 20, || lives("76543213").then_some(()));
+    wait_for("the program to run", 20, || lives(&mark).then_some(()));
     // As the terminal does, to the whole foreground group.
     killpg(Pid::from_raw(grader.id().cast_signed()), Signal::SIGINT).unwrap();
     grader.wait().unwrap();
-    wait_for("the program's end", 10, || {
-        (!lives("76543213")).then_some(())
-    });
+    wait_for("the program's end", 10, || (!lives(&mark)).then_some(()));
 }
 
 /// Runs the grader as uid 1000 with a home of its own, on a machine whose

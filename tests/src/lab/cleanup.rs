@@ -8,11 +8,14 @@
 mod files;
 mod mounts;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use cli::Dirs;
+
+pub use files::of_dead;
+
+use crate::terminal::say;
 
 /// The cgroup that holds those of all containers, as in each step's story.
 const PARENT: &str = "minidocker";
@@ -85,11 +88,6 @@ impl Kind<'_> {
         let (stays, gone) = before.into_iter().partition(|name| after.contains(name));
         Ok(Outcome { gone, stays })
     }
-}
-
-/// Nobody may be reading; that is no reason to leave something behind.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Processes end first, then nothing is reached through a mount any more, and files go last.

@@ -1,14 +1,17 @@
 //! `cargo lab diff`: how the story grows from one step to another.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use similar::TextDiff;
 
-use crate::tasks::{read, step_dir};
+use crate::tasks::{check_step, read, step_dir};
+use crate::terminal::{has_colours, painted, say};
 
 /// Prints what two steps' stories differ by, as diff -u has it.
 pub fn run(from: u8, to: u8) -> Result<u8> {
+    check_step(from)?;
+    check_step(to)?;
     let root = crate::workspace()?;
     let story = |step| Ok::<_, anyhow::Error>(step_dir(&root, step)?.join("src/run.rs"));
     let (before, after) = (story(from)?, story(to)?);
@@ -22,29 +25,23 @@ pub fn run(from: u8, to: u8) -> Result<u8> {
         .context_radius(3)
         .header(&shown(&before), &shown(&after))
         .to_string();
-    let mut out = io::stdout().lock();
-    let coloured = out.is_terminal();
+    let coloured = has_colours(&io::stdout());
     for line in diff.lines() {
-        let written = match colour(line).filter(|_| coloured) {
-            Some(colour) => writeln!(out, "\x1b[{colour}m{line}\x1b[0m"),
-            None => writeln!(out, "{line}"),
-        };
-        match written {
-            // `| head` has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            written => written.context("write the difference")?,
+        match colour(line).filter(|_| coloured) {
+            Some(colour) => say(&painted(line, colour)),
+            None => say(line),
         }
     }
     Ok(0)
 }
 
 /// The colour that git shows such a line in.
-fn colour(line: &str) -> Option<u8> {
+fn colour(line: &str) -> Option<&'static str> {
     match line.as_bytes() {
-        [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => Some(1),
-        [b'+', ..] => Some(32),
-        [b'-', ..] => Some(31),
-        [b'@', ..] => Some(36),
+        [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => Some("1"),
+        [b'+', ..] => Some("32"),
+        [b'-', ..] => Some("31"),
+        [b'@', ..] => Some("36"),
         _ => None,
     }
 }

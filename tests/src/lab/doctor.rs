@@ -12,7 +12,6 @@ mod network;
 mod tools;
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -22,7 +21,9 @@ use nix::sched::CloneFlags;
 use nix::unistd::{User, geteuid};
 use serde_json::json;
 
-use finding::{Finding, Grade, wrap};
+use finding::{Finding, Grade, wrapped};
+
+use crate::terminal::{WIDTH, say};
 
 /// Looks, tells, and answers the exit status.
 pub fn run(json: Option<&Path>) -> Result<u8> {
@@ -38,12 +39,10 @@ pub fn run(json: Option<&Path>) -> Result<u8> {
         write_json(path, &caller, &findings)?;
     }
     let fails = findings.iter().any(|finding| finding.grade == Grade::Fails);
-    let mut page = finding::page(&findings) + "\n";
-    for line in wrap(&verdict(&caller.name, &findings), 80) {
-        page += &(finding::coloured(fails.into(), &line) + "\n");
+    say(&finding::page(&findings));
+    for line in wrapped(&verdict(&caller.name, &findings), WIDTH) {
+        say(&finding::coloured(fails.into(), &line));
     }
-    // Who has read enough, as in `| head`, closes the pipe: no reason to complain.
-    let _ = io::stdout().write_all(page.as_bytes());
     Ok(if fails { 2 } else { 0 })
 }
 

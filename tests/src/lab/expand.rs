@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+pub use page::shown_by;
+
 /// Shows what does not resolve on its page, instead of failing: for those who write.
 pub const DRAFT: &str = "MINIDOCKER_BOOK_DRAFT";
 

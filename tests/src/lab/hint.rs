@@ -3,11 +3,10 @@
 //! A hint is a file `tests/labs/hints/NN.k.md`. What stands below a line `---` in it is for those
 //! who ask for more.
 
-use std::io::{self, Write};
-
 use anyhow::{Context, Result};
 
 use crate::tasks::{TaskId, read, task};
+use crate::terminal::say;
 
 /// Prints the first hint for a task, and with `more` all there is.
 pub fn run(id: TaskId, more: bool) -> Result<u8> {
@@ -17,21 +16,17 @@ pub fn run(id: TaskId, more: bool) -> Result<u8> {
     let (first, rest) = text
         .split_once("\n---\n")
         .with_context(|| format!("{} has no second part", file.display()))?;
-    let last = match more {
-        true => rest.trim().to_owned(),
-        false => format!("More of it: cargo lab hint {id} --more"),
-    };
-    let hint = format!(
-        "{id}: {}\n     {} in {} (book: {})\n\n{}\n\n{last}\n",
-        task.title,
+    say(&format!("{id}: {}", task.title));
+    say(&format!(
+        "     {} in {} (book: {})\n\n{}",
         task.function,
         task.file.display(),
         task.section,
         first.trim()
-    );
-    match io::stdout().write_all(hint.as_bytes()) {
-        // `| head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-        written => written.context("write the hint").map(|()| 0),
+    ));
+    match more {
+        true => say(&format!("\n{}", rest.trim())),
+        false => say(&format!("\nMore of it: cargo lab hint {id} --more")),
     }
+    Ok(0)
 }

@@ -13,11 +13,7 @@ use crate::suite::succeeds;
 /// one layer by `umoci insert`), `debian.tar` (the docker-archive) and `bundle`
 /// (as umoci unpacks it).
 pub fn ensure() -> Result<()> {
-    let build = crate::build_dir()?;
-    let dir = build
-        .parent()
-        .context("cargo's build directory has no parent")?
-        .join("images");
+    let dir = crate::target_dir()?.join("images");
     if dir.is_dir() {
         println!("{} is there", dir.display());
         return Ok(());

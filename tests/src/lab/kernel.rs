@@ -7,6 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::call::call;
+
 /// The package that always depends on the newest kernel of this kind.
 const NEWEST: &str = "linux-image-cloud-amd64";
 
@@ -92,8 +94,12 @@ fn add_with_needs(
     }
     let content = if file.extension().is_some_and(|kind| kind == "xz") {
         let out = Command::new("xz").arg("-dc").arg(file).output();
-        out.context("run xz (Debian: apt-get install xz-utils)")?
-            .stdout
+        let out = out.context("run xz (Debian: apt-get install xz-utils)")?;
+        if !out.status.success() {
+            let said = String::from_utf8_lossy(&out.stderr);
+            bail!("unpack {}: {}", file.display(), said.trim());
+        }
+        out.stdout
     } else {
         fs::read(file).with_context(|| format!("read {}", file.display()))?
     };
@@ -150,26 +156,13 @@ fn fetch(dir: &Path, unpacked: &Path) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package])
         .current_dir(dir);
-    succeed(&mut apt)?;
+    call(&mut apt)?;
     let archive = the_one_in(dir, &format!("{package}_"))?;
     let part = dir.join("kernel.part");
     fs::remove_dir_all(&part).or_else(|e| if part.exists() { Err(e) } else { Ok(()) })?;
-    succeed(Command::new("dpkg").arg("-x").arg(&archive).arg(&part))?;
+    call(Command::new("dpkg").arg("-x").arg(&archive).arg(&part))?;
     fs::rename(&part, unpacked).context("keep the unpacked kernel")?;
     fs::remove_file(&archive).context("remove the package")
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let name = command.get_program().display().to_string();
-    // What it says is for whoever waits, not part of the machine's output.
-    let out = command.output().with_context(|| format!("run {name}"))?;
-    if !out.status.success() {
-        bail!(
-            "{name} failed: {}",
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
-    }
-    Ok(())
 }
 
 fn the_one_in(dir: &Path, prefix: &str) -> Result<PathBuf> {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod book;
+mod call;
 mod check;
 mod cleanup;
 mod diff;
@@ -12,6 +13,7 @@ mod images;
 mod kernel;
 mod rehearse;
 mod session;
+mod shell;
 mod solve;
 mod start;
 mod starter;
@@ -19,6 +21,7 @@ mod status;
 mod suite;
 mod system;
 mod tasks;
+mod terminal;
 mod vm;
 
 use std::ffi::OsString;
@@ -209,5 +212,15 @@ fn build_dir() -> Result<PathBuf> {
     Ok(here
         .parent()
         .context("this program is in no directory")?
+        .to_owned())
+}
+
+/// The directory that cargo builds everything in, whatever the profile; the lab
+/// keeps here what it makes once.
+fn target_dir() -> Result<PathBuf> {
+    let build = build_dir()?;
+    Ok(build
+        .parent()
+        .context("cargo's build directory has no parent")?
         .to_owned())
 }

@@ -16,8 +16,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use regex_lite::Regex;
 
+use crate::expand::shown_by;
 use crate::session::Session;
 use clone::Clone;
+pub use clone::NAME;
 use desk::Desk;
 
 /// What is asked for.
@@ -76,12 +78,8 @@ fn pages(repository: &Path, wanted: &[String]) -> Result<Vec<Page>> {
             continue;
         }
         let text = read(&source.join(format!("{name}.md")))?;
-        let directives = text.lines().filter_map(|line| {
-            line.strip_prefix("{{#console ")
-                .and_then(|rest| rest.strip_suffix("}}"))
-        });
         let mut sessions = Vec::new();
-        for path in directives.map(str::trim) {
+        for path in shown_by(&text, "console") {
             let text = read(&repository.join(path))?;
             let session = Session::parse(&text)
                 .map_err(|(line, error)| error.context(format!("{path}:{line}")))?;

@@ -180,7 +180,7 @@ fn directive(text: &str) -> Result<Kind> {
 
 /// What a line of a session is made of.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+enum Piece<'a> {
     /// Text as it stands.
     Text(&'a str),
     /// `<<name=sample>>` binds a name, `<<name>>` refers to it.
@@ -191,7 +191,7 @@ pub enum Piece<'a> {
 }
 
 /// Takes a line apart.
-pub fn pieces(line: &str) -> Vec<Piece<'_>> {
+fn pieces(line: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = line;
     while let Some((before, name, sample, after)) = first_hole(rest) {
@@ -304,7 +304,7 @@ pub fn matches(expected: &[&str], seen: &[&str], bound: &mut Bound) -> bool {
 }
 
 /// Whether one line is as expected.
-pub fn line_matches(expected: &str, seen: &str, bound: &mut Bound) -> bool {
+fn line_matches(expected: &str, seen: &str, bound: &mut Bound) -> bool {
     let (expected, open) = match expected.strip_suffix(" …") {
         Some(head) => (head, true),
         None => (expected, false),

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::shell::typed;
 use crate::starter::{FILE, Starter};
-use crate::tasks::{Region, STEPS, read, rewrite, sources, step_dir, tasks_of_step};
+use crate::tasks::{Region, check_step, read, rewrite, sources, step_dir, tasks_of_step};
 
 /// What a starter has as the repository has it.
 const AS_IT_IS: [&str; 4] = [
@@ -22,10 +23,7 @@ const AS_IT_IS: [&str; 4] = [
 
 /// Writes the starter of `step` into `dir`, or beside the repository, and says what to do next.
 pub fn run(step: u8, dir: Option<&Path>) -> Result<u8> {
-    ensure!(
-        (1..=STEPS).contains(&step),
-        "there is no step {step}: the steps are 1 to {STEPS}"
-    );
+    check_step(step)?;
     let repository = crate::workspace()?;
     let dir = place(&repository, step, dir)?;
     let made = Half::beside(&dir)?;
@@ -34,7 +32,10 @@ pub fn run(step: u8, dir: Option<&Path>) -> Result<u8> {
     made.finish(&dir)?;
     let shown = dir.display();
     println!("Lab {step} is in {shown}. Its README.md lists the tasks; begin with:\n");
-    println!("    cd {}\n    cargo lab status", quoted(&dir));
+    println!(
+        "    cd {}\n    cargo lab status",
+        typed(dir.as_os_str()).display()
+    );
     Ok(0)
 }
 
@@ -167,14 +168,4 @@ fn put(to: &Path, file: &Path, text: &str) -> Result<()> {
     fs::create_dir_all(parent)
         .and_then(|()| fs::write(&path, text))
         .with_context(what)
-}
-
-/// A path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    match text.chars().all(plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }

@@ -35,9 +35,9 @@ impl Starter {
             return Ok(None);
         };
         let file = dir.join(FILE);
-        let what = || format!("read {}", file.display());
-        let text = fs::read_to_string(&file).with_context(what)?;
-        let starter: Self = serde_json::from_str(&text).with_context(what)?;
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let starter: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not what `cargo lab start` wrote", file.display()))?;
         Ok(Some(Self {
             dir: dir.to_owned(),
             ..starter

@@ -122,7 +122,7 @@ const LINKS: [&str; 29] = [
 ];
 
 /// Where the workspace's programs are in the virtual machine.
-pub const PROGRAMS: &str = "/workspace";
+const PROGRAMS: &str = "/workspace";
 
 /// What runs first. `pivot_root` refuses to leave the root that the kernel
 /// unpacked, for it is mounted on nothing (pivot_root(2)); a bind mount of it,

@@ -117,11 +117,7 @@ pub fn tasks_in(root: &Path, step: u8) -> Result<Vec<Task>> {
 /// # Errors
 /// There is none of that number, and what there is; or as [`tasks_of_step`].
 pub fn task(id: TaskId) -> Result<Task> {
-    ensure!(
-        id.step <= STEPS,
-        "there is no step {}: the last one is {STEPS}",
-        id.step
-    );
+    check_step(id.step)?;
     let tasks = tasks_of_step(id.step)?;
     let count = tasks.len();
     tasks
@@ -133,6 +129,18 @@ pub fn task(id: TaskId) -> Result<Task> {
                 id.step, id.step
             )
         })
+}
+
+/// Makes sure that there is such a step.
+///
+/// # Errors
+/// There is none, and which there are.
+pub fn check_step(step: u8) -> Result<()> {
+    ensure!(
+        (1..=STEPS).contains(&step),
+        "there is no step {step}: the steps are 1 to {STEPS}"
+    );
+    Ok(())
 }
 
 /// The directory of a step, in the repository or in a starter.

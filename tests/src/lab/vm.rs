@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
+use crate::shell;
 use crate::system::{self, Freight};
+
+/// What the files of one machine are called, before the pid of who boots it.
+pub const FILES: [&str; 4] = ["initramfs.", "status.", "log.", "lines."];
 
 /// A command's time, where nobody sits at a terminal.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -37,6 +42,11 @@ pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
     boot(&freight, &script(command, interactive)?, limit, &mut |_| {})
 }
 
+/// Where the kernel is kept, and what a machine needs as long as it runs.
+pub fn dir() -> Result<PathBuf> {
+    Ok(crate::target_dir()?.join("vm"))
+}
+
 /// Whether the programs are here that a virtual machine needs.
 pub fn is_possible() -> bool {
     ["qemu-system-x86_64", "busybox"]
@@ -57,21 +67,20 @@ pub fn boot(
         .context("qemu-system-x86_64 is not installed (Debian: apt-get install qemu-system-x86)")?;
     system::find("busybox")
         .context("busybox is not installed (Debian: apt-get install busybox-static)")?;
-    let build = crate::build_dir()?;
-    let dir = build
-        .parent()
-        .context("cargo's build directory has no parent")?
-        .join("vm");
+    let dir = dir()?;
     let kernel = Kernel::ensure(&dir)?;
-    remove_stale(&dir);
+    for stale in FILES.iter().flat_map(|name| of_dead(&dir, name)) {
+        fs::remove_file(stale).ok();
+    }
     // Two machines at once must not share these.
-    let own = |name: &str| dir.join(format!("{name}.{}", std::process::id()));
+    let [files, status, log, lines] =
+        FILES.map(|name| dir.join(format!("{name}{}", std::process::id())));
     let machine = Machine {
         kernel,
-        files: own("initramfs"),
-        status: own("status"),
-        log: own("log"),
-        lines: own("lines"),
+        files,
+        status,
+        log,
+        lines,
     };
     system::write(&machine.files, &machine.kernel, freight, script)?;
     machine.run(&qemu, limit, tell)?;
@@ -79,21 +88,8 @@ pub fn boot(
     said.trim().parse().map_err(|_| {
         let log = fs::read(&machine.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
-        anyhow::anyhow!("the virtual machine ended without an exit status; its log:\n{log}")
+        anyhow!("the virtual machine ended without an exit status; its log:\n{log}")
     })
-}
-
-/// Removes the files of machines whose process was killed.
-fn remove_stale(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name
-            .rsplit_once('.')
-            .and_then(|(_, pid)| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            fs::remove_file(entry.path()).ok();
-        }
-    }
 }
 
 /// Compiles what the machine will hold.
@@ -160,7 +156,7 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
             size.ws_row, size.ws_col
         )?;
         if let Some(term) = std::env::var_os("TERM") {
-            writeln!(script, "export TERM={}", quoted(&term)?)?;
+            writeln!(script, "export TERM={}", word(&term)?)?;
         }
     } else {
         // As a pipe would be: what goes in comes out, byte for byte.
@@ -168,7 +164,7 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
     }
     let words = command
         .iter()
-        .map(quoted)
+        .map(word)
         .collect::<Result<Vec<_>>>()?
         .join(" ");
     let words = if words.is_empty() { "sh -l" } else { &words };
@@ -186,9 +182,9 @@ fn script(command: &[OsString], interactive: bool) -> Result<String> {
 }
 
 /// A word as the shell reads it back.
-fn quoted(word: &OsString) -> Result<String> {
-    let word = word.to_str().context("the command is not UTF-8")?;
-    Ok(format!("'{}'", word.replace('\'', r"'\''")))
+fn word(word: &OsString) -> Result<String> {
+    let quoted = shell::quoted(word).into_string();
+    quoted.map_err(|word| anyhow!("{} is not UTF-8", word.display()))
 }
 
 /// A machine about to be booted.

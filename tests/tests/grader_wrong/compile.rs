@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use harness::{build_dir, lab};
+
 use crate::wrong::Wrong;
 
 /// What the right program in C must stand; the wrong ones leave things unused.
@@ -109,9 +111,9 @@ pub fn starter(step: u8) -> PathBuf {
     let name = format!("starter{step:02}");
     // Not below the repository, whose .cargo/config.toml would be read there, too.
     let dir = std::env::temp_dir().join(format!("{name}.{}", std::process::id()));
-    let mut lab = Command::new(build_dir().join("lab"));
-    lab.args(["start", &step.to_string()]).arg(&dir);
-    let out = lab.output().expect("run lab");
+    let mut start = Command::new(lab());
+    start.args(["start", &step.to_string()]).arg(&dir);
+    let out = start.output().expect("run lab");
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "lab start {step}: {said}");
     set_apart(&dir, &name);
@@ -172,13 +174,6 @@ pub fn scratch() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong");
     fs::create_dir_all(&dir).expect("make a directory for the programs");
     dir
-}
-
-/// Where cargo builds the workspace's programs.
-pub fn build_dir() -> PathBuf {
-    let here = std::env::current_exe().expect("/proc/self/exe");
-    let deps = here.parent().expect("this is a file in a directory");
-    deps.parent().expect("called deps").to_owned()
 }
 
 /// The data of the labs.

@@ -5,8 +5,6 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::compile::build_dir;
-
 /// What `lab check --json -` writes, as far as it matters here.
 #[derive(Deserialize)]
 pub struct Report {
@@ -71,7 +69,7 @@ pub fn check(step: u8, program: &Path) -> Report {
 
 /// The same by some checks.
 pub fn check_only(step: u8, program: &Path, only: &[&str]) -> Report {
-    let mut lab = Command::new(build_dir().join("lab"));
+    let mut lab = Command::new(harness::lab());
     lab.args(["check", &step.to_string(), "--json", "-", "--bin"])
         .arg(program);
     if !only.is_empty() {

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use compile::{STRICT, Steps, build_dir, c_source, compile, labs};
+use compile::{STRICT, Steps, c_source, compile, labs};
+use harness::build_dir;
 use wrong::{ANYWHERE, IN_RUST, WITH_CONTROLLERS, Wrong};
 
 /// Does `work` for each of `all`, a few at once, and panics with all that it

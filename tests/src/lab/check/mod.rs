@@ -76,12 +76,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use report::Report;
+pub use report::{Graded, Report, Status};
 pub use trial::{Found, Trial, ensure, failed, same};
 
 use crate::tasks::TaskId;
 use crate::vm;
-use report::{Graded, Status, Terminal};
+use report::Terminal;
 use submission::Submission;
 use trial::Problem;
 
@@ -260,9 +260,6 @@ type Wanted = (&'static Step, &'static Check);
 
 /// The checks of all steps up to this one, or those of them that `only` names.
 fn wanted(step: u8, only: &[String]) -> Result<Vec<Wanted>> {
-    if !STEPS.iter().any(|known| known.number == step) {
-        bail!("there are no checks of step {step}");
-    }
     // A task may be written 2.3 or 02.3, as everywhere.
     let task = |name: &String| name.parse().map(|task: TaskId| task.to_string());
     let only: Vec<String> = only

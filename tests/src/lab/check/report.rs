@@ -7,7 +7,7 @@ mod gradescope;
 mod junit;
 
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::submission::Submission;
 use super::trial::Problem;
 use super::{Check, Options, Step};
+use crate::terminal::{WIDTH, has_colours, painted, wrap};
 
 /// The result of one run.
 #[derive(Serialize, Deserialize)]
@@ -75,7 +76,8 @@ impl Status {
         }
     }
 
-    fn colour(self) -> &'static str {
+    /// The number of its colour on the terminal.
+    pub fn colour(self) -> &'static str {
         match self {
             Status::Passed => "32",
             Status::Failed => "1;31",
@@ -136,6 +138,13 @@ impl Graded {
         self.ran = ran;
         self.seconds = start.elapsed().as_secs_f64();
         self
+    }
+
+    /// The task that the submission came to and that is yet to be done.
+    pub fn undone(&self) -> Option<&str> {
+        let (_, rest) = self.saw.split_once("task ")?;
+        let task = rest.split(' ').next()?;
+        (self.status == Status::NotDone).then_some(task)
     }
 }
 
@@ -228,6 +237,14 @@ impl Graded {
             .filter(|(_, text)| !text.is_empty())
             .collect()
     }
+
+    /// The same as other programs show it.
+    fn lines(&self) -> String {
+        let story = self.story().into_iter();
+        story
+            .map(|(name, text)| format!("{name}: {text}\n"))
+            .collect()
+    }
 }
 
 /// The report as it is read by a person, on 80 columns.
@@ -240,7 +257,6 @@ pub struct Terminal {
     step: Option<u8>,
 }
 
-const WIDTH: usize = 80;
 /// Where the text of a story begins.
 const MARGIN: usize = 16;
 /// How much of what a program prints is worth reading.
@@ -250,12 +266,12 @@ impl Terminal {
     pub fn new(json: Option<&Path>) -> Terminal {
         let errors = json == Some(Path::new("-"));
         let colours = if errors {
-            std::io::stderr().is_terminal()
+            has_colours(&std::io::stderr())
         } else {
-            std::io::stdout().is_terminal()
+            has_colours(&std::io::stdout())
         };
         Terminal {
-            colours: colours && std::env::var_os("NO_COLOR").is_none(),
+            colours,
             last: String::new(),
             errors,
             step: None,
@@ -274,7 +290,7 @@ impl Terminal {
 
     fn painted(&self, status: Status, text: &str) -> String {
         if self.colours {
-            format!("\x1b[{}m{text}\x1b[0m", status.colour())
+            painted(text, status.colour())
         } else {
             text.to_owned()
         }
@@ -310,7 +326,7 @@ impl Terminal {
         for (name, text) in story {
             let mut lines = Vec::new();
             for line in printable(text).lines() {
-                lines.extend(wrapped(line, WIDTH - MARGIN));
+                lines.extend(wrap(line, WIDTH - MARGIN));
             }
             if lines.len() > LINES {
                 lines.truncate(LINES);
@@ -364,39 +380,19 @@ fn printable(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// A line cut to pieces of at most `width`, at spaces where there are some.
-fn wrapped(line: &str, width: usize) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    for word in line.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        let last = pieces.last_mut().expect("never empty");
-        if last.chars().count() + 1 + word.len() > width && !last.is_empty() {
-            pieces.push(String::new());
-        }
-        while word.len() > width {
-            let rest = word.split_off(width);
-            *pieces.last_mut().expect("never empty") = word.into_iter().collect();
-            pieces.push(String::new());
-            word = rest;
-        }
-        let last = pieces.last_mut().expect("never empty");
-        if !last.is_empty() {
-            last.push(' ');
-        }
-        last.extend(word);
-    }
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn long_lines_are_wrapped_and_long_words_cut() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
-        assert_eq!(wrapped("", 4), [""]);
+    fn a_check_of_one_task_names_the_other_that_it_waits_for() {
+        let step = &crate::check::STEPS[0];
+        let graded = Graded::of(step, &step.checks[0], step.number);
+        let with = |problem| graded.clone().with(problem, Vec::new(), Instant::now());
+        let undone = with(Problem::Undone("01.3".to_owned()));
+        assert_eq!(undone.undone(), Some("01.3"));
+        let failed = with(Problem::unusable("no task at all"));
+        assert_eq!(failed.undone(), None);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
 
-use crate::tasks::STEPS;
+use crate::starter::Starter;
+use crate::tasks::check_step;
 
 /// What is graded, and for which step.
 pub struct Submission {
@@ -18,51 +18,39 @@ pub struct Submission {
     pub path: PathBuf,
 }
 
-/// What `cargo lab start` wrote.
-#[derive(Deserialize)]
-struct Workspace {
-    step: u8,
-}
-
 impl Submission {
-    /// The program at `bin`; or the one that the workspace around the current
+    /// The program at `bin`; or the one that the starter around the current
     /// directory builds; or the repository's own.
     pub fn find(step: Option<u8>, bin: Option<&Path>) -> Result<Submission> {
-        let around = workspace_around(&std::env::current_dir().context("find out where this is")?)?;
+        let starter = Starter::here()?;
         let step = step
-            .or(around.as_ref().map(|(_, workspace)| workspace.step))
+            .or(starter.as_ref().map(|starter| starter.step))
             .context("say which step to check: cargo lab check 2")?;
-        ensure!(
-            (1..=STEPS).contains(&step),
-            "there is no step {step}: the steps are 1 to {STEPS}"
-        );
-        if let (None, Some((dir, workspace))) = (bin, &around) {
-            let last = workspace.step;
+        check_step(step)?;
+        if let (None, Some(starter)) = (bin, &starter) {
             ensure!(
-                step <= last,
-                "step {step} is not in {}, which is lab {last}: cargo lab start {step} makes one \
-                 that has it",
-                dir.display()
+                step <= starter.step,
+                "step {step} is not in {}, which is lab {}: cargo lab start {step} makes one that \
+                 has it",
+                starter.dir.display(),
+                starter.step
             );
         }
-        let build = crate::build_dir()?;
+        let built = crate::target_dir()?;
         // `cargo lab` has built this program alone; started by its path, it is
         // where all programs are.
         if std::env::var_os("CARGO").is_some() {
-            cargo(&crate::workspace()?, "tests", "machine", build.parent())?;
+            cargo(&crate::workspace()?, "tests", "machine", &built)?;
         }
-        let path = match (bin, around) {
-            (Some(bin), _) => bin.to_owned(),
-            (None, around) => {
+        let path = match bin {
+            Some(bin) => bin.to_owned(),
+            None => {
                 let name = format!("step{step:02}");
-                let (dir, target) = match around {
-                    Some((dir, _)) => (dir.clone(), dir.join("target")),
-                    None => {
-                        let target = build.parent().context("cargo's directory")?;
-                        (crate::workspace()?, target.to_owned())
-                    }
+                let (dir, target) = match starter {
+                    Some(starter) => (starter.dir.clone(), starter.dir.join("target")),
+                    None => (crate::workspace()?, built),
                 };
-                cargo(&dir, &name, &name, Some(&target))?;
+                cargo(&dir, &name, &name, &target)?;
                 let profile = if cfg!(debug_assertions) {
                     "debug"
                 } else {
@@ -136,30 +124,15 @@ pub fn interpreter(content: &[u8]) -> Option<Vec<PathBuf>> {
     Some(words.filter(|word| !word.is_empty()).map(path).collect())
 }
 
-/// The directory with a lab.json, this one or one above, and what that says.
-fn workspace_around(dir: &Path) -> Result<Option<(PathBuf, Workspace)>> {
-    for dir in dir.ancestors() {
-        let file = dir.join("lab.json");
-        if let Ok(text) = fs::read_to_string(&file) {
-            let workspace = serde_json::from_str(&text).with_context(|| {
-                format!("{} is not what `cargo lab start` wrote", file.display())
-            })?;
-            return Ok(Some((dir.to_owned(), workspace)));
-        }
-    }
-    Ok(None)
-}
-
 /// Compiles one program of a workspace.
-fn cargo(workspace: &Path, package: &str, name: &str, target: Option<&Path>) -> Result<()> {
+fn cargo(workspace: &Path, package: &str, name: &str, target: &Path) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
     cargo
         .arg("--manifest-path")
-        .arg(workspace.join("Cargo.toml"));
-    if let Some(target) = target {
-        cargo.arg("--target-dir").arg(target);
-    }
+        .arg(workspace.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }

@@ -14,6 +14,7 @@ use super::Need;
 use super::program::{Output, Running, patience, proc, until, words};
 use super::random::Random;
 use super::submission::Submission;
+use crate::shell::typed;
 
 /// What a check finds; `?` ends it at the first thing that does not hold.
 pub type Found<T = ()> = Result<T, Problem>;
@@ -189,7 +190,7 @@ impl Trial {
         let mut line = OsString::from(&name);
         for word in &words {
             line.push(" ");
-            line.push(shown(word));
+            line.push(typed(word));
         }
         let line = line.to_string_lossy().into_owned();
         self.ran.borrow_mut().push(match user {
@@ -429,17 +430,6 @@ impl<'a> Container<'a> {
         self.trial
             .spawn(self.user, &around, words, self.input.take())
     }
-}
-
-/// A word as a person would type it.
-fn shown(word: &OsStr) -> OsString {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(byte);
-    let bytes = word.as_bytes();
-    if !bytes.is_empty() && bytes.iter().all(plain) {
-        return word.to_owned();
-    }
-    let text = word.to_string_lossy().replace('\'', r"'\''");
-    format!("'{text}'").into()
 }
 
 /// A file below /proc/PID, read from outside.

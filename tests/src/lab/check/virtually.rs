@@ -15,6 +15,7 @@ use super::report::Graded;
 use super::submission::{Submission, interpreter};
 use super::trial::Problem;
 use super::{Wanted, tell_all};
+use crate::call::call;
 use crate::system::{Freight, find};
 use crate::vm;
 
@@ -135,9 +136,7 @@ fn take_interpreter(words: &[PathBuf], freight: &mut Freight) -> Result<()> {
 /// Python's own modules; those that somebody installed stay here.
 fn python_library(python: &Path) -> Result<Vec<PathBuf>> {
     let ask = "import sysconfig; print(sysconfig.get_path('stdlib'))";
-    let out = Command::new(python).args(["-I", "-c", ask]).output();
-    let out = out.with_context(|| format!("ask {} for its library", python.display()))?;
-    let dir = PathBuf::from(String::from_utf8_lossy(&out.stdout).trim());
+    let dir = PathBuf::from(call(Command::new(python).args(["-I", "-c", ask]))?);
     if !dir.is_dir() {
         bail!("{} has no library at {}", python.display(), dir.display());
     }

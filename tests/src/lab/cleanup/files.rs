@@ -11,6 +11,8 @@ use images::Store;
 use namespaces::{Isolation, Signals};
 use nix::unistd::geteuid;
 
+use crate::{rehearse, vm};
+
 /// In the store: none where there is no store, for opening makes one.
 pub fn of_store(dirs: &Dirs) -> Result<Vec<PathBuf>> {
     store(dirs)?.map_or(Ok(Vec::new()), |store| store.leftovers())
@@ -41,14 +43,10 @@ fn store(dirs: &Dirs) -> Result<Option<Store>> {
 
 /// What this tool makes for a moment, with its pid at the end of the name.
 pub fn of_labs(dirs: &Dirs) -> Vec<PathBuf> {
-    let build = crate::build_dir().unwrap_or_default();
-    let vm = build
-        .parent()
-        .map(|target| target.join("vm"))
-        .unwrap_or_default();
     let mut left = Vec::new();
-    for name in ["initramfs.", "status.", "log."] {
-        left.extend(of_dead(&vm, name));
+    if let (Ok(vm), Ok(target)) = (vm::dir(), crate::target_dir()) {
+        left.extend(vm::FILES.iter().flat_map(|name| of_dead(&vm, name)));
+        left.extend(of_dead(&target, rehearse::NAME));
     }
     left.extend(of_dead(&std::env::temp_dir(), "minidocker-doctor-"));
     for dir in dirs.data.ancestors() {
@@ -103,7 +101,7 @@ fn remove_cgroup(cgroup: &Path) -> Result<()> {
 }
 
 /// The caller's entries of `dir` that are called `prefix` and the pid of no process.
-fn of_dead(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+pub fn of_dead(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     // In /tmp anybody may have made one of that name.
     let ours = entries.filter(|entry| {

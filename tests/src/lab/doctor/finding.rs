@@ -1,9 +1,10 @@
 //! One finding, and how it is shown.
 
-use std::env;
-use std::io::{self, IsTerminal};
+use std::io;
 
 use serde::Serialize;
+
+use crate::terminal::{WIDTH, has_colours, painted, wrap};
 
 /// How good it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +111,6 @@ impl Finding {
 
 /// Where the text of each line begins.
 const COLUMN: usize = 22;
-const WIDTH: usize = 80;
 
 /// The findings under their headings, as a person reads them.
 pub fn page(findings: &[Finding]) -> String {
@@ -129,7 +129,7 @@ pub fn page(findings: &[Finding]) -> String {
         };
         let word = coloured(finding.grade, word);
         let mut head = format!("  {word}  {:<14}", finding.name);
-        for line in wrap(&finding.seen, WIDTH - COLUMN) {
+        for line in wrapped(&finding.seen, WIDTH - COLUMN) {
             page += &format!("{head}{line}\n");
             head = " ".repeat(COLUMN);
         }
@@ -139,7 +139,7 @@ pub fn page(findings: &[Finding]) -> String {
             Some(Fix::Do(words)) => (words, ""),
         };
         let mut label = "fix: ";
-        let lines = wrap(words, WIDTH - COLUMN - label.len() - glue.len());
+        let lines = wrapped(words, WIDTH - COLUMN - label.len() - glue.len());
         for (number, line) in lines.iter().enumerate() {
             let glue = if number + 1 == lines.len() { "" } else { glue };
             page += &format!("{:COLUMN$}{label}{line}{glue}\n", "");
@@ -149,48 +149,21 @@ pub fn page(findings: &[Finding]) -> String {
     page
 }
 
-/// Lines of at most `width` columns; a word that is longer is broken.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        while !rest.is_empty() {
-            let piece: String = rest.drain(..rest.len().min(width)).collect();
-            match lines.last_mut() {
-                Some(line) if line.is_empty() => line.push_str(&piece),
-                Some(line) if line.chars().count() + 1 + piece.chars().count() <= width => {
-                    line.push(' ');
-                    line.push_str(&piece);
-                }
-                _ => lines.push(piece),
-            }
-        }
-    }
-    lines
+/// The lines of a sentence, which may have come with others of its own.
+pub fn wrapped(sentence: &str, width: usize) -> Vec<String> {
+    let words: Vec<&str> = sentence.split_whitespace().collect();
+    wrap(&words.join(" "), width)
 }
 
-/// The text in the grade's colour, where somebody sees colours (no-color.org).
+/// The text in the grade's colour, where somebody sees colours.
 pub fn coloured(grade: Grade, text: &str) -> String {
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain || !io::stdout().is_terminal() {
+    if !has_colours(&io::stdout()) {
         return text.to_owned();
     }
     let colour = match grade {
-        Grade::Ok => 32,
-        Grade::Note => 33,
-        Grade::Fails => 31,
+        Grade::Ok => "32",
+        Grade::Note => "33",
+        Grade::Fails => "31",
     };
-    format!("\x1b[{colour}m{text}\x1b[0m")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrap;
-
-    #[test]
-    fn lines_end_at_words_and_a_long_word_is_broken() {
-        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrap("a quitelong b", 5), ["a", "quite", "long", "b"]);
-        assert_eq!(wrap("", 5), [""]);
-    }
+    painted(text, colour)
 }

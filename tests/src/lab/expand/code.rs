@@ -68,11 +68,11 @@ fn is_near(name: &str, what: &str) -> bool {
 }
 
 /// Where an item is: first and last line, counted from 1.
-pub struct Place {
+struct Place {
     /// As a page names it: `fn Held::release`.
-    pub name: String,
-    pub first: usize,
-    pub last: usize,
+    name: String,
+    first: usize,
+    last: usize,
 }
 
 impl Place {
@@ -100,7 +100,7 @@ impl Place {
 }
 
 /// All items of a file that a page can name, tests excepted.
-pub fn items(text: &str) -> Result<Vec<Place>> {
+fn items(text: &str) -> Result<Vec<Place>> {
     let file = syn::parse_file(text)
         .map_err(|error| anyhow::anyhow!("line {}: {error}", error.span().start().line))?;
     let mut places = Vec::new();

@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use regex_lite::Regex;
 
-use super::{Fault, Page};
+use super::page::shown_by;
+use super::{Fault, Page, picture};
 
 /// As mdBook reads Markdown.
 fn options() -> Options {
@@ -135,19 +136,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
         let mut names = std::iter::once(id.clone()).chain(numbered);
         names.find(|name| used.insert(name.clone()));
     }
-    used.extend(pictures(text));
+    used.extend(shown_by(text, "picture").map(picture::id));
     used.into_iter().collect()
-}
-
-/// The ids that the directives for pictures make.
-fn pictures(text: &str) -> Vec<String> {
-    let names = text.lines().filter_map(|line| {
-        line.strip_prefix("{{#picture ")
-            .and_then(|rest| rest.strip_suffix("}}"))
-    });
-    names
-        .map(|name| format!("picture-{}", name.trim()))
-        .collect()
 }
 
 fn ids(html: &str) -> Vec<String> {

@@ -86,6 +86,15 @@ impl Page<'_> {
     }
 }
 
+/// What a page shows by the directive `name`, which takes one word.
+pub fn shown_by<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| {
+        let directive = line.strip_prefix("{{#")?.strip_suffix("}}")?;
+        let (other, word) = directive.split_once(' ')?;
+        (other == name).then_some(word.trim())
+    })
+}
+
 /// Text as HTML shows it, and no other preprocessor takes it for a directive.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")

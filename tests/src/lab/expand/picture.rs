@@ -24,9 +24,15 @@ pub fn show(sources: &Sources, name: &str) -> Result<String> {
         .filter(|line| !line.is_empty())
         .collect();
     Ok(format!(
-        "<figure class=\"picture\" id=\"picture-{name}\">\n{}\n</figure>\n",
+        "<figure class=\"picture\" id=\"{}\">\n{}\n</figure>\n",
+        id(name),
         lines.join("\n")
     ))
+}
+
+/// Where a link to the picture leads.
+pub fn id(name: &str) -> String {
+    format!("picture-{name}")
 }
 
 /// Every id with the picture's name before it: two pictures on a page, or all of

@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use similar::TextDiff;
 
 use super::Sources;
 use super::page::{escaped, fenced, figure};
+use crate::call::call;
 use crate::tasks::step_dir;
 
 /// The whole story of a step.
@@ -41,15 +42,11 @@ pub fn patch(sources: &Sources, path: &str) -> Result<String> {
         "{path} is no patch: its name does not end in .patch"
     );
     let text = sources.read(path)?;
-    let out = Command::new("git")
+    let mut apply = Command::new("git");
+    apply
         .args(["apply", "--check", path])
-        .current_dir(&sources.root)
-        .output()
-        .context("run git")?;
-    if !out.status.success() {
-        let why = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-        bail!("{path} does not apply to the sources: {why}");
-    }
+        .current_dir(&sources.root);
+    call(&mut apply).with_context(|| format!("{path} does not apply to the sources"))?;
     Ok(figure(
         "code",
         &format!("<code>{}</code>", escaped(path)),

@@ -9,8 +9,13 @@ use nix::unistd::geteuid;
 
 use super::Page;
 use super::desk::READER;
+use crate::call::call;
+use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
 use crate::session::Kind;
+
+/// What BASE is called, before the pid of who rehearses.
+pub const NAME: &str = "rehearsal.";
 
 /// A clone, in a home of its reader's:
 ///
@@ -39,12 +44,12 @@ impl Clone {
         let base = match keep {
             Some(dir) => std::path::absolute(dir)?,
             None => {
-                let build = crate::build_dir()?;
-                let target = build
-                    .parent()
-                    .context("the build directory has no parent")?;
-                remove_stale(target);
-                target.join(format!("rehearsal.{}", std::process::id()))
+                let target = crate::target_dir()?;
+                // Those of rehearsals that were ended by Ctrl-C.
+                for stale in of_dead(&target, NAME) {
+                    fs::remove_dir_all(stale).ok();
+                }
+                target.join(format!("{NAME}{}", std::process::id()))
             }
         };
         let clone = Clone {
@@ -110,21 +115,19 @@ impl Clone {
         });
         let target = self.dir().join("target");
         if boots && !target.join("vm/kernel").exists() {
-            let build = crate::build_dir()?;
-            let from = build
-                .parent()
-                .context("the build directory has no parent")?
-                .join("vm");
+            let from = crate::vm::dir()?;
             Kernel::ensure(&from)?;
             fs::create_dir_all(target.join("vm"))?;
-            run(Command::new("cp")
-                .arg("-a")
-                .arg(from.join("kernel"))
-                .arg(target.join("vm")))?;
+            call(
+                Command::new("cp")
+                    .arg("-a")
+                    .arg(from.join("kernel"))
+                    .arg(target.join("vm")),
+            )?;
         }
         if geteuid().is_root() {
             let owner = format!("{READER}:{READER}");
-            run(Command::new("chown").args(["-hR", &owner]).arg(self.home()))?;
+            call(Command::new("chown").args(["-hR", &owner]).arg(self.home()))?;
         }
         Ok(())
     }
@@ -138,17 +141,6 @@ impl Drop for Clone {
     }
 }
 
-/// Removes the clones of rehearsals that were ended by Ctrl-C.
-fn remove_stale(target: &Path) {
-    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("rehearsal.");
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            fs::remove_dir_all(entry.path()).ok();
-        }
-    }
-}
-
 /// Whether a command may want the virtual machine: checks of limits do.
 fn may_boot(command: &str) -> bool {
     ["lab vm", "lab check"]
@@ -158,28 +150,9 @@ fn may_boot(command: &str) -> bool {
 
 /// Runs git in `dir`, whoever owns it, and returns what it prints.
 pub fn git(dir: &Path, arguments: &[&str]) -> Result<String> {
-    let out = Command::new("git")
-        .args(["-c", "safe.directory=*", "-c", "advice.detachedHead=false"])
+    let mut git = Command::new("git");
+    git.args(["-c", "safe.directory=*", "-c", "advice.detachedHead=false"])
         .args(arguments)
-        .current_dir(dir)
-        .output()
-        .context("run git")?;
-    if !out.status.success() {
-        bail!(
-            "git {} in {}: {}",
-            arguments.join(" "),
-            dir.display(),
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&out.stdout).trim_end().to_owned())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status();
-    let status = status.with_context(|| format!("run {}", command.get_program().display()))?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(())
+        .current_dir(dir);
+    call(&mut git).with_context(|| format!("in {}", dir.display()))
 }

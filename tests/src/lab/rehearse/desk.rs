@@ -9,6 +9,7 @@ use harness::{Host, Setup, Terminal, User};
 use nix::unistd::geteuid;
 
 use super::clone::{Clone, git};
+use crate::call::call;
 
 /// The reader's user id.
 pub const READER: u32 = 1000;
@@ -186,10 +187,6 @@ fn machine(reader: &Path, toolchain: &Path) -> Result<Host> {
 
 /// The directory of the Rust toolchain that built this program, or would.
 fn toolchain() -> Result<PathBuf> {
-    let out = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .output()
-        .context("run rustc")?;
-    let path = String::from_utf8(out.stdout).context("read rustc's answer")?;
-    Ok(PathBuf::from(path.trim()))
+    let sysroot = call(Command::new("rustc").args(["--print", "sysroot"]))?;
+    Ok(PathBuf::from(sysroot))
 }

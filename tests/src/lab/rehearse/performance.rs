@@ -32,6 +32,15 @@ pub struct Mismatch {
     pub what: String,
 }
 
+impl Mismatch {
+    fn at(place: &str, what: String) -> Mismatch {
+        Mismatch {
+            place: place.to_owned(),
+            what,
+        }
+    }
+}
+
 /// Types the sessions' lines on one desk, in order.
 pub fn perform(sessions: &[(&str, &Session)], desk: &Desk, verbose: bool) -> Result<(), Mismatch> {
     let mut performance = Performance {
@@ -159,18 +168,12 @@ impl<'a> Performance<'a> {
         seat.waiting = None;
         pressed(keys)
             .and_then(|keys| seat.screen.send(&keys))
-            .map_err(|what| Mismatch {
-                place: place.to_owned(),
-                what,
-            })
+            .map_err(|what| Mismatch::at(place, what))
     }
 
     /// The terminal in use now, with a shell on it.
     fn seat(&mut self, place: &str) -> Result<&mut Seat, Mismatch> {
-        let wrong = |what: String| Mismatch {
-            place: place.to_owned(),
-            what,
-        };
+        let wrong = |what| Mismatch::at(place, what);
         if !self.seats.contains_key(&self.now) {
             let mut screen =
                 Screen::new(self.desk.bash()).map_err(|error| wrong(error.to_string()))?;
@@ -200,10 +203,7 @@ impl<'a> Performance<'a> {
     }
 
     fn type_line(&mut self, text: &str, place: &str) -> Result<(), Mismatch> {
-        let wrong = |what: String| Mismatch {
-            place: place.to_owned(),
-            what,
-        };
+        let wrong = |what| Mismatch::at(place, what);
         let text =
             session::filled(text, &mut self.bound).map_err(|error| wrong(format!("{error:#}")))?;
         if self.verbose {
@@ -300,10 +300,7 @@ impl<'a> Performance<'a> {
     }
 
     fn wait(&mut self, text: &str, place: &str) -> Result<(), Mismatch> {
-        let wrong = |what: String| Mismatch {
-            place: place.to_owned(),
-            what,
-        };
+        let wrong = |what| Mismatch::at(place, what);
         let text =
             session::filled(text, &mut self.bound).map_err(|error| wrong(format!("{error:#}")))?;
         let limit = self.limit;
@@ -382,10 +379,7 @@ fn still_waiting(
     wanted: Option<&str>,
     place: &str,
 ) -> Result<(), Mismatch> {
-    let wrong = |what: String| Mismatch {
-        place: place.to_owned(),
-        what,
-    };
+    let wrong = |what| Mismatch::at(place, what);
     let fresh = screen.fresh();
     if !fresh.is_empty() {
         return Err(wrong(format!(

@@ -8,8 +8,9 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use crate::call::call;
 use crate::tasks::read;
 
 /// A function that only says `todo!` uses nothing. What is forgotten to be used in the solution,
@@ -25,16 +26,11 @@ unused_variables = \"allow\"
 /// rest. Only cargo knows what that is: it depends on the features that are asked for.
 pub fn prune(dir: &Path) -> Result<String> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
-    let output = Command::new(cargo)
+    let mut update = Command::new(cargo);
+    update
         .args(["update", "--workspace", "--offline", "--quiet"])
-        .current_dir(dir)
-        .output()
-        .context("run cargo")?;
-    ensure!(
-        output.status.success(),
-        "`cargo update --workspace --offline` failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+        .current_dir(dir);
+    call(&mut update)?;
     read(&dir.join("Cargo.lock"))
 }
 

@@ -20,11 +20,6 @@ pub fn results(report: &Report) -> Result<String> {
 }
 
 fn test(check: &Graded) -> serde_json::Value {
-    let story: String = check
-        .story()
-        .iter()
-        .map(|(name, text)| format!("{name}: {text}\n"))
-        .collect();
     let passed = check.status == Status::Passed;
     json!({
         "score": check.points,
@@ -32,7 +27,7 @@ fn test(check: &Graded) -> serde_json::Value {
         "status": if passed { "passed" } else { "failed" },
         "name": format!("{}: {}", check.id, check.title),
         "number": check.task.clone().unwrap_or_else(|| format!("{:02}", check.step)),
-        "output": format!("{}\n{story}", check.status.word()),
+        "output": format!("{}\n{}", check.status.word(), check.lines()),
         "visibility": "visible",
     })
 }

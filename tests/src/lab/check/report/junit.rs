@@ -40,11 +40,6 @@ fn case(xml: &mut String, check: &Graded) {
         escaped(&check.title),
         check.seconds
     );
-    let story: String = check
-        .story()
-        .iter()
-        .map(|(name, text)| format!("{name}: {text}\n"))
-        .collect();
     let (element, kind) = match check.status {
         Status::Passed => ("", ""),
         Status::Failed => ("failure", "failed"),
@@ -55,7 +50,7 @@ fn case(xml: &mut String, check: &Graded) {
         _ = write!(
             xml,
             "<{element} message=\"{kind}\">{}</{element}>",
-            escaped(&story)
+            escaped(&check.lines())
         );
     }
     xml.push_str("</testcase>\n");
