@@ -617,13 +617,11 @@ impl Enter {
         if self.apart {
             apart::open_streams()?;
         }
-        let net = self
-            .net_fd
-            .map(|fd| fs::File::open(format!("/proc/{first}/fd/{fd}")))
-            .transpose()
-            .context("open the outside network (was the host made with one?)")?;
         self.join(first)?;
-        if let Some(net) = net {
+        if let Some(fd) = self.net_fd {
+            // Only from in there: the first process has changed its ids, and is closed to its owner.
+            let net = fs::File::open(format!("/proc/1/fd/{fd}"))
+                .context("open the outside network (was the host made with one?)")?;
             setns(net, CloneFlags::CLONE_NEWNET).context("join the outside network")?;
         }
         // The command decides what a Ctrl-C means; this process only waits.
