@@ -1,0 +1,3 @@
+//! `minirunc`: an OCI runtime with runc's command line.
+
+fn main() {}

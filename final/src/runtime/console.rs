@@ -1,0 +1,1 @@
+//! The container's terminal, handed over through the console socket.

@@ -1,0 +1,1 @@
+//! namespaces_of.
