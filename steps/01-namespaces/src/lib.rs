@@ -43,6 +43,7 @@ pub use gate::{Failure, exit_status};
 pub use id::{ContainerId, parse_hostname};
 pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
 pub use signals::Signals;
+pub use terminal::{begin_on_terminal, set_terminal_size, slave_of};
 
 use gate::{Gate, Word};
 use terminal::Terminal;
