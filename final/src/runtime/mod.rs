@@ -13,6 +13,7 @@
 
 mod bundle;
 mod capabilities;
+mod check;
 mod console;
 mod container;
 mod create;
