@@ -15,6 +15,7 @@
 
 mod bundle;
 mod capabilities;
+mod check;
 mod console;
 mod container;
 mod create;

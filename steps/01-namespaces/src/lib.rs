@@ -47,6 +47,7 @@ pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
 pub use join::Joined;
 pub use named::NamedGate;
 pub use signals::Signals;
+pub use terminal::{begin_on_terminal, set_terminal_size, slave_of};
 
 use gate::{Gate, Word};
 use terminal::Terminal;
