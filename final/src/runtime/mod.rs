@@ -23,6 +23,7 @@ mod device_filter;
 mod devices;
 mod exec;
 mod features;
+mod group;
 mod hooks;
 mod id;
 mod init;
