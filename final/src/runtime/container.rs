@@ -1,17 +1,44 @@
 //! A container that was created: what may happen to it from then on.
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail, ensure};
 use namespaces::NamedGate;
 use nix::errno::Errno;
-use oci_spec::runtime::{ContainerState, Hook, LinuxResources, Spec, State};
+use oci_spec::runtime::{ContainerState, Hook, LinuxResources, Spec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::create::state_of;
-use super::resources::{Group, Resources};
+use super::group::Group;
+use super::resources::Resources;
 use super::state::{self, GATE, Home, Record};
 use super::{Bundle, Id, Runtime, hooks};
+
+/// Where a container is in its life. The runtime-spec knows all of them but
+/// the pause, which it leaves to the runtimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Its first process waits to be started.
+    Created,
+    /// The user's command runs.
+    Running,
+    /// All its processes are stopped where they are.
+    Paused,
+    /// Its first process has ended.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
 
 /// A container, with the lock on its state.
 #[derive(Debug)]
@@ -96,32 +123,17 @@ impl Container {
     ///
     /// # Errors
     /// Fails where `/proc` or its cgroup cannot be read.
-    pub fn status(&self) -> Result<ContainerState> {
+    pub fn status(&self) -> Result<Status> {
         if state::start_time(self.record.pid)? != Some(self.record.start_time) {
-            return Ok(ContainerState::Stopped);
+            return Ok(Status::Stopped);
         }
         if self.home.has_gate() {
-            return Ok(ContainerState::Created);
+            return Ok(Status::Created);
         }
         match self.group()? {
-            Some(group) if group.is_frozen()? => Ok(ContainerState::Paused),
-            _ => Ok(ContainerState::Running),
+            Some(group) if group.is_frozen()? => Ok(Status::Paused),
+            _ => Ok(Status::Running),
         }
-    }
-
-    /// The state that the runtime-spec describes.
-    ///
-    /// # Errors
-    /// As [`Container::status`] and [`Container::spec`].
-    pub fn state(&self) -> Result<State> {
-        let status = self.status()?;
-        let mut state = state_of(&self.id, &self.spec()?, &self.record.bundle)?;
-        let pid = match status {
-            ContainerState::Stopped => 0,
-            _ => self.record.pid,
-        };
-        state.set_status(status).set_pid(Some(pid));
-        Ok(state)
     }
 
     /// Lets the first process go on to the user's command.
@@ -130,8 +142,8 @@ impl Container {
     /// Fails where it does not wait for that, and where the command cannot be run.
     pub fn start(&self) -> Result<()> {
         match self.status()? {
-            ContainerState::Created => {}
-            ContainerState::Stopped => bail!("cannot start a container that has stopped"),
+            Status::Created => {}
+            Status::Stopped => bail!("cannot start a container that has stopped"),
             _ => bail!("cannot start an already running container"),
         }
         let started = NamedGate::open(self.home.as_fd(), GATE);
@@ -168,7 +180,8 @@ impl Container {
         }
         for pid in group.pids()? {
             // One that ended meanwhile needs no signal.
-            if let Some(process) = Pid::from_raw(pid).and_then(|pid| open_process(pid).ok()) {
+            let pid = Pid::from_raw(pid.as_raw());
+            if let Some(process) = pid.and_then(|pid| open_process(pid).ok()) {
                 send(&process, signal)?;
             }
         }
@@ -182,9 +195,9 @@ impl Container {
     /// Fails where it runs, and where something cannot be removed.
     pub fn delete(self, force: bool) -> Result<()> {
         match self.status()? {
-            ContainerState::Stopped => {}
+            Status::Stopped => {}
             // Nothing of the user's has run in it yet.
-            ContainerState::Created => self.end()?,
+            Status::Created => self.end()?,
             _ if force => self.end()?,
             status => bail!(
                 "cannot delete container {} that is not stopped: {status}; `minirunc kill {} KILL` ends it",
@@ -226,7 +239,7 @@ impl Container {
     pub fn pause(&self) -> Result<()> {
         let status = self.status()?;
         ensure!(
-            matches!(status, ContainerState::Running | ContainerState::Created),
+            matches!(status, Status::Running | Status::Created),
             "container {} cannot be paused: it is {status}",
             self.id
         );
@@ -240,7 +253,7 @@ impl Container {
     pub fn resume(&self) -> Result<()> {
         let status = self.status()?;
         ensure!(
-            status == ContainerState::Paused,
+            status == Status::Paused,
             "container {} is not paused: it is {status}",
             self.id
         );
@@ -252,7 +265,7 @@ impl Container {
     /// # Errors
     /// Fails with the field's name where a limit cannot be had.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        let resources = Resources::plan_update(resources)?;
+        let resources = Resources::plan(resources)?;
         self.needed_group()?.update(&resources)
     }
 
@@ -261,15 +274,15 @@ impl Container {
     /// # Errors
     /// Fails where its cgroup cannot be read.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        match self.group()? {
-            Some(group) => group.pids(),
-            None => Ok(self.first_process()?.map(|_| self.record.pid).into_iter().collect()),
-        }
+        let Some(group) = self.group()? else {
+            return Ok(self.first_process()?.map(|_| self.record.pid).into_iter().collect());
+        };
+        Ok(group.pids()?.into_iter().map(nix::unistd::Pid::as_raw).collect())
     }
 
     /// The container's cgroup, where it has one.
     pub(crate) fn group(&self) -> Result<Option<Group>> {
-        self.record.cgroup.as_deref().map(Group::open).transpose()
+        self.record.cgroup.as_ref().map_or(Ok(None), Group::open)
     }
 
     fn needed_group(&self) -> Result<Group> {

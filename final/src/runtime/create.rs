@@ -4,18 +4,20 @@
 //! is made. What is made after that is unmade when a later part fails.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use namespaces::{NamedGate, Running, Signals};
-use nix::unistd::getuid;
-use oci_spec::runtime::{ContainerState, Hooks, Spec, State, StateBuilder};
+use nix::unistd::{Pid, getuid};
+use oci_spec::runtime::{ContainerState, Hooks, Process, Spec, State, StateBuilder};
 
 use super::namespaces_of::Namespaces;
 use super::process::{self, ProcessPlan};
-use super::resources::{Group, Resources};
+use super::console::ConsoleSocket;
+use super::group::{Group, SavedGroup};
+use super::resources::Resources;
 use super::root::RootPlan;
 use super::state::{self, GATE, Home, Record};
 use super::sysctl::Sysctls;
@@ -52,7 +54,7 @@ impl Runtime {
         isolation.cgroup = group.as_fd();
         let held = namespaces::spawn(&isolation, |inside| init::live(inside, &plan, &gate))?;
         if !held.born_in_cgroup() {
-            group.add(held.pid().as_raw())?;
+            group.add(held.pid())?;
         }
         let pid = held.pid().as_raw();
         let unfinished = Unfinished { plan: &plan, pid };
@@ -68,7 +70,7 @@ impl Runtime {
         let held = held.advance(&signals)?;
 
         // Complete: from here on it is a container that other commands find.
-        let record = plan.record(bundle, pid, group.path())?;
+        let record = plan.record(bundle, pid, group.save())?;
         home.write_record(&record)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid)?;
@@ -97,6 +99,7 @@ pub(crate) struct Plan {
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: Hooks,
     pub(crate) keyring: Option<Id>,
+    pub(crate) console: Option<ConsoleSocket>,
     pub(crate) passed_files: u32,
     pub(crate) proc: OwnedFd,
     resources: Resources,
@@ -123,9 +126,10 @@ impl Plan {
             process: ProcessPlan::plan(process, Some(linux))?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
+            console: console(process, settings)?,
             passed_files: settings.preserve_fds,
             proc: process::trusted_proc()?,
-            resources: Resources::plan(linux)?,
+            resources: linux.resources().as_ref().map_or_else(|| Ok(Resources::default()), Resources::plan)?,
             cgroup: linux.cgroups_path().clone(),
             state: state_of(id, spec, &bundle.path)?,
             namespaces,
@@ -146,7 +150,7 @@ impl Plan {
         Ok(state)
     }
 
-    fn record(&self, bundle: &Bundle, pid: i32, cgroup: Option<PathBuf>) -> Result<Record> {
+    fn record(&self, bundle: &Bundle, pid: i32, cgroup: Option<SavedGroup>) -> Result<Record> {
         Ok(Record {
             oci_version: bundle.spec.version().clone(),
             pid,
@@ -158,6 +162,16 @@ impl Plan {
             owner: getuid().as_raw(),
             cgroup,
         })
+    }
+}
+
+/// Whoever creates a container and goes away must say who gets its terminal.
+fn console(process: &Process, settings: &Settings) -> Result<Option<ConsoleSocket>> {
+    let path = settings.console_socket.as_deref();
+    match (process.terminal().unwrap_or(false), path) {
+        (true, Some(path)) => ConsoleSocket::connect(path).map(Some),
+        (false, Some(_)) => bail!("a console socket was given, and process.terminal is false"),
+        (_, None) => Ok(None),
     }
 }
 
@@ -182,16 +196,16 @@ impl NewGroup {
         Group::create(plan.cgroup.as_deref(), id.as_str(), &plan.resources).map(NewGroup)
     }
 
-    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        self.0.as_ref().map(Group::as_fd)
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().map(AsFd::as_fd)
     }
 
-    fn add(&self, pid: i32) -> Result<()> {
+    fn add(&self, pid: Pid) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |group| group.add(pid))
     }
 
-    fn path(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(|group| group.path().to_owned())
+    fn save(&self) -> Option<SavedGroup> {
+        self.0.as_ref().map(Group::save)
     }
 
     fn keep(&mut self) {

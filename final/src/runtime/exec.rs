@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail};
 use namespaces::{Inside, Isolation, Joined, Running, Signals};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{ContainerState, Process};
+use oci_spec::runtime::Process;
 
 use super::create::write_pid;
 use super::namespaces_of::kind;
 use super::process::{self, ProcessPlan};
-use super::{Container, Settings, keyring};
+use super::{Container, Settings, Status, keyring};
 
 impl Container {
     /// Runs `process` in the container: in all of its namespaces, in its
@@ -20,8 +20,8 @@ impl Container {
     /// Fails where the container does not run, and where the command cannot be run.
     pub fn exec(&self, process: &Process, settings: &Settings) -> Result<Running> {
         match self.status()? {
-            ContainerState::Running | ContainerState::Created => {}
-            ContainerState::Paused => bail!("cannot exec in a paused container"),
+            Status::Running | Status::Created => {}
+            Status::Paused => bail!("cannot exec in a paused container"),
             _ => bail!("cannot exec in a stopped container"),
         }
         let spec = self.spec()?;
@@ -64,13 +64,13 @@ impl Container {
         let held = namespaces::spawn(&isolation, live)?;
 
         // Under the container's limits before its first instruction. (step 3)
-        let pid = held.pid().as_raw();
+        let pid = held.pid();
         if let Some(group) = self.group()? {
             group.add(pid)?;
         }
         let running = held.release(&signals)?;
         if let Some(path) = &settings.pid_file {
-            write_pid(path, pid)?;
+            write_pid(path, pid.as_raw())?;
         }
         Ok(running)
     }

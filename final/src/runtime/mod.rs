@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use bundle::{Bundle, read_process};
-pub use container::Container;
+pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
 pub use id::Id;

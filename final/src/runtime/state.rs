@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::Id;
+use super::group::SavedGroup;
 
 /// The named gate's name.
 pub(crate) const GATE: &str = "start.sock";
@@ -46,7 +47,7 @@ pub struct Record {
     /// The user who created it.
     pub owner: u32,
     /// The container's cgroup, where it has one.
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<SavedGroup>,
 }
 
 /// A container's directory, locked for as long as this lives.
