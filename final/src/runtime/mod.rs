@@ -33,6 +33,7 @@ mod masks;
 mod mounts;
 mod namespaces_of;
 mod process;
+mod procfs;
 mod resources;
 mod root;
 mod seal;
