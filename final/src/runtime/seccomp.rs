@@ -431,3 +431,6 @@ pub(super) fn supported(flag: Flag) -> bool {
     };
     done < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }
+
+#[cfg(test)]
+mod tests;
