@@ -52,7 +52,7 @@ pub use create::Created;
 pub use features::features;
 pub use id::Id;
 pub use seal::become_sealed_copy;
-pub use spec::default_spec;
+pub use spec::{default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
 
 /// Where containers are made, and found again.

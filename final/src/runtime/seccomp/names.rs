@@ -154,43 +154,14 @@ static ARM: Table = table!(syscalls::arm::Sysno);
 
 /// x32 has the numbers of x86_64, but for the calls whose structures differ:
 /// those follow each other from 512 on (arch/x86/entry/syscalls/syscall_64.tbl).
+#[rustfmt::skip]
 const X32_OWN: [&str; 36] = [
-    "rt_sigaction",
-    "rt_sigreturn",
-    "ioctl",
-    "readv",
-    "writev",
-    "recvfrom",
-    "sendmsg",
-    "recvmsg",
-    "execve",
-    "ptrace",
-    "rt_sigpending",
-    "rt_sigtimedwait",
-    "rt_sigqueueinfo",
-    "sigaltstack",
-    "timer_create",
-    "mq_notify",
-    "kexec_load",
-    "waitid",
-    "set_robust_list",
-    "get_robust_list",
-    "vmsplice",
-    "move_pages",
-    "preadv",
-    "pwritev",
-    "rt_tgsigqueueinfo",
-    "recvmmsg",
-    "sendmmsg",
-    "process_vm_readv",
-    "process_vm_writev",
-    "setsockopt",
-    "getsockopt",
-    "io_setup",
-    "io_submit",
-    "execveat",
-    "preadv2",
-    "pwritev2",
+    "rt_sigaction", "rt_sigreturn", "ioctl", "readv", "writev", "recvfrom", "sendmsg", "recvmsg",
+    "execve", "ptrace", "rt_sigpending", "rt_sigtimedwait", "rt_sigqueueinfo", "sigaltstack",
+    "timer_create", "mq_notify", "kexec_load", "waitid", "set_robust_list", "get_robust_list",
+    "vmsplice", "move_pages", "preadv", "pwritev", "rt_tgsigqueueinfo", "recvmmsg", "sendmmsg",
+    "process_vm_readv", "process_vm_writev", "setsockopt", "getsockopt", "io_setup", "io_submit",
+    "execveat", "preadv2", "pwritev2",
 ];
 
 fn x32(name: &Name) -> Option<u32> {
@@ -226,27 +197,11 @@ pub(super) struct Multiplexed {
 }
 
 /// The calls of `socketcall` (linux/net.h), which counts them from 1.
+#[rustfmt::skip]
 const SOCKETCALL: [&str; 20] = [
-    "socket",
-    "bind",
-    "connect",
-    "listen",
-    "accept",
-    "getsockname",
-    "getpeername",
-    "socketpair",
-    "send",
-    "recv",
-    "sendto",
-    "recvfrom",
-    "shutdown",
-    "setsockopt",
-    "getsockopt",
-    "sendmsg",
-    "recvmsg",
-    "accept4",
-    "recvmmsg",
-    "sendmmsg",
+    "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair",
+    "send", "recv", "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg",
+    "recvmsg", "accept4", "recvmmsg", "sendmmsg",
 ];
 
 /// The calls of `ipc` (linux/ipc.h), each kind from its own number on.
