@@ -24,7 +24,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::sock_filter;
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
     LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
@@ -379,6 +379,11 @@ fn machines(source: &LinuxSeccomp) -> Vec<Machine> {
         .iter()
         .filter(|machine| listed.contains(&machine.arch()));
     own.iter().chain(others).copied().collect()
+}
+
+/// The architectures that programs on this host may have.
+pub(super) fn architectures() -> Vec<Arch> {
+    Machine::HOST.iter().map(|machine| machine.arch()).collect()
 }
 
 fn flags(source: &LinuxSeccomp) -> Result<libc::c_ulong> {

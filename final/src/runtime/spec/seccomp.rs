@@ -2,9 +2,11 @@
 //! nothing that has ever been a way out of one without being needed inside.
 
 use oci_spec::runtime::{
-    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
+    Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
     LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
+
+use super::super::seccomp::architectures;
 
 /// Allowed to every container.
 #[rustfmt::skip]
@@ -161,14 +163,6 @@ pub fn docker_seccomp(capabilities: &Capabilities) -> LinuxSeccomp {
         .architectures(architectures())
         .syscalls(syscalls);
     built.build().unwrap_or_default()
-}
-
-fn architectures() -> Vec<Arch> {
-    if cfg!(target_arch = "aarch64") {
-        vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]
-    } else {
-        vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
-    }
 }
 
 fn allow(names: &[&str], condition: Option<LinuxSeccompArg>) -> LinuxSyscall {
