@@ -117,9 +117,8 @@ fn lets_out(propagation: MsFlags) -> bool {
 /// What the host's mounts become in the container's mount namespace: the host
 /// is not told of mounts made here, and what it mounts itself appears here,
 /// unless `linux.rootfsPropagation` says otherwise.
-pub(crate) fn propagation(linux: Option<&Linux>) -> Result<MsFlags> {
-    let told = linux.map(told).transpose()?.flatten();
-    Ok(told.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC))
+pub(crate) fn propagation(linux: &Linux) -> Result<MsFlags> {
+    Ok(told(linux)?.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC))
 }
 
 /// pivot_root(2) refuses a root whose parent mount is shared, and a bind in a
