@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, ensure};
 use namespaces::{IdMap, Isolation, Range};
 use nix::mount::MsFlags;
-use nix::sched::CloneFlags;
 use oci_spec::runtime::{self as oci, LinuxIdMapping, LinuxNamespaceType};
 use rootfs::{Attributes, map_ids};
 use sys_mount::MountFlags;
@@ -77,16 +76,15 @@ fn id_map(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMap {
     IdMap {
         uids: uids.iter().map(range).collect(),
         gids: gids.iter().map(range).collect(),
+        required: true,
     }
 }
 
 /// A user namespace that nobody will ever be in: its descriptor is enough.
 fn user_namespace(ids: IdMap) -> Result<OwnedFd> {
     let isolation = Isolation {
-        namespaces: CloneFlags::empty(),
         ids: Some(ids),
-        hostname: None,
-        cgroup: None,
+        ..Isolation::users_only()?
     };
     let held = namespaces::spawn(&isolation, |_| Ok(0))?;
     let path = format!("/proc/{}/ns/user", held.pid());
