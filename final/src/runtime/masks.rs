@@ -122,6 +122,5 @@ fn open_null(top: &Top) -> Result<OwnedFd> {
 fn make_empty() -> Result<OwnedFd> {
     let mut empty = rootfs::Mount::tmpfs(PathBuf::from("a masked path"));
     empty.flags = MountFlags::RDONLY;
-    empty.data = "nr_blocks=1,nr_inodes=1".to_owned();
     empty.make_tree()
 }
