@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     MemoryPolicy, MountExtensions, NetDevices, Seccomp, Selinux,
 };
 
-use super::{capabilities, mounts, seccomp, spec};
+use super::{capabilities, mount_options, seccomp, spec};
 
 const HOOKS: [&str; 6] = [
     "prestart",
@@ -66,7 +66,7 @@ pub fn features() -> Features {
         .set_oci_version_min("1.0.0".to_owned())
         .set_oci_version_max(spec::VERSION.to_owned())
         .set_hooks(words(&HOOKS))
-        .set_mount_options(words(&mounts::known_options()))
+        .set_mount_options(words(&mount_options::known_options()))
         .set_linux(Some(linux()))
         .set_annotations(Some(Default::default()))
         .set_potentially_unsafe_config_annotations(Some(Vec::new()));
@@ -83,7 +83,7 @@ fn linux() -> LinuxFeature {
     let mut memory = MemoryPolicy::default();
     memory.set_modes(Some(Vec::new())).set_flags(Some(Vec::new()));
     let (mut idmap, mut mounts) = (IDMap::default(), MountExtensions::default());
-    idmap.set_enabled(Some(IDMAP));
+    idmap.set_enabled(Some(true));
     mounts.set_idmap(Some(idmap));
     let mut linux = LinuxFeature::default();
     linux
@@ -99,9 +99,6 @@ fn linux() -> LinuxFeature {
         .set_net_devices(Some(devices));
     linux
 }
-
-/// Whether `mounts[].uidMappings` is implemented.
-const IDMAP: bool = false;
 
 fn cgroup() -> Cgroup {
     let mut cgroup = Cgroup::default();
