@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setuid};
 use oci_spec::runtime::{
-    Linux, LinuxPersonalityDomain, PosixRlimitType, Process, User,
+    Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, User,
 };
 use rustix::fs::{OFlags, openat};
 
@@ -67,7 +67,7 @@ impl ProcessPlan {
                     LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(PER_LINUX32),
                 }),
             label: Label::plan(process)?,
-            capabilities: Sets::plan(process.capabilities().as_ref())?,
+            capabilities: Sets::plan(process.capabilities().as_ref(), own_user(linux))?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             seccomp: seccomp.map(Filter::compile).transpose()?,
         })
@@ -78,10 +78,15 @@ impl ProcessPlan {
     /// (CVE-2019-16884, CVE-2025-52881).
     pub(crate) fn write_to_proc(&self, proc: BorrowedFd) -> Result<()> {
         if let Some(score) = self.oom_score {
-            openat(proc, "self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-                .map_err(std::io::Error::from)
-                .and_then(|file| File::from(file).write_all(score.to_string().as_bytes()))
-                .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
+            openat(
+                proc,
+                "self/oom_score_adj",
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+            .map_err(std::io::Error::from)
+            .and_then(|file| File::from(file).write_all(score.to_string().as_bytes()))
+            .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
         }
         self.label.write(proc)
     }
@@ -154,14 +159,28 @@ pub(crate) fn become_root() -> Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid)
         .and_then(|()| setresuid(uid, uid, uid))
-        .context("become root in the container: linux.uidMappings and linux.gidMappings must map id 0")
+        .context(
+            "become root in the container: linux.uidMappings and linux.gidMappings must map id 0",
+        )
 }
 
 /// The host's procfs, opened while nobody else can have touched it.
 pub(crate) fn trusted_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(rustix::fs::CWD, Path::new("/proc"), flags, rustix::fs::Mode::empty())
-        .context("open /proc")
+    openat(
+        rustix::fs::CWD,
+        Path::new("/proc"),
+        flags,
+        rustix::fs::Mode::empty(),
+    )
+    .context("open /proc")
+}
+
+/// Whether the process is in a user namespace that is not the runtime's.
+fn own_user(linux: Option<&Linux>) -> bool {
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let mut namespaces = namespaces.into_iter().flatten();
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
 }
 
 fn size(process: &Process) -> Option<(u16, u16)> {
