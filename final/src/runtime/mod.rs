@@ -11,6 +11,7 @@
 //! Read [`create`] first: it is the story, and says of each line which step it
 //! comes from. [`init`] is what the container's first process does meanwhile.
 
+mod bpf;
 mod bundle;
 mod capabilities;
 mod console;
