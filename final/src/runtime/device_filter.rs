@@ -91,12 +91,7 @@ impl DeviceFilter {
     /// Has the kernel ask it, and no other that was put on `cgroup` before.
     pub(crate) fn attach(&self, cgroup: BorrowedFd) -> Result<()> {
         let program = match bpf::load(&self.0) {
-            // A container made without root's powers is in a user namespace. There, the kernel lets
-            // nobody make a device, and what it is given of the host's is as open as its permissions:
-            // the filter would forbid little more.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_root()? => {
-                return Ok(());
-            }
+            Err(error) if is_refused(&error) && is_needless()? => return Ok(()),
             loaded => loaded.context(
                 "linux.resources.devices: load the device filter (this needs CAP_BPF, or \
                  CAP_SYS_ADMIN, and a kernel with CONFIG_CGROUP_BPF)",
@@ -114,24 +109,38 @@ impl DeviceFilter {
     /// Has the kernel ask no filter any more.
     pub(crate) fn clear(cgroup: BorrowedFd) -> Result<()> {
         match bpf::attached(cgroup).and_then(|filters| detach(&filters, cgroup)) {
-            // As there was none to attach.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_root()? => Ok(()),
+            Err(error) if is_refused(&error) && is_needless()? => Ok(()),
             cleared => cleared.context("linux.resources.devices: detach the device filter"),
         }
     }
+
+    /// Refuses, where the container has no cgroup to attach a filter to.
+    pub(crate) fn do_without() -> Result<()> {
+        ensure!(
+            is_needless()?,
+            "linux.resources.devices: there is no cgroup of version 2 to attach the device filter to"
+        );
+        Ok(())
+    }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Whether the container is in a user namespace for certain, since we could not make one without.
+/// There, the kernel lets nobody make a device, and those of the host that it is given are as open to
+/// it as to the user who gives them: a filter would forbid little more.
+fn is_needless() -> Result<bool> {
+    let map = fs::read_to_string("/proc/self/uid_map").context("read /proc/self/uid_map")?;
+    let has_everybody = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    Ok(!geteuid().is_root() || !has_everybody)
 }
 
 fn detach(filters: &[impl AsFd], cgroup: BorrowedFd) -> io::Result<()> {
     filters
         .iter()
         .try_for_each(|filter| bpf::detach(filter.as_fd(), cgroup))
-}
-
-/// Whether we are the host's root, and not only one of a user namespace (user_namespaces(7)).
-fn is_root() -> Result<bool> {
-    let map = fs::read_to_string("/proc/self/uid_map").context("read /proc/self/uid_map")?;
-    let is_everybody = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    Ok(geteuid().is_root() && is_everybody)
 }
 
 impl Rule {

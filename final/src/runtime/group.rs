@@ -43,10 +43,11 @@ impl Group {
         let needed = resources.controllers();
         let made = Lasting::make(path.unwrap_or(&default), &needed, &COUNTED);
         let group = match made {
-            Err(error) if resources.is_empty() && is_refused(&error) => return Ok(None),
+            Err(error) if resources.is_empty() && is_refused(&error) => None,
             made => made.map_err(|error| resources.blame(error))?.map(Self),
         };
         let Some(group) = group else {
+            resources.do_without()?;
             return Ok(None);
         };
         if let Err(error) = resources.apply(&group.0) {

@@ -322,7 +322,15 @@ impl Resources {
         Ok(())
     }
 
-    /// Whether a container can do without a cgroup, as for these.
+    /// Refuses what a container without a cgroup would not be kept from.
+    pub(crate) fn do_without(&self) -> Result<()> {
+        match &self.devices {
+            Some(Devices::Filtered(_)) => DeviceFilter::do_without(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is no limit.
     pub(crate) fn is_empty(&self) -> bool {
         self.settings.is_empty()
     }
