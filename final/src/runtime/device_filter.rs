@@ -33,6 +33,9 @@ struct Rule {
     access: u32,
 }
 
+/// The kernel would take more, and check them for a second.
+const MOST: usize = 4096;
+
 const BLOCK: u32 = 1;
 const CHARACTER: u32 = 2;
 
@@ -76,6 +79,10 @@ fn defaults() -> impl Iterator<Item = Rule> {
 impl DeviceFilter {
     /// Compiles `linux.resources.devices`. `None`: the rules allow everything, and nobody need ask.
     pub(crate) fn plan(rules: &[LinuxDeviceCgroup]) -> Result<Option<Self>> {
+        ensure!(
+            rules.len() <= MOST,
+            "linux.resources.devices: there are more than {MOST} rules"
+        );
         let rules = rules.iter().enumerate().map(|(at, rule)| {
             Rule::read(rule).with_context(|| format!("linux.resources.devices[{at}]"))
         });
@@ -85,7 +92,7 @@ impl DeviceFilter {
             return Ok(None);
         }
         let rules: Vec<_> = rules.into_iter().chain(defaults()).collect();
-        Ok(Some(Self(compile(&rules))))
+        Ok(Some(Self(compile(&without_shadowed(&rules)))))
     }
 
     /// Has the kernel ask it, and no other that was put on `cgroup` before.
@@ -177,6 +184,15 @@ impl Rule {
         any && self.access == ALL
     }
 
+    /// Whether `earlier` never decides anything, once this is said.
+    fn shadows(&self, earlier: &Self) -> bool {
+        let fits = |part: Option<u32>, earlier| part.is_none() || part == earlier;
+        fits(self.kind, earlier.kind)
+            && fits(self.major, earlier.major)
+            && fits(self.minor, earlier.minor)
+            && self.access & earlier.access == earlier.access
+    }
+
     /// The instructions that end the program if this rule decides, and go on behind them if not.
     fn compile(&self) -> Vec<Instruction> {
         let answer = [
@@ -239,6 +255,19 @@ fn number(what: &str, number: Option<i64>) -> Result<Option<u32>> {
             Ok(Some(number))
         }
     }
+}
+
+/// The engines write rules for the default devices too. Each costs the kernel some microseconds, to
+/// check and compile it.
+fn without_shadowed(rules: &[Rule]) -> Vec<Rule> {
+    let mut kept: Vec<Rule> = Vec::new();
+    for rule in rules.iter().rev() {
+        if !kept.iter().any(|later| later.shadows(rule)) {
+            kept.push(*rule);
+        }
+    }
+    kept.reverse();
+    kept
 }
 
 /// The last rule is looked at first.
@@ -387,7 +416,7 @@ mod tests {
         for _ in 0..2000 {
             let count = random.below(8);
             let rules: Vec<_> = (0..count).map(|_| random.rule()).collect();
-            let program = compile(&rules);
+            let program = compile(&without_shadowed(&rules));
             for request in requests() {
                 let (is, should) = (run(&program, request), model(&rules, request));
                 assert_eq!(is, should, "{rules:?} {request:?}");
@@ -458,6 +487,21 @@ mod tests {
         }
         assert!(may(BLOCK, 8, 0, MAKE) && !may(BLOCK, 8, 0, MAKE | READ));
         assert!(!may(CHARACTER, 1, 1, READ) && !may(CHARACTER, 10, 200, READ));
+    }
+
+    #[test]
+    fn what_the_defaults_say_already_costs_nothing() {
+        let alone = read(r#"[{"allow": false, "access": "rwm"}]"#)
+            .unwrap()
+            .unwrap();
+        let docker = read(
+            r#"[{"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "access": "m"},
+                {"allow": true, "type": "b", "access": "m"},
+                {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 136, "access": "rwm"}]"#,
+        );
+        assert_eq!(docker.unwrap().unwrap().0, alone.0);
     }
 
     #[test]
