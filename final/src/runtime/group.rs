@@ -13,6 +13,7 @@ use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::resources::Resources;
+use super::stats::Stats;
 
 /// A container's cgroup. It stays until [`Group::remove`].
 #[derive(Debug)]
@@ -113,6 +114,11 @@ impl Group {
         let enabled = self.0.enable(&controllers);
         enabled.map_err(|error| resources.blame(error))?;
         resources.apply(&self.0)
+    }
+
+    /// What it has used so far.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        Stats::of(&self.0)
     }
 
     /// Lets `owner`, a user of the host's, make cgroups in it.

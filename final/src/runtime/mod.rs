@@ -40,6 +40,7 @@ mod seal;
 mod seccomp;
 mod spec;
 mod state;
+mod stats;
 mod sysctl;
 
 use std::path::{Path, PathBuf};

@@ -213,6 +213,9 @@ pub(crate) fn offers(
     needed: &[&str],
     why: impl Fn(&str) -> String,
 ) -> Result<()> {
+    if needed.is_empty() {
+        return Ok(());
+    }
     let offered = directory.read("cgroup.controllers")?;
     let is_offered = |controller: &str| offered.split_whitespace().any(|offer| offer == controller);
     let Some(&missing) = needed.iter().find(|needed| !is_offered(needed)) else {

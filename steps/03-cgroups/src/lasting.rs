@@ -293,25 +293,31 @@ impl AsFd for Lasting {
 /// `cgroup.type`.
 fn enable(directory: &Directory, needed: &[&str], wanted: &[&str]) -> Result<()> {
     let on = directory.read("cgroup.subtree_control")?;
-    let is_in = |list: &str, name: &str| list.split_whitespace().any(|other| other == name);
-    if needed.iter().chain(wanted).all(|name| is_in(&on, name)) {
-        return Ok(());
-    }
-    let is_inner = directory.has("cgroup.type");
-    if needed.iter().any(|name| !is_in(&on, name)) {
-        if is_inner {
+    let off = |names: &[&str]| names.iter().any(|name| !has_word(&on, name));
+    if off(needed) {
+        if directory.has("cgroup.type") {
             refuse_others(directory, needed, None)?;
         }
         switch(directory, '+', needed)?;
     }
-    let offered = directory.read("cgroup.controllers")?;
-    let wanted = wanted.iter().copied().filter(|name| is_in(&offered, name));
-    let wanted: Vec<_> = wanted.collect();
-    if !(is_inner && refuse_others(directory, &wanted, None).is_err()) {
-        // Not ours to write, perhaps.
-        let _ = switch(directory, '+', &wanted);
+    if off(wanted) {
+        let offered = directory.read("cgroup.controllers")?;
+        let mut wanted = wanted.to_vec();
+        wanted.retain(|name| has_word(&offered, name));
+        let is_free =
+            !directory.has("cgroup.type") || refuse_others(directory, &wanted, None).is_ok();
+        if is_free
+            && !wanted.is_empty()
+            && let Err(error) = switch(directory, '+', &wanted)
+        {
+            tracing::debug!("{error:#}");
+        }
     }
     Ok(())
+}
+
+fn has_word(list: &str, word: &str) -> bool {
+    list.split_whitespace().any(|other| other == word)
 }
 
 fn is(error: &anyhow::Error, errno: Errno) -> bool {
