@@ -13,6 +13,7 @@
 //! `process` what it becomes at the end. What may happen to a container later
 //! is in [`container`](Container) and `exec`; what is kept of it, in `state`.
 
+mod bpf;
 mod bundle;
 mod capabilities;
 mod check;
@@ -43,6 +44,7 @@ mod seal;
 mod seccomp;
 mod spec;
 mod state;
+mod stats;
 mod sysctl;
 
 use std::path::{Path, PathBuf};
