@@ -37,7 +37,9 @@ mod spec;
 mod state;
 mod sysctl;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, check_process, read_process};
+pub use container::{Container, Record, Runtime, Settings, Started};
 pub use features::features;
 pub use id::Id;
+pub use seal::become_sealed_copy;
 pub use spec::default_spec;
