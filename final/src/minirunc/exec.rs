@@ -88,8 +88,8 @@ impl Exec {
         let process = match &self.process {
             Some(file) => read_process(file)?,
             None => {
-                let bundle = container.bundle()?;
-                let first = bundle.spec.process().as_ref();
+                let spec = container.spec()?;
+                let first = spec.process().as_ref();
                 let first =
                     first.context("process: it is missing in the container's configuration")?;
                 let process = self.changes.applied_to(first, self.command);
@@ -105,12 +105,15 @@ impl Exec {
             preserve_fds: self.preserve_fds,
             ..Settings::default()
         };
+        let running = container.exec(&process, &settings)?;
         if self.detach {
-            container.exec(&process, &settings)?;
+            running.abandon();
             return Ok(0);
         }
         let signals = Signals::hold()?;
-        container.exec(&process, &settings)?.wait(&signals)
+        // Others may want to do something with it meanwhile.
+        drop(container);
+        running.wait(&signals)
     }
 }
 

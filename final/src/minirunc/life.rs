@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
-use minidocker::runtime::{Bundle, Runtime, Settings};
+use minidocker::runtime::{Bundle, Created, Runtime, Settings};
+use namespaces::Signals;
 use nix::sys::signal::Signal;
 
 use crate::Subject;
@@ -23,9 +24,6 @@ struct Making {
     /// Write the first process's pid to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Change the root without pivot_root(2): for a host that runs from a ramdisk
-    #[arg(long)]
-    no_pivot: bool,
     /// Leave the container in the caller's session keyring
     #[arg(long)]
     no_new_keyring: bool,
@@ -44,7 +42,6 @@ impl Making {
             pid_file: self.pid_file,
             console_socket: self.console_socket,
             preserve_fds: self.preserve_fds,
-            no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
         };
         Ok((self.subject, bundle, settings))
@@ -78,7 +75,8 @@ pub(crate) struct Create {
 impl Create {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
         let (subject, bundle, settings) = self.making.read(true)?;
-        runtime.create(&subject.id, &bundle, &settings)?;
+        let created = runtime.create(&subject.id, &bundle, &settings)?;
+        created.process.abandon();
         Ok(())
     }
 }
@@ -121,11 +119,23 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<u8> {
         let (subject, bundle, settings) = self.making.read(self.detach)?;
+        let Created { container, process } = runtime.create(&subject.id, &bundle, &settings)?;
+        if let Err(error) = container.start() {
+            container.delete(true)?;
+            return Err(error);
+        }
         if self.detach {
-            runtime.create(&subject.id, &bundle, &settings)?.start()?;
+            process.abandon();
             return Ok(0);
         }
-        runtime.run(&subject.id, &bundle, &settings, self.keep)
+        let signals = Signals::hold()?;
+        // Others may want to do something with it meanwhile.
+        drop(container);
+        let status = process.wait(&signals);
+        if !self.keep {
+            runtime.delete(&subject.id, true)?;
+        }
+        status
     }
 }
 
@@ -183,14 +193,7 @@ pub(crate) struct Delete {
 
 impl Delete {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
-        let id = &self.subject.id;
-        if self.force && !runtime.has(id)? {
-            return Ok(());
-        }
-        let container = runtime.open(id)?;
-        container
-            .delete(self.force)
-            .with_context(|| format!("delete {id}"))
+        runtime.delete(&self.subject.id, self.force)
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use minidocker::runtime::{Container, Runtime, default_spec, features};
+use minidocker::runtime::{Container, Runtime, Status, default_spec, features};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
@@ -42,22 +42,21 @@ struct Shown {
 
 impl Shown {
     fn of(container: &Container) -> Result<Shown> {
-        let state = container.state()?;
-        let status = if container.is_paused()? {
-            "paused".to_owned()
-        } else {
-            state.status().to_string()
-        };
+        let status = container.status()?;
         let record = container.record();
         Ok(Shown {
-            oci_version: state.version().clone(),
-            id: state.id().clone(),
-            pid: state.pid().unwrap_or_default(),
-            status,
-            bundle: state.bundle().clone(),
+            oci_version: record.oci_version.clone(),
+            id: container.id().to_string(),
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                record.pid
+            },
+            status: status.to_string(),
+            bundle: record.bundle.clone(),
             rootfs: record.rootfs.clone(),
             created: record.created.to_string(),
-            annotations: state.annotations().clone(),
+            annotations: container.spec()?.annotations().clone(),
             owner: name_of(record.owner),
         })
     }

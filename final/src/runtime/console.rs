@@ -22,7 +22,6 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
-use oci_spec::runtime::Process;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, major, minor, openat2};
 
 /// The file system of terminals (linux/magic.h).
@@ -79,8 +78,8 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Child: opens a terminal in the devpts of the container's root `top`,
-    /// and gives it the size that `process` asks for.
-    pub(crate) fn open(top: BorrowedFd, process: &Process) -> Result<Terminal> {
+    /// and gives it a size of so many rows and columns.
+    pub(crate) fn open(top: BorrowedFd, size: Option<(u16, u16)>) -> Result<Terminal> {
         let master = open_master(top)
             .context("open a terminal at /dev/ptmx (is a devpts mounted at /dev/pts?)")?;
         let slave = namespaces::slave_of(&master)?;
@@ -90,13 +89,8 @@ impl Terminal {
             kind.f_type as u64 == DEVPTS_SUPER_MAGIC,
             "/dev/ptmx in the container leads to a terminal that is on no devpts"
         );
-        if let Some(size) = process.console_size() {
-            let characters = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-            namespaces::set_terminal_size(
-                &master,
-                characters(size.height()),
-                characters(size.width()),
-            )?;
+        if let Some((rows, columns)) = size {
+            namespaces::set_terminal_size(&master, rows, columns)?;
         }
         Ok(Terminal { master, slave })
     }
