@@ -51,7 +51,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use bundle::{Bundle, read_process};
+pub use bundle::{Bundle, check_process, read_process};
 pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
