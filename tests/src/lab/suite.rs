@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::system::Freight;
-use crate::{book, images, rehearse, system, vm};
+use crate::{book, clients, images, rehearse, system, vm};
 
 /// What the tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 21] = [
+const NEEDED: [(&str, &str); 24] = [
     ("cc", "gcc"),
     ("git", "git"),
     ("jq", "jq"),
@@ -34,6 +34,9 @@ const NEEDED: [(&str, &str); 21] = [
     ("umoci", "umoci"),
     ("skopeo", "skopeo"),
     ("mmdebstrap", "mmdebstrap"),
+    ("podman", "podman"),
+    ("runc", "runc"),
+    ("iptables", "iptables"),
 ];
 
 /// The suites of which a virtual machine tells more than a real one with no
@@ -80,6 +83,7 @@ pub fn run() -> Result<u8> {
     }
     if geteuid().is_root() {
         phases.run("images", || images::ensure().map(|()| true))?;
+        phases.run("clients", || clients::ensure().map(|()| true))?;
         phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
         phases.run("virtual machine", || {
             in_the_vm(&|name| {
