@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::call::call;
+use crate::system::{Freight, find};
 
 /// docker-init is tini, and podman's is catatonit.
 const PACKAGES: [&str; 4] = ["docker.io", "containerd", "tini", "catatonit"];
@@ -60,15 +61,17 @@ pub fn ensure() -> Result<()> {
     fs::rename(&part, &dir).context("keep the unpacked clients")
 }
 
-/// Each program that is there, and where the virtual machine has it.
-pub fn programs() -> Result<Vec<(PathBuf, PathBuf)>> {
+/// What a virtual machine gets in which clients run, podman included.
+pub fn freight() -> Result<Freight> {
     let dir = dir()?;
-    let there = |name: &&str| dir.join(name).is_file();
-    let pair = |name: &str| (dir.join(name), Path::new("/clients").join(name));
-    Ok(PROGRAMS
-        .iter()
-        .copied()
-        .filter(|name| there(name))
-        .map(pair)
-        .collect())
+    let there = PROGRAMS.iter().filter(|name| dir.join(name).is_file());
+    Ok(Freight {
+        private: there
+            .map(|name| (dir.join(name), Path::new("/clients").join(name)))
+            .collect(),
+        programs: ["podman", "conmon"].into_iter().filter_map(find).collect(),
+        // The seccomp profile of podman's containers.
+        directories: vec![PathBuf::from("/usr/share/containers")],
+        ..Freight::default()
+    })
 }

@@ -8,7 +8,7 @@ use crate::machine;
 /// Runs `script` as `user` in the bundle `dir`, with a command in place of its shell.
 fn run_in(host: &Host, user: User, dir: &str, script: &str) -> harness::Output {
     let words = format!(
-        "cd {dir} && jq --arg script {script:?} \
+        "cd {dir} && jq --arg script '{script}' \
          '.process.terminal = false | .process.args = [\"sh\", \"-c\", $script]' config.json >next &&
          mv next config.json && exec minirunc run bundle"
     );
@@ -25,10 +25,10 @@ fn bundles_of_others_run() {
     let mut checks = Checks::default();
     for (user, option) in [(User::Root, ""), (User::Student, "--rootless")] {
         checks.check(&format!("runc spec {option}"), || {
-            runc_spec(&host, user, option)
+            runc_spec(&host, user, option);
         });
         checks.check(&format!("umoci unpack {option}"), || {
-            umoci_unpack(&host, user, option)
+            umoci_unpack(&host, user, option);
         });
     }
     checks.check("nothing is left", || {

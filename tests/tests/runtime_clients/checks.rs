@@ -1,6 +1,7 @@
 //! Many checks against one client, which takes longer to start than any of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use harness::{Host, Snapshot};
 
@@ -14,12 +15,14 @@ pub struct Checks {
 impl Checks {
     pub fn check(&mut self, name: &str, check: impl FnOnce()) {
         self.made += 1;
+        let start = Instant::now();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
             let why = panic.downcast_ref::<String>().map(String::as_str);
             let why = why.or_else(|| panic.downcast_ref::<&str>().copied());
             let why = why.unwrap_or("it panicked");
             self.failed.push(format!("== {name}\n{why}"));
         }
+        println!("{:5.1} s  {name}", start.elapsed().as_secs_f64());
     }
 
     /// # Panics
@@ -40,15 +43,27 @@ impl Checks {
 /// but for those that the client keeps for the next container, and what the
 /// runtime wrote down in `places`.
 pub fn assert_nothing_left(host: &Host, before: &Snapshot, kept: &[&str], places: &[&str]) {
-    let changes = before.changes(&host.snapshot());
-    let matters = |change: &&String| {
+    let matters = |change: &String| {
         ["processes: ", "mounts: ", "cgroups: ", "netns: "]
             .iter()
             .any(|part| change.starts_with(part))
-            && !kept.iter().any(|kept| change.ends_with(kept))
+            && !kept
+                .iter()
+                .any(|kept| change.ends_with(kept) || change.contains(&format!("{kept} ")))
     };
-    let left: Vec<&String> = changes.iter().filter(matters).collect();
-    assert!(left.is_empty(), "the machine is not as it was: {left:#?}");
+    // podman clears up in the background.
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut left = before.changes(&host.snapshot());
+        left.retain(matters);
+        if left.is_empty() {
+            break;
+        }
+        assert!(
+            Instant::now() < end,
+            "the machine is not as it was: {left:#?}"
+        );
+    }
     for place in places {
         let states = host.shell(&format!("find {place} -mindepth 1 2>/dev/null || true"));
         assert_eq!(states, "", "the runtime left this behind");

@@ -68,7 +68,12 @@ fn docker_runs_containers() {
     dockerd.stop();
     checks.check("nothing is left", || {
         let places = ["/run/docker/exec/runtime-runc/moby"];
-        assert_nothing_left(&host, &before, &["/docker"], &places);
+        assert_nothing_left(
+            &host,
+            &before,
+            &["/docker", " /run/docker/exec/netns/default"],
+            &places,
+        );
     });
     checks.tell("docker");
 }

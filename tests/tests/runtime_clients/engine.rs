@@ -67,7 +67,9 @@ impl Engine<'_> {
 
     #[track_caller]
     pub fn remove(&self, name: &str) {
-        self.call(&format!("rm -f {name}")).ok();
+        // docker does not wait, and knows no such option.
+        let at_once = if self.name == "podman" { "-t 0" } else { "" };
+        self.call(&format!("rm -f {at_once} {name}")).ok();
     }
 
     fn terminal(&self, line: &str) -> Terminal {
@@ -95,7 +97,7 @@ fn exit_status(engine: &Engine<'_>) {
     engine.run("busybox true").exits(0);
     engine.run("busybox sh -c 'exit 7'").exits(7);
     engine
-        .run("busybox sh -c 'kill -9 $$ & sh -c \"kill -9 \\$\\$\"'")
+        .run("busybox sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'")
         .exits(137);
 }
 
@@ -224,42 +226,34 @@ fn capabilities(engine: &Engine<'_>) {
     const KILL: u64 = 1 << 5;
     const NET_ADMIN: u64 = 1 << 12;
     let look = "busybox cat /proc/self/status";
-    let hold = |line: &str, set: &str, bits: u64| {
-        let sets = sets(&engine.run(&format!("{line} {look}")));
-        let found = sets.iter().find(|(name, _)| name == set);
-        assert_eq!(
-            found.map(|(_, bits)| *bits),
-            Some(bits),
-            "Cap{set} of `{line}`"
-        );
-    };
-    for set in ["Inh", "Prm", "Eff", "Bnd", "Amb"] {
-        hold("--cap-drop all", set, 0);
-    }
-    for set in ["Prm", "Eff", "Bnd"] {
-        hold(
-            "--cap-drop all --cap-add chown --cap-add net_admin",
-            set,
-            CHOWN | NET_ADMIN,
-        );
-    }
-    let usual = sets(&engine.run(look));
-    for (name, bits) in usual {
-        match name.as_str() {
-            "Prm" | "Eff" | "Bnd" => assert_eq!(
-                bits & (CHOWN | KILL | NET_ADMIN),
-                CHOWN | KILL,
-                "Cap{name}: {bits:x}"
-            ),
-            _ => assert_eq!(bits, 0, "Cap{name}: {bits:x}"),
+    let hold = |line: &str, bits: u64| {
+        for (name, found) in sets(&engine.run(&format!("{line} {look}"))) {
+            let expected = match name.as_str() {
+                "Prm" | "Eff" | "Bnd" => bits,
+                _ => 0,
+            };
+            assert_eq!(found, expected, "Cap{name} of `{line}`");
         }
+    };
+    hold("--cap-drop all", 0);
+    hold(
+        "--cap-drop all --cap-add chown --cap-add net_admin",
+        CHOWN | NET_ADMIN,
+    );
+    let usual = engine.run(look);
+    for (name, bits) in sets(&usual) {
+        let expected = match name.as_str() {
+            "Prm" | "Eff" | "Bnd" => CHOWN | KILL,
+            _ => 0,
+        };
+        let some = bits & (CHOWN | KILL | NET_ADMIN);
+        assert_eq!(some, expected, "Cap{name}: {bits:x}");
     }
+    assert!(usual.ok().contains("NoNewPrivs:\t0"), "{usual}");
     let out = engine
         .run(&format!("--security-opt no-new-privileges {look}"))
         .ok();
     assert!(out.contains("NoNewPrivs:\t1"), "{out}");
-    let out = engine.run(look).ok();
-    assert!(out.contains("NoNewPrivs:\t0"), "{out}");
 }
 
 /// Where the machine's root lacks a capability itself, its containers do as well.
@@ -269,8 +263,8 @@ fn privileged(engine: &Engine<'_>) {
         .shell("sed -n 's/^CapEff:.//p' /proc/self/status");
     let out = engine.run(
         "--privileged busybox sh -c 'sed -n s/^CapEff:.//p /proc/self/status; \
-         grep Seccomp: /proc/self/status; mount -t tmpfs x /mnt 2>&1; mkdir /m; \
-         mount -t tmpfs x /m && mknod /m/mem c 1 1 && dd if=/m/mem bs=1 count=1 >/dev/null && echo all'",
+         grep Seccomp: /proc/self/status; mkdir /m; \
+         mount -t tmpfs x /m && mknod /m/kmsg c 1 11 && : </m/kmsg && echo all'",
     );
     let text = out.ok();
     assert!(text.starts_with(&own), "expected {own}: {out}");
@@ -283,7 +277,9 @@ fn privileged(engine: &Engine<'_>) {
 fn seccomp(engine: &Engine<'_>) {
     let out = engine.run("busybox sh -c 'grep Seccomp: /proc/self/status; unshare -U true'");
     assert_eq!(out.text(), "Seccomp:\t2");
-    assert!(out.errors().contains("Operation not permitted"), "{out}");
+    // podman's profile lets everybody have user namespaces.
+    let refused = out.errors().contains("Operation not permitted");
+    assert_eq!(refused, engine.name == "docker", "{out}");
     let out =
         engine.run("--security-opt seccomp=unconfined busybox grep Seccomp: /proc/self/status");
     assert_eq!(out.ok(), "Seccomp:\t0");
@@ -299,24 +295,20 @@ fn seccomp(engine: &Engine<'_>) {
 
 fn masked(engine: &Engine<'_>) {
     let out = engine.run(
-        "busybox sh -c 'wc -c </proc/kcore; ls -A /sys/firmware | wc -l; wc -c </proc/keys; \
-         echo 1 >/proc/sys/kernel/panic; echo 1 >/proc/sysrq-trigger; true'",
+        "busybox sh -c 'cat /proc/timer_list /proc/keys /proc/kcore 2>/dev/null | head -c 9 | wc -c; ls -A /sys/firmware | wc -l; \
+         echo 1 >/proc/sys/kernel/panic; true'",
     );
-    assert_eq!(out.text().replace('\n', " "), "0 0 0");
-    assert_eq!(
-        out.errors().matches("Read-only file system").count(),
-        2,
-        "{out}"
-    );
+    assert_eq!(out.text().replace('\n', " "), "0 0");
+    assert!(out.errors().contains("Read-only file system"), "{out}");
 }
 
 fn devices(engine: &Engine<'_>) {
     // One more that is given, and one that is made inside and was not.
     let out = engine.run(
         "--device /dev/null:/dev/given --cap-add mknod busybox sh -c \
-         'stat -c %t:%T /dev/given /dev/null /dev/full /dev/tty; readlink /dev/fd /dev/stdin; \
+         'stat -c %t:%T /dev/given /dev/null /dev/full /dev/tty; readlink /dev/fd; readlink /dev/stdin; \
           echo x >/dev/given && echo fine; head -c 8 /dev/urandom | wc -c; \
-          mknod /mem c 1 1 && cat /mem'",
+          mknod /kmsg c 1 11 && : </kmsg'",
     );
     let expected = "1:3\n1:3\n1:7\n5:0\n/proc/self/fd\n/proc/self/fd/0\nfine\n8";
     assert_eq!(out.text(), expected);

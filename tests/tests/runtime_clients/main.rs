@@ -40,17 +40,15 @@ const BUSYBOX: &str = r#"
 /// A machine with the clients' programs at /run/workspace/clients and an image
 /// for them. What clients write beside what they are told to, they write to
 /// memory.
-fn machine(setup: Setup) -> Host {
+fn machine(mut setup: Setup) -> Host {
     let clients = build_dir().with_file_name("clients");
     assert!(
         clients.is_dir(),
         "there is no {}: `cargo lab test` makes it first",
         clients.display()
     );
-    let host = Host::with(Setup {
-        shown: vec![(clients, "clients".to_owned())],
-        ..setup
-    });
+    setup.shown.push((clients, "clients".to_owned()));
+    let host = Host::with(setup);
     host.shell("for dir in /var/lib /root /opt; do mount -t tmpfs -o mode=755 tmpfs $dir; done");
     host.shell(BUSYBOX);
     host
