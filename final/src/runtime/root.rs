@@ -20,3 +20,7 @@ impl RootPlan {
         rootfs::enter(&self.root)
     }
 }
+
+pub(crate) fn propagation(_linux: &oci_spec::runtime::Linux) -> Result<nix::mount::MsFlags> {
+    Ok(nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC)
+}
