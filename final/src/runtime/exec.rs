@@ -1,1 +1,85 @@
-//! exec.
+//! One more process in a container that runs.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, bail};
+use namespaces::{Inside, Isolation, Joined, Running, Signals};
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{ContainerState, Process};
+
+use super::create::{state_of, write_pid};
+use super::namespaces_of::kind;
+use super::process::{self, ProcessPlan};
+use super::{Container, Settings, Status, keyring, procfs};
+
+impl Container {
+    /// Runs `process` in the container: in all of its namespaces, in its
+    /// cgroup, under its filter. Returns when the command has been exec'ed.
+    ///
+    /// # Errors
+    /// Fails where the container does not run, and where the command cannot be run.
+    pub fn exec(&self, process: &Process, settings: &Settings) -> Result<Running> {
+        match self.status()? {
+            Status::Running | Status::Created => {}
+            Status::Paused => bail!("cannot exec in a paused container"),
+            _ => bail!("cannot exec in a stopped container"),
+        }
+        let spec = self.spec()?;
+        let linux = spec.linux().as_ref();
+        let mut state = state_of(self.id(), &spec, &self.record().bundle)?;
+        state
+            .set_status(ContainerState::Running)
+            .set_pid(Some(self.record().pid));
+        let socket = settings.console_socket.as_deref();
+        let plan = ProcessPlan::plan(process, linux, &state, socket)?;
+        let proc = procfs::open()?;
+        let signals = Signals::hold()?;
+
+        // All at once, by the first process: what it is in, and nothing else. (step 1)
+        let file = self
+            .first_process()?
+            .context("cannot exec in a stopped container")?;
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+        let kinds = namespaces
+            .into_iter()
+            .flatten()
+            .fold(CloneFlags::empty(), |all, one| all | kind(one.typ()));
+        let joined = [Joined { file, kinds }];
+        let isolation = Isolation {
+            namespaces: CloneFlags::empty(),
+            ids: None,
+            joined: &joined,
+            time_offsets: None,
+            propagation: None,
+            hostname: None,
+            cgroup: None,
+        };
+        let has_users = kinds.contains(CloneFlags::CLONE_NEWUSER);
+        let live = |inside: &Inside| {
+            inside.outlive_parent()?;
+            if has_users {
+                process::become_root()?;
+            }
+            if !settings.no_new_keyring {
+                keyring::leave(self.id())?;
+            }
+            plan.write_to_proc(proc.as_fd())?;
+            let terminal = plan.open_terminal(inside, process::current_root()?.as_fd())?;
+            process::begin_session(terminal.as_ref())?;
+            drop(terminal);
+            plan.become_command(inside, settings.preserve_fds, proc.as_fd())
+        };
+        let held = namespaces::spawn(&isolation, live)?;
+
+        // Under the container's limits before its first instruction. (step 3)
+        let pid = held.pid();
+        if let Some(group) = self.group()? {
+            group.add(pid)?;
+        }
+        let running = held.release(&signals)?;
+        if let Some(path) = &settings.pid_file {
+            write_pid(path, pid.as_raw())?;
+        }
+        Ok(running)
+    }
+}

@@ -3,7 +3,8 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -90,6 +91,18 @@ impl Command {
         })
     }
 
+    /// Changes to the command's directory, and finds its program from there.
+    ///
+    /// # Errors
+    /// Fails with a [`Failure`] of status 127 or 126 where the program is
+    /// missing or cannot be run, and where the directory is not in the container.
+    pub fn locate(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.cwd {
+            enter_directory(dir)?;
+        }
+        self.find()
+    }
+
     /// Looks the program up as a shell does: a name with a slash is a path,
     /// any other is tried in each directory of `PATH`.
     fn find(&self) -> Result<PathBuf> {
@@ -155,12 +168,8 @@ impl Inside {
     /// Fails with a [`Failure`] of status 127 or 126 where the command is
     /// missing or cannot be run, and with any other error before that.
     pub fn exec(&self, command: &Command) -> Result<u8> {
-        self.gate.outlive_other_files()?;
-        if let Some(dir) = &command.cwd {
-            enter_directory(dir)?;
-        }
-        let program = command.find()?;
-        let (argv, env) = (c_strings(&command.args)?, c_strings(&command.env)?);
+        self.gate.outlive_other_files(0, None)?;
+        let program = command.locate()?;
         if command.init
             && let Some(status) = init::stay_behind()?
         {
@@ -181,7 +190,36 @@ impl Inside {
             None => set_groups(&[])?,
         }
         die_with_parent()?;
-        let path = CString::new(program.into_os_string().into_vec())?;
+        self.become_program(&program, command)
+    }
+
+    /// Closes all files but standard input, output and error, the `passed` ones
+    /// after them and `kept`, as [`Inside::exec`] does before it looks at any
+    /// name.
+    ///
+    /// # Errors
+    /// Fails on kernels before Linux 5.9.
+    pub fn close_files(&self, passed: u32, kept: Option<BorrowedFd>) -> Result<()> {
+        self.gate.outlive_other_files(passed, kept)
+    }
+
+    /// Hands the master of the process's terminal over to the parent, which
+    /// will carry its bytes.
+    ///
+    /// # Errors
+    /// Fails where the parent is gone.
+    pub fn hand_over(&self, master: &OwnedFd) -> Result<()> {
+        self.gate.hand_over(master)
+    }
+
+    /// The last step of [`Inside::exec`], for who has seen to the process's
+    /// files, user and terminal in other ways: execve(2), and nothing else.
+    ///
+    /// # Errors
+    /// As [`Inside::exec`].
+    pub fn become_program(&self, program: &Path, command: &Command) -> Result<u8> {
+        let path = CString::new(program.as_os_str().as_bytes())?;
+        let (argv, env) = (c_strings(&command.args)?, c_strings(&command.env)?);
         let Err(errno) = execve(&path, &argv, &env) as Result<Infallible, Errno>;
         let name = command
             .args
@@ -202,7 +240,7 @@ impl Inside {
         Err(cannot_run(name, errno))
     }
 
-    fn open_terminal(&self) -> Result<Option<std::os::fd::OwnedFd>> {
+    fn open_terminal(&self) -> Result<Option<OwnedFd>> {
         if !terminal::is_wanted() {
             return Ok(None);
         }

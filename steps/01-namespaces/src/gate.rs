@@ -54,8 +54,16 @@ pub(crate) enum Word {
     Terminal(OwnedFd),
     /// The child gave up.
     Failure(Failure),
+    /// The child waits for the gate to be opened once more.
+    Pause,
     /// execve(2) closed the gate.
     End,
+}
+
+impl From<Gate> for OwnedFd {
+    fn from(gate: Gate) -> OwnedFd {
+        gate.0
+    }
 }
 
 impl AsFd for Gate {
@@ -76,6 +84,11 @@ impl Gate {
         )
         .context("make the gate between parent and child")?;
         Ok((Gate(ours), Gate(theirs)))
+    }
+
+    /// The gate that a connected socket is.
+    pub(crate) fn of(socket: OwnedFd) -> Gate {
+        Gate(socket)
     }
 
     /// Parent: lets the child go.
@@ -100,16 +113,21 @@ impl Gate {
     /// they are open, and where an image calls them `/proc/self/fd/N/../bin/sh`
     /// a directory that we hold leads to the host's own (CVE-2024-21626), which
     /// the container could then overwrite (CVE-2019-5736).
-    pub(crate) fn outlive_other_files(&self) -> Result<()> {
-        let gate = self.0.as_raw_fd() as u32;
-        for (first, last) in [(3, gate.saturating_sub(1)), (gate + 1, u32::MAX)] {
-            if first > last {
-                continue;
+    ///
+    /// `passed` descriptors from 3 on are the command's, and `kept` is needed
+    /// until execve(2).
+    pub(crate) fn outlive_other_files(&self, passed: u32, kept: Option<BorrowedFd>) -> Result<()> {
+        let own = [Some(self.0.as_fd()), kept].into_iter().flatten();
+        let mut own: Vec<u32> = own.map(|fd| fd.as_raw_fd() as u32).collect();
+        own.sort_unstable();
+        let mut first = 3_u32.saturating_add(passed);
+        for fd in own.into_iter().chain([u32::MAX]) {
+            if let Some(last) = fd.checked_sub(1)
+                && first <= last
+            {
+                close_range(first, last)?;
             }
-            // SAFETY: what owns these descriptors is the parent's story, which does not go on in
-            // this process: it ends by execve(2) or _exit(2).
-            let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-            Errno::result(done).context("close the host's files (close_range, Linux 5.9)")?;
+            first = first.max(fd.saturating_add(1));
         }
         Ok(())
     }
@@ -128,6 +146,41 @@ impl Gate {
             .context("hand the container's terminal to the parent")
     }
 
+    /// Child: says that it waits.
+    pub(crate) fn say_pause(&self) -> Result<()> {
+        self.send(b"pause", &[])
+            .context("tell the parent how far it is")
+    }
+
+    /// Parent or child: the pid of a process that the other side will care
+    /// for, with its pidfd.
+    pub(crate) fn send_process(&self, pid: i32, pidfd: BorrowedFd) -> Result<()> {
+        self.send(&pid.to_ne_bytes(), &[pidfd.as_raw_fd()])
+            .context("tell the parent who was born")
+    }
+
+    /// The other side of [`Gate::send_process`].
+    pub(crate) fn receive_process(&self) -> Result<(i32, OwnedFd)> {
+        let mut packet = [0; LONGEST];
+        let (length, descriptor) = self.receive(&mut packet)?;
+        match (packet.get(..length), descriptor) {
+            (Some(&[a, b, c, d]), Some(pidfd)) => Ok((i32::from_ne_bytes([a, b, c, d]), pidfd)),
+            (Some([b'!', status, sentence @ ..]), _) => Err(Failure {
+                status: *status,
+                sentence: String::from_utf8_lossy(sentence).into_owned(),
+            }
+            .into()),
+            _ => bail!("the process between the namespaces ended without a word"),
+        }
+    }
+
+    /// Child: from now on this gate is `other`.
+    pub(crate) fn become_other(&self, other: &OwnedFd) -> Result<()> {
+        // SAFETY: both descriptors are open and owned; this one goes on to belong to `self`.
+        let done = unsafe { libc::dup3(other.as_raw_fd(), self.0.as_raw_fd(), libc::O_CLOEXEC) };
+        Errno::result(done).map(drop).context("take the new gate")
+    }
+
     /// Parent: the next word.
     pub(crate) fn hear(&self) -> Result<Word> {
         let mut packet = [0; LONGEST];
@@ -135,6 +188,7 @@ impl Gate {
         match (packet.get(..length), descriptor) {
             (Some([]), _) => Ok(Word::End),
             (Some([b't', ..]), Some(master)) => Ok(Word::Terminal(master)),
+            (Some([b'p', ..]), _) => Ok(Word::Pause),
             (Some([b'!', status, sentence @ ..]), _) => Ok(Word::Failure(Failure {
                 status: *status,
                 sentence: String::from_utf8_lossy(sentence).into_owned(),
@@ -182,4 +236,13 @@ impl Gate {
         let descriptor = descriptor.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         Ok((message.bytes, descriptor))
     }
+}
+
+fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: what owns these descriptors is the parent's story, which does not go on in
+    // this process: it ends by execve(2) or _exit(2).
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(done)
+        .map(drop)
+        .context("close the host's files (close_range, Linux 5.9)")
 }

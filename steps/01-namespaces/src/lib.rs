@@ -22,6 +22,8 @@ mod gate;
 mod id;
 mod ids;
 mod init;
+mod join;
+mod named;
 mod signals;
 mod terminal;
 
@@ -42,7 +44,10 @@ pub use command::{Command, User};
 pub use gate::{Failure, exit_status};
 pub use id::{ContainerId, parse_hostname};
 pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
+pub use join::Joined;
+pub use named::NamedGate;
 pub use signals::Signals;
+pub use terminal::{begin_on_terminal, set_terminal_size, slave_of};
 
 use gate::{Gate, Word};
 use terminal::Terminal;
@@ -54,6 +59,14 @@ pub struct Isolation<'a> {
     pub namespaces: CloneFlags,
     /// A user namespace with these ids; `None` keeps the parent's.
     pub ids: Option<IdMap>,
+    /// Namespaces of others that the child enters before its own are made.
+    pub joined: &'a [Joined],
+    /// A time namespace whose clocks differ by these lines of
+    /// `/proc/PID/timens_offsets` (time_namespaces(7)).
+    pub time_offsets: Option<&'a str>,
+    /// What becomes of the mounts in a new mount namespace; `None` makes them
+    /// private.
+    pub propagation: Option<MsFlags>,
     /// The name in the new uts namespace.
     pub hostname: Option<&'a str>,
     /// A cgroup v2 directory in which the child is born (`CLONE_INTO_CGROUP`).
@@ -94,6 +107,9 @@ impl Isolation<'_> {
         Ok(Isolation {
             namespaces: CloneFlags::empty(),
             ids,
+            joined: &[],
+            time_offsets: None,
+            propagation: None,
             hostname: None,
             cgroup: None,
         })
@@ -122,7 +138,7 @@ impl Isolation<'_> {
 pub fn spawn(isolation: &Isolation, child: impl Fn(&Inside) -> Result<u8>) -> Result<Held> {
     refuse_threads()?;
     let (ours, theirs) = Gate::pair()?;
-    let Some(held) = clone(isolation, ours)? else {
+    let Some(held) = born(isolation, ours, &theirs)? else {
         let inside = Inside { gate: theirs };
         live(&inside, isolation, child);
     };
@@ -149,13 +165,28 @@ fn refuse_threads() -> Result<()> {
 }
 
 /// Returns the held child in the parent, and `None` in the child.
-fn clone(isolation: &Isolation, gate: Gate) -> Result<Option<Held>> {
+fn born(isolation: &Isolation, gate: Gate, theirs: &Gate) -> Result<Option<Held>> {
     let flags = isolation.clone_flags();
-    let (born, in_cgroup) = match clone3(flags, isolation.cgroup) {
+    let child = if isolation.joined.is_empty() && isolation.time_offsets.is_none() {
+        clone(flags, isolation.cgroup)?
+    } else {
+        join::clone_elsewhere(isolation, &gate, theirs)?
+    };
+    Ok(child.map(|(process, in_cgroup)| Held {
+        process,
+        gate,
+        terminal: None,
+        in_cgroup,
+    }))
+}
+
+/// Returns the child and whether it was born in `cgroup`, and `None` in the child.
+fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Option<(Process, bool)>> {
+    let (born, in_cgroup) = match clone3(flags, cgroup) {
         // Container engines' seccomp filters answer ENOSYS for clone3(2),
         // because they cannot look into its argument.
         Err(Errno::ENOSYS) => (clone2(flags), false),
-        born => (born, isolation.cgroup.is_some()),
+        born => (born, cgroup.is_some()),
     };
     let (pid, pidfd) = born
         .map_err(|errno| ids::why_refused(errno, flags))
@@ -165,15 +196,12 @@ fn clone(isolation: &Isolation, gate: Gate) -> Result<Option<Held>> {
     }
     // SAFETY: CLONE_PIDFD made this descriptor for us, and nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Some(Held {
-        process: Process {
-            pid: Pid::from_raw(pid),
-            pidfd,
-            ended: false,
-        },
-        gate,
-        in_cgroup,
-    }))
+    let process = Process {
+        pid: Pid::from_raw(pid),
+        pidfd,
+        ended: false,
+    };
+    Ok(Some((process, in_cgroup)))
 }
 
 /// As in linux/sched.h; libc's constant is of a type too narrow for it.
@@ -199,7 +227,11 @@ fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<(libc::pid_t,
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: Signal::SIGCHLD as u64,
+        // A sister's is her parent's affair (clone(2), CLONE_PARENT).
+        exit_signal: match flags.contains(CloneFlags::CLONE_PARENT) {
+            true => 0,
+            false => Signal::SIGCHLD as u64,
+        },
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -287,6 +319,34 @@ fn live(inside: &Inside, isolation: &Isolation, child: impl Fn(&Inside) -> Resul
 }
 
 impl Inside {
+    /// Comes to a stop until the parent opens the gate again
+    /// ([`Held::advance`]).
+    ///
+    /// # Errors
+    /// Fails where the parent is gone.
+    pub fn pause(&self) -> Result<()> {
+        self.gate.say_pause()?;
+        self.gate.wait_for_go()
+    }
+
+    /// No longer ends with the parent, from the next pause on.
+    ///
+    /// # Errors
+    /// Fails where the kernel refuses it.
+    pub fn outlive_parent(&self) -> Result<()> {
+        nix::sys::prctl::set_pdeathsig(None).context("outlive the parent")
+    }
+
+    /// Waits until somebody opens the gate by its name, to whom it is then
+    /// answered instead of the parent.
+    ///
+    /// # Errors
+    /// Fails where the kernel refuses a connection.
+    pub fn wait_at(&self, named: &NamedGate) -> Result<()> {
+        let opener = named.await_opener()?;
+        self.gate.become_other(&opener)
+    }
+
     /// Waits for the gate, then makes the namespaces worth their names.
     fn settle(&self, isolation: &Isolation) -> Result<()> {
         die_with_parent()?;
@@ -296,7 +356,8 @@ impl Inside {
             unshare_cgroup()?;
         }
         if isolation.namespaces.contains(CloneFlags::CLONE_NEWNS) {
-            make_private().map_err(|error| ids::why_powerless(error, isolation.ids.is_some()))?;
+            let done = isolation.propagation.map_or_else(make_private, propagate);
+            done.map_err(|error| ids::why_powerless(error, isolation.ids.is_some()))?;
         }
         if let Some(name) = isolation.hostname {
             set_hostname(name)?;
@@ -345,6 +406,17 @@ fn make_private() -> Result<()> {
     )
     .context("make every mount private to the container")
     // } todo!("task 01.3: keep the container's mounts from the host (book: 1.3)")
+}
+
+/// As [`make_private`], for who wants the host's mounts to show up inside
+/// (`MS_SLAVE`), or those made inside to show up there (`MS_SHARED`).
+fn propagate(how: MsFlags) -> Result<()> {
+    tracing::info!(
+        call = %format_args!(r#"mount(NULL, "/", NULL, {}, NULL)"#, join::mount_names(how)),
+        "which mounts pass between the container and the host"
+    );
+    nix::mount::mount(None::<&str>, "/", None::<&str>, how, None::<&str>)
+        .context("set how mounts pass between the container and the host")
 }
 
 /// The name belongs to the uts namespace, so the host keeps its own.
@@ -424,6 +496,8 @@ impl Drop for Process {
 pub struct Held {
     process: Process,
     gate: Gate,
+    /// The master side of the child's terminal, once it has handed it over.
+    terminal: Option<OwnedFd>,
     in_cgroup: bool,
 }
 
@@ -463,9 +537,50 @@ impl Held {
                     running.process.reap()?;
                     return Err(failure.into());
                 }
+                Word::Pause => bail!("the container's first process waits for something else"),
                 Word::End => return Ok(running),
             }
         }
+    }
+
+    /// Opens the gate for as long as the child takes to its next
+    /// [`Inside::pause`], where it is held again. A signal ends the child.
+    ///
+    /// # Errors
+    /// Fails with the child's own [`Failure`], and where the child ends.
+    pub fn advance(mut self, signals: &Signals) -> Result<Held> {
+        self.gate.go()?;
+        loop {
+            let ended_for = signals::await_word(&self.process, signals, self.gate.as_fd())?;
+            match self.gate.hear()? {
+                Word::Terminal(master) => self.terminal = Some(master),
+                Word::Failure(failure) => {
+                    self.process.reap()?;
+                    return Err(failure.into());
+                }
+                Word::Pause => return Ok(self),
+                Word::End => match (ended_for, self.process.reap()?) {
+                    (Some(signal), _) => bail!("the container was given up for {signal}"),
+                    (None, status) => bail!(
+                        "the container's first process ended before its time, with status {status}"
+                    ),
+                },
+            }
+        }
+    }
+
+    /// Opens the gate without a look at what comes after: the child will wait
+    /// at a [`NamedGate`], and go on when that is opened.
+    ///
+    /// # Errors
+    /// Fails where the child has died.
+    pub fn let_go(self) -> Result<Running> {
+        self.gate.go()?;
+        Ok(Running {
+            process: self.process,
+            terminal: self.terminal.map(Terminal::take).transpose()?,
+            ended_for: None,
+        })
     }
 }
 
@@ -479,6 +594,17 @@ pub struct Running {
 }
 
 impl Running {
+    /// Leaves the child to itself: it goes on when this process ends.
+    pub fn abandon(mut self) {
+        self.process.ended = true;
+    }
+
+    /// The child's pid as the parent sees it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
     /// Stays with the child until it ends: passes on the signals that this
     /// process gets, and carries bytes between its terminal and the child's.
     /// Returns the exit status, or 128 + the signal that ended it.

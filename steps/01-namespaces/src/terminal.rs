@@ -32,10 +32,18 @@ pub(crate) fn open() -> Result<(OwnedFd, OwnedFd)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let master = nix::fcntl::open("/dev/ptmx", flags, Mode::empty())
         .context("open the container's terminal at /dev/ptmx")?;
+    let slave = slave_of(&master)?;
+    Ok((master, slave))
+}
+
+/// Unlocks a master that was just opened, and opens its other side.
+///
+/// # Errors
+/// Fails where `master` is not the master of a pseudo-terminal.
+pub fn slave_of(master: &OwnedFd) -> Result<OwnedFd> {
     // SAFETY: the kernel reads the one integer that the pointer leads to.
     unsafe { set_lock(master.as_raw_fd(), &0) }.context("unlock the container's terminal")?;
-    let slave = open_slave(&master)?;
-    Ok((master, slave))
+    open_slave(master)
 }
 
 /// By descriptor and not by name: a name could have been swapped.
@@ -53,10 +61,19 @@ pub(crate) fn begin_session(slave: Option<&OwnedFd>) -> Result<()> {
     // leader of its own session or may stay where it is.
     let _ = setsid();
     let Some(slave) = slave else { return Ok(()) };
+    // Whoever wrote `2>errors` wants them there.
+    begin_on_terminal(slave, io::stderr().is_terminal())
+}
+
+/// The leader of a session without a terminal gets this one: it controls the
+/// session and is standard input and output, and with `errors_too` standard
+/// error.
+///
+/// # Errors
+/// Fails where the session or the terminal already has the other one.
+pub fn begin_on_terminal(slave: &OwnedFd, errors_too: bool) -> Result<()> {
     // SAFETY: no memory is involved.
     unsafe { take_terminal(slave.as_raw_fd(), 0) }.context("take the terminal")?;
-    // Whoever wrote `2>errors` wants them there.
-    let errors_too = io::stderr().is_terminal();
     dup2_stdin(slave)
         .and_then(|()| dup2_stdout(slave))
         .and_then(|()| {
@@ -67,6 +84,23 @@ pub(crate) fn begin_session(slave: Option<&OwnedFd>) -> Result<()> {
             }
         })
         .context("make the terminal standard input and output")
+}
+
+/// Gives the terminal of `master` a size, in characters (ioctl_tty(2)).
+///
+/// # Errors
+/// Fails where `master` is not a terminal.
+pub fn set_terminal_size(master: &OwnedFd, rows: u16, columns: u16) -> Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the kernel reads the one winsize that the pointer leads to.
+    unsafe { set_size(master.as_raw_fd(), &raw const size) }
+        .with_context(|| format!("give the terminal {rows} rows and {columns} columns"))?;
+    Ok(())
 }
 
 /// Parent: the other side of the container's terminal. While it lives our own

@@ -4,17 +4,19 @@
 //! path is kept for people: it stands in errors and under `--explain`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
+use nix::unistd::{Pid, Uid};
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
 /// A descriptor as clone3's `CLONE_INTO_CGROUP` wants it, and as `flock` takes it.
@@ -55,12 +57,11 @@ impl Directory {
         })
     }
 
-    /// Makes the cgroup `name` in this one. Only its owner may open it: whoever can open a directory
-    /// can hold a lock on it, and ours would be waited for.
-    pub(crate) fn make(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+    /// Makes the cgroup `name` in this one, with the permissions `mode`.
+    pub(crate) fn make(&self, name: impl AsRef<OsStr>, mode: Mode) -> io::Result<()> {
         let path = self.path.join(name.as_ref());
-        tracing::info!(call = %format_args!("mkdir({path:?}, 0700)"), "a new directory here is a new cgroup");
-        Ok(rustix::fs::mkdirat(&self.file, name.as_ref(), Mode::RWXU)?)
+        tracing::info!(call = %format_args!("mkdir({path:?}, {:04o})", mode.bits()), "a new directory here is a new cgroup");
+        Ok(rustix::fs::mkdirat(&self.file, name.as_ref(), mode)?)
     }
 
     pub(crate) fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
@@ -98,6 +99,57 @@ impl Directory {
         }
     }
 
+    /// The processes in this cgroup and in all below it that our pid namespace shows. A container
+    /// may have made as many as it liked: as in `remove_below`, no recursion.
+    pub(crate) fn processes(&self) -> Result<Vec<Pid>> {
+        let mut pids = Vec::new();
+        let mut here = self.child(".")?;
+        here.path.clone_from(&self.path);
+        here.add_members(&mut pids)?;
+        let mut levels: Vec<Vec<OsString>> = vec![here.subdirectories()?.collect()];
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.pop() {
+                // What is gone by now had nobody in it.
+                let Ok(below) = here.child(&name) else {
+                    continue;
+                };
+                here = below;
+                here.add_members(&mut pids)?;
+                levels.push(here.subdirectories()?.collect());
+            } else {
+                levels.pop();
+                if !levels.is_empty() {
+                    here.file =
+                        rustix::fs::openat(&here.file, "..", DIRECTORY, Mode::empty())?.into();
+                    here.path.pop();
+                }
+            }
+        }
+        Ok(pids)
+    }
+
+    fn add_members(&self, pids: &mut Vec<Pid>) -> Result<()> {
+        let members = match self
+            .open_file("cgroup.procs", OFlags::RDONLY)
+            .and_then(io::read_to_string)
+        {
+            // ENOENT and ENODEV: removed meanwhile. EOPNOTSUPP: a threaded cgroup, whose processes
+            // the domain above it lists (cgroups(7), "cgroup v2 thread mode").
+            Err(error)
+                if [Errno::ENOENT, Errno::ENODEV, Errno::EOPNOTSUPP]
+                    .map(|errno| Some(errno as i32))
+                    .contains(&error.raw_os_error()) =>
+            {
+                String::new()
+            }
+            read => read.with_context(|| format!("read {}/cgroup.procs", self.path.display()))?,
+        };
+        // A process that our pid namespace does not show has the number 0.
+        let visible = members.lines().filter_map(|pid| pid.parse().ok());
+        pids.extend(visible.filter(|pid| *pid != 0).map(Pid::from_raw));
+        Ok(())
+    }
+
     /// The names of the cgroups in this one. Everything else here is a control file.
     pub(crate) fn subdirectories(&self) -> Result<impl Iterator<Item = OsString> + use<>> {
         let entries =
@@ -126,6 +178,30 @@ impl Directory {
         let may =
             |name, access| rustix::fs::accessat(&self.file, name, access, AtFlags::EACCESS).is_ok();
         may(".", Access::WRITE_OK | Access::EXEC_OK) && may("cgroup.procs", Access::WRITE_OK)
+    }
+
+    /// Makes `owner` the owner of the directory and of the files that may be delegated: the kernel
+    /// lists those it knows.
+    pub(crate) fn delegate(&self, owner: Uid) -> Result<()> {
+        let files = "/sys/kernel/cgroup/delegate";
+        let files = fs::read_to_string(files).with_context(|| format!("read {files}"))?;
+        for file in iter::once(".").chain(files.lines()) {
+            let path = self.path.join(file);
+            tracing::info!(call = %format_args!("chown({path:?}, {owner}, -1)"), "may be changed from inside the container");
+            let owner = rustix::fs::Uid::from_raw(owner.as_raw());
+            match rustix::fs::chownat(
+                &self.file,
+                file,
+                Some(owner),
+                None,
+                AtFlags::SYMLINK_NOFOLLOW,
+            ) {
+                // That of a controller which is off.
+                Err(rustix::io::Errno::NOENT) => {}
+                changed => changed.with_context(|| format!("chown {}", path.display()))?,
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn has(&self, file: &str) -> bool {
@@ -173,6 +249,41 @@ impl Directory {
         self.open_file(file, OFlags::WRONLY)
             .and_then(|mut file| file.write_all(value.as_bytes()))
             .with_context(|| format!("write {value:?} to {}", path.display()))
+    }
+
+    pub(crate) fn add(&self, pid: Pid) -> Result<()> {
+        self.write(
+            "cgroup.procs",
+            &pid.to_string(),
+            "one write moves the whole process",
+        )
+    }
+
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.write(
+            "cgroup.freeze",
+            "1",
+            "unlike with SIGSTOP, nobody in it can tell",
+        )?;
+        let frozen = self.wait_until("frozen", 1, Duration::from_secs(10))?;
+        ensure!(
+            frozen,
+            "{} does not freeze: a process in it waits inside the kernel",
+            self.path.display()
+        );
+        Ok(())
+    }
+
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.write("cgroup.freeze", "0", "go on where you were stopped")
+    }
+
+    pub(crate) fn kill(&self) -> Result<()> {
+        self.write(
+            "cgroup.kill",
+            "1",
+            "SIGKILL for all, and none can fork its way out",
+        )
     }
 
     /// Waits until `cgroup.events` has `key value`, and says whether it came to that in time. The

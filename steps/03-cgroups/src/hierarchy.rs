@@ -4,10 +4,11 @@
 //! one tree of version 2. /proc/self/mountinfo says where that tree is mounted, /proc/self/cgroup
 //! which controllers version 1 holds, and where in each hierarchy we are.
 
+use std::error::Error;
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{Pid, geteuid};
@@ -44,6 +45,32 @@ pub struct Hierarchy {
     /// The cgroup that this process is in.
     own: Option<Directory>,
 }
+
+/// The error where a controller is needed that is not to be had.
+#[derive(Debug)]
+pub struct Missing {
+    /// Its name.
+    pub controller: String,
+    from: PathBuf,
+    why: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            controller,
+            from,
+            why,
+        } = self;
+        let from = from.display();
+        write!(
+            out,
+            "the {controller} controller is missing from {from}/cgroup.controllers: {why}"
+        )
+    }
+}
+
+impl Error for Missing {}
 
 /// The cgroup below which we may make our own.
 #[derive(Debug)]
@@ -112,44 +139,94 @@ impl Hierarchy {
         let is_own = own_path.as_deref() == Some(directory.path());
         Ok(Some(Place { directory, is_own }))
     }
+
+    /// Where the path of a lasting cgroup begins: an absolute one at the root of the tree; a relative
+    /// one there too if the root is ours to write, and otherwise beside our own cgroup rather than in
+    /// it, where we would stand in the way of controllers. `None` as with `place`.
+    pub(crate) fn base(self, absolute: bool, needed: &[&str]) -> Result<Option<Directory>> {
+        let Some(root) = self.root else {
+            let why = format!("cgroup version 2 is not mounted; {UNIFY}");
+            return nowhere(needed, Path::new("/sys/fs/cgroup"), why);
+        };
+        offers(&root, needed, |missing| absent(missing, &self.mode))?;
+        if absolute || root.is_ours() {
+            return Ok(Some(root));
+        }
+        let beside = self.own.as_ref().and_then(|own| own.path().parent());
+        let beside = beside.map(Directory::open).transpose()?.flatten();
+        let mut places = [beside, self.own].into_iter().flatten();
+        let Some(place) = places.find(Directory::is_ours) else {
+            return nowhere(needed, root.path(), no_place());
+        };
+        offers(&place, needed, not_delegated)?;
+        Ok(Some(place))
+    }
+}
+
+fn nowhere(needed: &[&str], from: &Path, why: String) -> Result<Option<Directory>> {
+    match needed.first() {
+        None => Ok(None),
+        Some(&missing) => Err(Missing {
+            controller: missing.to_owned(),
+            from: from.to_owned(),
+            why,
+        }
+        .into()),
+    }
 }
 
 impl Place {
-    /// Looks who is in the place beside `but`, rather than wait for EBUSY: the kernel lets cpu and
-    /// pids be enabled beside processes, and only then refuses each that is to join a cgroup below.
     pub(crate) fn refuse_others(&self, controllers: &[&str], but: Option<Pid>) -> Result<()> {
-        let others = self.directory.read("cgroup.procs")?;
-        let but = but.map(|pid| pid.to_string());
-        let place = self.directory.path().display();
-        let way_out = match geteuid().is_root() {
-            true => format!(
-                "move them into one of their own: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); \
-                 do echo $p > {place}/init/cgroup.procs; done"
-            ),
-            false => format!("put `{DELEGATE}` before the command"),
-        };
-        ensure!(
-            others.lines().all(|pid| Some(pid) == but.as_deref()),
-            "limit {}: other processes are in {place}, and a cgroup cannot limit its children beside \
-             processes of its own; {way_out}",
-            controllers.join(", "),
-        );
-        Ok(())
+        refuse_others(&self.directory, controllers, but)
     }
 }
 
-/// Refuses, with the reason that `why` knows, if `directory` does not have all controllers `needed`.
-fn offers(directory: &Directory, needed: &[&str], why: impl Fn(&str) -> String) -> Result<()> {
-    let offered = directory.read("cgroup.controllers")?;
-    for &controller in needed {
-        ensure!(
-            offered.split_whitespace().any(|offer| offer == controller),
-            "the {controller} controller is missing from {}/cgroup.controllers: {}",
-            directory.path().display(),
-            why(controller),
-        );
-    }
+/// Looks who is in `place` beside `but`, rather than wait for EBUSY: the kernel lets cpu and pids be
+/// enabled beside processes, and only then refuses each that is to join a cgroup below.
+pub(crate) fn refuse_others(
+    place: &Directory,
+    controllers: &[&str],
+    but: Option<Pid>,
+) -> Result<()> {
+    let others = place.read("cgroup.procs")?;
+    let but = but.map(|pid| pid.to_string());
+    let place = place.path().display();
+    let way_out = match geteuid().is_root() {
+        true => format!(
+            "move them into one of their own: mkdir {place}/init; for p in $(cat {place}/cgroup.procs); \
+             do echo $p > {place}/init/cgroup.procs; done"
+        ),
+        false => format!("put `{DELEGATE}` before the command"),
+    };
+    ensure!(
+        others.lines().all(|pid| Some(pid) == but.as_deref()),
+        "limit {}: other processes are in {place}, and a cgroup cannot limit its children beside \
+         processes of its own; {way_out}",
+        controllers.join(", "),
+    );
     Ok(())
+}
+
+/// Refuses, with the reason that `why` knows, if `directory` does not have all controllers `needed`.
+pub(crate) fn offers(
+    directory: &Directory,
+    needed: &[&str],
+    why: impl Fn(&str) -> String,
+) -> Result<()> {
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let offered = directory.read("cgroup.controllers")?;
+    let is_offered = |controller: &str| offered.split_whitespace().any(|offer| offer == controller);
+    let Some(&missing) = needed.iter().find(|needed| !is_offered(needed)) else {
+        return Ok(());
+    };
+    Err(Missing {
+        controller: missing.to_owned(),
+        from: directory.path().to_owned(),
+        why: why(missing),
+    }
+    .into())
 }
 
 fn absent(controller: &str, mode: &Mode) -> String {

@@ -23,6 +23,7 @@
 
 mod directory;
 mod hierarchy;
+mod lasting;
 mod limits;
 mod parent;
 
@@ -35,7 +36,8 @@ use anyhow::{Result, ensure};
 use nix::unistd::{Pid, getpid};
 
 use directory::{Directory, field};
-pub use hierarchy::{Hierarchy, Mode};
+pub use hierarchy::{Hierarchy, Missing, Mode};
+pub use lasting::Lasting;
 pub use limits::{Cpus, Limits, parse_cpus, parse_memory};
 use parent::Parent;
 
@@ -124,11 +126,7 @@ impl Cgroup {
     /// # Errors
     /// The process is gone, or the kernel refuses to move it.
     pub fn add(&self, pid: Pid) -> Result<()> {
-        self.directory.write(
-            "cgroup.procs",
-            &pid.to_string(),
-            "one write moves the whole process",
-        )
+        self.directory.add(pid)
     }
 
     /// How many processes the kernel has killed here because the memory limit was reached: 0 where
@@ -164,20 +162,7 @@ impl Cgroup {
     /// # Errors
     /// After ten seconds some still run: a process that waits inside the kernel cannot be frozen.
     pub fn freeze(&self) -> Result<()> {
-        self.directory.write(
-            "cgroup.freeze",
-            "1",
-            "unlike with SIGSTOP, nobody in it can tell",
-        )?;
-        let frozen = self
-            .directory
-            .wait_until("frozen", 1, Duration::from_secs(10))?;
-        ensure!(
-            frozen,
-            "{} does not freeze: a process in it waits inside the kernel",
-            self.path().display()
-        );
-        Ok(())
+        self.directory.freeze()
     }
 
     /// Lets them run again.
@@ -185,8 +170,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel refuses the write.
     pub fn thaw(&self) -> Result<()> {
-        self.directory
-            .write("cgroup.freeze", "0", "go on where you were stopped")
+        self.directory.thaw()
     }
 
     /// Kills every process in it, also those that are being forked just now (Linux 5.14).
@@ -194,11 +178,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel refuses the write.
     pub fn kill(&self) -> Result<()> {
-        self.directory.write(
-            "cgroup.kill",
-            "1",
-            "SIGKILL for all, and none can fork its way out",
-        )
+        self.directory.kill()
     }
 }
 

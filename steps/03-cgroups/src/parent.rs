@@ -15,12 +15,16 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::Mode;
 
 use crate::directory::Directory;
 use crate::hierarchy::Place;
 
 /// How long the killed may take to be gone: a dying process may still wait for a disk.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whoever can open a directory can hold a lock on it, and ours would be waited for.
+const PRIVATE: Mode = Mode::RWXU;
 
 #[derive(Debug)]
 pub(crate) struct Parent {
@@ -60,7 +64,7 @@ impl Parent {
     /// Makes the cgroup `name` in here and locks it, before anybody could sweep it.
     pub(crate) fn make(&self, name: &str) -> Result<Directory> {
         let path = self.directory.path().join(name);
-        match self.directory.make(name) {
+        match self.directory.make(name, PRIVATE) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 bail!(
                     "the cgroup {} belongs to a container that runs",
@@ -181,14 +185,14 @@ fn open_or_make(place: &Directory, name: &str) -> io::Result<Directory> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         opened => return opened,
     }
-    match place.make(name) {
+    match place.make(name, PRIVATE) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => place.child(name),
     }
 }
 
 /// Turns controllers on (`+`) or off (`-`) for the children of `directory`, all with one write.
-fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()> {
+pub(crate) fn switch(directory: &Directory, sign: char, controllers: &[&str]) -> Result<()> {
     // task 03.2 {
     let enabled = directory.read("cgroup.subtree_control")?;
     let is_on = |controller: &str| enabled.split_whitespace().any(|on| on == controller);

@@ -1,0 +1,151 @@
+//! Namespaces that exist already: a process is born in them.
+//!
+//! ```text
+//!   parent                      porter                         child
+//!     │  fork ───────────────────▶ no longer dumpable
+//!     │                            │  setns(…): each namespace
+//!     │                            │  clone3(CLONE_PARENT|…) ───▶ the parent's child
+//!     │ ◀── pid and pidfd ──────── │                              │ waits at the gate
+//!     │     reap it                ▼
+//! ```
+//!
+//! setns(2) of a user namespace cannot be taken back, and that of a pid
+//! namespace counts for children only. So a porter goes in, and its child is
+//! born as its sister (clone(2), `CLONE_PARENT`): the parent stays outside.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::Signal;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+
+use crate::gate::Gate;
+use crate::{Isolation, Process, names};
+
+/// As in linux/sched.h; nix has no name for it.
+const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+
+/// Namespaces of somebody else.
+#[derive(Debug)]
+pub struct Joined {
+    /// A namespace's file, or a pidfd whose process is in the namespaces.
+    pub file: OwnedFd,
+    /// Of which kinds: one for a file, any for a pidfd.
+    pub kinds: CloneFlags,
+}
+
+/// As `clone`, in the namespaces that [`Isolation::joined`] names.
+pub(crate) fn clone_elsewhere(
+    isolation: &Isolation,
+    ours: &Gate,
+    theirs: &Gate,
+) -> Result<Option<(Process, bool)>> {
+    tracing::info!(
+        call = "clone(SIGCHLD)",
+        "a porter, who goes into the namespaces and comes to an end there"
+    );
+    // SAFETY: the process has one thread (`refuse_threads`), so the child finds no lock held.
+    match unsafe { fork() }.context("fork the porter")? {
+        ForkResult::Parent { child: porter } => {
+            let born = ours.receive_process();
+            let _ = waitpid(porter, None);
+            let (pid, pidfd) = born?;
+            let process = Process {
+                pid: Pid::from_raw(pid),
+                pidfd,
+                ended: false,
+            };
+            Ok(Some((process, false)))
+        }
+        ForkResult::Child => match carry(isolation, theirs) {
+            Ok(None) => Ok(None),
+            Ok(Some(())) => leave(0),
+            Err(error) => {
+                theirs.report(&error);
+                leave(125)
+            }
+        },
+    }
+}
+
+fn leave(status: i32) -> ! {
+    // SAFETY: _exit(2) only ends this process, and runs none of the parent's handlers.
+    unsafe { libc::_exit(status) }
+}
+
+/// The porter's life. `None`: this is its sister.
+fn carry(isolation: &Isolation, gate: &Gate) -> Result<Option<()>> {
+    // Whoever is in the namespaces already could otherwise trace us, and reach
+    // through /proc/PID what we hold of the host (CVE-2016-9962).
+    nix::sys::prctl::set_dumpable(false).context("keep others from looking into this process")?;
+    enter(isolation.joined)?;
+    if let Some(offsets) = isolation.time_offsets {
+        make_time(offsets)?;
+    }
+    let flags = isolation.clone_flags() | CloneFlags::CLONE_PARENT;
+    let Some((mut sister, _)) = crate::clone(flags, None)? else {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("die with the parent")?;
+        return Ok(None);
+    };
+    // The parent will see to its end.
+    sister.ended = true;
+    gate.send_process(sister.pid.as_raw(), sister.pidfd.as_fd())?;
+    Ok(Some(()))
+}
+
+/// Those that belong to the host's users first, as long as we have their
+/// rights; then the user namespace, and what belongs to its users.
+fn enter(joined: &[Joined]) -> Result<()> {
+    let mut later = Vec::new();
+    let (users, others): (Vec<&Joined>, Vec<&Joined>) = joined
+        .iter()
+        .partition(|one| one.kinds.contains(CloneFlags::CLONE_NEWUSER));
+    for one in others {
+        match step_into(one) {
+            Err(Errno::EPERM) if !users.is_empty() => later.push(one),
+            done => done.with_context(|| sentence(one))?,
+        }
+    }
+    for one in users.into_iter().chain(later) {
+        step_into(one).with_context(|| sentence(one))?;
+    }
+    Ok(())
+}
+
+fn step_into(one: &Joined) -> Result<(), Errno> {
+    tracing::info!(
+        call = %format_args!("setns({}, {})", std::os::fd::AsRawFd::as_raw_fd(&one.file), names(one.kinds)),
+        "into a namespace that is there already"
+    );
+    setns(&one.file, one.kinds)
+}
+
+fn sentence(one: &Joined) -> String {
+    format!("join the namespaces {}", names(one.kinds))
+}
+
+/// Its clocks can be set until the first process is in it, and that will be
+/// the child (time_namespaces(7)).
+fn make_time(offsets: &str) -> Result<()> {
+    tracing::info!(
+        call = "unshare(CLONE_NEWTIME)",
+        "the child's clocks will be its own"
+    );
+    unshare(CLONE_NEWTIME).context("create the time namespace with unshare(CLONE_NEWTIME)")?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    fs::write("/proc/self/timens_offsets", offsets)
+        .with_context(|| format!("set the clocks of the time namespace to {offsets:?}"))
+}
+
+/// The flags as the man page writes them.
+pub(crate) fn mount_names(flags: MsFlags) -> String {
+    let names: Vec<&str> = flags.iter_names().map(|(name, _)| name).collect();
+    names.join("|")
+}
