@@ -16,7 +16,8 @@ use oci_spec::runtime::{ContainerState, Hooks, Process, Spec, State, StateBuilde
 use super::console::ConsoleSocket;
 use super::group::{Group, SavedGroup};
 use super::namespaces_of::Namespaces;
-use super::process::{self, ProcessPlan};
+use super::process::ProcessPlan;
+use super::procfs;
 use super::resources::Resources;
 use super::root::RootPlan;
 use super::state::{self, GATE, Home, Record};
@@ -128,7 +129,7 @@ impl Plan {
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
             console: console(process, settings)?,
             passed_files: settings.preserve_fds,
-            proc: process::trusted_proc()?,
+            proc: procfs::open()?,
             resources: linux
                 .resources()
                 .as_ref()

@@ -10,7 +10,7 @@ use oci_spec::runtime::Process;
 use super::create::write_pid;
 use super::namespaces_of::kind;
 use super::process::{self, ProcessPlan};
-use super::{Container, Settings, Status, keyring};
+use super::{Container, Settings, Status, keyring, procfs};
 
 impl Container {
     /// Runs `process` in the container: in all of its namespaces, in its
@@ -27,7 +27,7 @@ impl Container {
         let spec = self.spec()?;
         let linux = spec.linux().as_ref();
         let plan = ProcessPlan::plan(process, linux)?;
-        let proc = process::trusted_proc()?;
+        let proc = procfs::open()?;
         let signals = Signals::hold()?;
 
         // All at once, by the first process: what it is in, and nothing else. (step 1)

@@ -81,7 +81,9 @@ fn linux() -> LinuxFeature {
     rdt.set_enabled(Some(false));
     devices.set_enabled(Some(false));
     let mut memory = MemoryPolicy::default();
-    memory.set_modes(Some(Vec::new())).set_flags(Some(Vec::new()));
+    memory
+        .set_modes(Some(Vec::new()))
+        .set_flags(Some(Vec::new()));
     let (mut idmap, mut mounts) = (IDMap::default(), MountExtensions::default());
     idmap.set_enabled(Some(true));
     mounts.set_idmap(Some(idmap));

@@ -16,6 +16,7 @@ use sys_mount::MountFlags;
 
 use super::Bundle;
 use super::copy_up;
+use super::label::mount_label_data;
 use super::mount_options::Options;
 
 /// `mounts`, decided.
@@ -203,14 +204,10 @@ fn data(bundle: &Bundle, typ: &str, options: &Options) -> Result<String> {
     if let Some(label) = label.filter(|label| !label.is_empty())
         && !["proc", "sysfs", "cgroup", "cgroup2"].contains(&typ)
     {
-        ensure!(
-            !label.contains('"'),
-            "linux.mountLabel: {label:?} cannot be quoted"
-        );
         if !data.is_empty() {
             data.push(',');
         }
-        data += &format!("context=\"{label}\"");
+        data += &mount_label_data(label)?;
     }
     Ok(data)
 }

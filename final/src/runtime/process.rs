@@ -2,10 +2,7 @@
 //! user's command. For the first process and for `exec` alike.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, anyhow};
 use namespaces::{Command, Inside};
@@ -16,10 +13,10 @@ use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setuid};
 use oci_spec::runtime::{
     Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, User,
 };
-use rustix::fs::{OFlags, openat};
 
 use super::capabilities::Sets;
 use super::label::Label;
+use super::procfs;
 use super::seccomp::Filter;
 
 /// All that a process is to be, decided before there is one.
@@ -78,15 +75,8 @@ impl ProcessPlan {
     /// (CVE-2019-16884, CVE-2025-52881).
     pub(crate) fn write_to_proc(&self, proc: BorrowedFd) -> Result<()> {
         if let Some(score) = self.oom_score {
-            openat(
-                proc,
-                "self/oom_score_adj",
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )
-            .map_err(std::io::Error::from)
-            .and_then(|file| File::from(file).write_all(score.to_string().as_bytes()))
-            .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
+            procfs::write(proc, "self/oom_score_adj", &score.to_string())
+                .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
         }
         self.label.write(proc)
     }
@@ -162,18 +152,6 @@ pub(crate) fn become_root() -> Result<()> {
         .context(
             "become root in the container: linux.uidMappings and linux.gidMappings must map id 0",
         )
-}
-
-/// The host's procfs, opened while nobody else can have touched it.
-pub(crate) fn trusted_proc() -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(
-        rustix::fs::CWD,
-        Path::new("/proc"),
-        flags,
-        rustix::fs::Mode::empty(),
-    )
-    .context("open /proc")
 }
 
 /// Whether the process is in a user namespace that is not the runtime's.

@@ -24,8 +24,8 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::sock_filter;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
-    LinuxSeccompOperator as Operator, LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
+    LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
 pub(crate) use listener::Listener;
