@@ -7,16 +7,16 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use namespaces::{NamedGate, Running, Signals};
 use nix::unistd::{Pid, getuid};
-use oci_spec::runtime::{ContainerState, Hooks, Process, Spec, State, StateBuilder};
+use oci_spec::runtime::{ContainerState, Hooks, Spec, State, StateBuilder};
 
-use super::console::ConsoleSocket;
 use super::group::{Group, SavedGroup};
 use super::namespaces_of::Namespaces;
-use super::process::{self, ProcessPlan};
+use super::process::ProcessPlan;
+use super::procfs;
 use super::resources::Resources;
 use super::root::RootPlan;
 use super::state::{self, GATE, Home, Record};
@@ -99,7 +99,6 @@ pub(crate) struct Plan {
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: Hooks,
     pub(crate) keyring: Option<Id>,
-    pub(crate) console: Option<ConsoleSocket>,
     pub(crate) passed_files: u32,
     pub(crate) proc: OwnedFd,
     resources: Resources,
@@ -113,6 +112,7 @@ impl Plan {
         let none = oci_spec::runtime::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&none);
         let process = spec.process().as_ref().context("process: it is missing")?;
+        let state = state_of(id, spec, &bundle.path)?;
         let namespaces = Namespaces::plan(spec, super::root::propagation(linux)?)?;
         let root = namespaces
             .makes_mounts()
@@ -123,18 +123,22 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             sysctls: Sysctls::plan(linux)?,
-            process: ProcessPlan::plan(process, Some(linux))?,
+            process: ProcessPlan::plan(
+                process,
+                Some(linux),
+                &state,
+                settings.console_socket.as_deref(),
+            )?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
-            console: console(process, settings)?,
             passed_files: settings.preserve_fds,
-            proc: process::trusted_proc()?,
+            proc: procfs::open()?,
             resources: linux
                 .resources()
                 .as_ref()
                 .map_or_else(|| Ok(Resources::default()), Resources::plan)?,
             cgroup: linux.cgroups_path().clone(),
-            state: state_of(id, spec, &bundle.path)?,
+            state,
             namespaces,
         })
     }
@@ -165,16 +169,6 @@ impl Plan {
             owner: getuid().as_raw(),
             cgroup,
         })
-    }
-}
-
-/// Whoever creates a container and goes away must say who gets its terminal.
-fn console(process: &Process, settings: &Settings) -> Result<Option<ConsoleSocket>> {
-    let path = settings.console_socket.as_deref();
-    match (process.terminal().unwrap_or(false), path) {
-        (true, Some(path)) => ConsoleSocket::connect(path).map(Some),
-        (false, Some(_)) => bail!("a console socket was given, and process.terminal is false"),
-        (_, None) => Ok(None),
     }
 }
 

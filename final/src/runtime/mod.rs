@@ -13,6 +13,7 @@
 //! `process` what it becomes at the end. What may happen to a container later
 //! is in [`container`](Container) and `exec`; what is kept of it, in `state`.
 
+mod bpf;
 mod bundle;
 mod capabilities;
 mod check;
@@ -36,25 +37,27 @@ mod mount_options;
 mod mounts;
 mod namespaces_of;
 mod process;
+mod procfs;
 mod resources;
 mod root;
 mod seal;
 mod seccomp;
 mod spec;
 mod state;
+mod stats;
 mod sysctl;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use bundle::{Bundle, read_process};
+pub use bundle::{Bundle, check_process, read_process};
 pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
 pub use id::Id;
 pub use seal::become_sealed_copy;
-pub use spec::default_spec;
+pub use spec::{default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
 
 /// Where containers are made, and found again.
