@@ -14,7 +14,6 @@ use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setsid, set
 use oci_spec::runtime::{
     Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, State, User,
 };
-
 use rustix::fs::OFlags;
 
 use super::capabilities::Sets;
