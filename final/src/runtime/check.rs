@@ -213,7 +213,6 @@ fn has(linux: &Linux, kind: LinuxNamespaceType) -> bool {
         .any(|namespace| namespace.typ() == kind)
 }
 
-#[expect(deprecated, reason = "prestart hooks are old, and still used")]
 fn hooks(hooks: &Hooks) -> Result<()> {
     let kinds = [
         ("prestart", hooks.prestart()),

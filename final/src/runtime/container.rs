@@ -62,11 +62,14 @@ impl Runtime {
     }
 
     /// Removes the container `id`, which must have stopped unless it is done
-    /// by `force`, and runs its poststop hooks.
+    /// by `force`, and runs its poststop hooks. By force there need be none.
     ///
     /// # Errors
     /// Fails where there is no such container, or it runs.
     pub fn delete(&self, id: &Id, force: bool) -> Result<()> {
+        if force && !self.root().join(id.as_str()).exists() {
+            return Ok(());
+        }
         let home = Home::open(self.root(), id)?;
         match home.read_record() {
             Ok(Some(record)) => Container::of(id.clone(), home, record).delete(force),

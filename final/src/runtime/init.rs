@@ -27,15 +27,15 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     plan.process.write_to_proc(plan.proc.as_fd())?;
 
     // The root file system is put together beside the host's. (step 2)
-    let top = plan.root.as_ref().map(|root| root.enter()).transpose()?;
+    let top = plan.root.as_ref().map(|root| root.prepare()).transpose()?;
     if plan.pauses_for_hooks() {
         inside.pause()?;
     }
     run_hooks(plan, "createContainer", plan.hooks.create_container())?;
     // … and takes its place: from here on there is no way to the host's files.
-    if let (Some(_root), Some(())) = (&plan.root, top) {
-        //top.pivot()?;
-        //root.finish()?;
+    if let (Some(root), Some(top)) = (&plan.root, top) {
+        top.pivot()?;
+        root.finish()?;
     }
 
     // What can be said of the command now is said to whoever creates it.

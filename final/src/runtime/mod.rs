@@ -19,6 +19,7 @@ mod capabilities;
 mod check;
 mod console;
 mod container;
+mod copy_up;
 mod create;
 mod device_filter;
 mod devices;
@@ -27,13 +28,16 @@ mod features;
 mod group;
 mod hooks;
 mod id;
+mod id_maps;
 mod init;
 mod keyring;
 mod label;
 mod masks;
+mod mount_options;
 mod mounts;
 mod namespaces_of;
 mod process;
+mod procfs;
 mod resources;
 mod root;
 mod seal;
@@ -47,13 +51,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use bundle::{Bundle, read_process};
+pub use bundle::{Bundle, check_process, read_process};
 pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
 pub use id::Id;
 pub use seal::become_sealed_copy;
-pub use spec::default_spec;
+pub use spec::{default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
 
 /// Where containers are made, and found again.

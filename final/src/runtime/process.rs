@@ -13,7 +13,9 @@ use nix::sys::personality::{self, Persona};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setuid};
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimitType, Process, User};
+use oci_spec::runtime::{
+    Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, User,
+};
 use rustix::fs::{OFlags, openat};
 
 use super::capabilities::Sets;
@@ -65,7 +67,7 @@ impl ProcessPlan {
                     LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(PER_LINUX32),
                 }),
             label: Label::plan(process)?,
-            capabilities: Sets::plan(process.capabilities().as_ref())?,
+            capabilities: Sets::plan(process.capabilities().as_ref(), own_user(linux))?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             seccomp: seccomp.map(Filter::compile).transpose()?,
         })
@@ -172,6 +174,13 @@ pub(crate) fn trusted_proc() -> Result<OwnedFd> {
         rustix::fs::Mode::empty(),
     )
     .context("open /proc")
+}
+
+/// Whether the process is in a user namespace that is not the runtime's.
+fn own_user(linux: Option<&Linux>) -> bool {
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let mut namespaces = namespaces.into_iter().flatten();
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
 }
 
 fn size(process: &Process) -> Option<(u16, u16)> {

@@ -1,26 +1,145 @@
 //! What will be the container's root file system.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, umask};
+use oci_spec::runtime::Linux;
+use rootfs::{Attributes, Root, Top};
 
 use super::Bundle;
+use super::devices::Devices;
+use super::masks::Masks;
+use super::mount_options;
+use super::mounts::Mounts;
 
+/// The root and everything in it, decided before anything is mounted.
 #[derive(Debug)]
 pub(crate) struct RootPlan {
-    root: rootfs::Root,
+    rootfs: PathBuf,
+    read_only: bool,
+    /// `linux.rootfsPropagation`, if it is there.
+    propagation: Option<MsFlags>,
+    mounts: Mounts,
+    /// `None` where the container uses somebody else's `/dev` as it is.
+    devices: Option<Devices>,
+    masks: Masks,
 }
 
 impl RootPlan {
+    /// Reads `root`, `mounts` and what of `linux` is about files.
     pub(crate) fn plan(bundle: &Bundle) -> Result<RootPlan> {
+        let spec = &bundle.spec;
+        let linux = spec.linux().as_ref();
+        let process = spec.process().as_ref();
+        let terminal = process.and_then(|process| process.terminal());
+        let mounts = Mounts::plan(bundle)?;
+        let devices = Devices::plan(linux, terminal.unwrap_or_default())?;
         Ok(RootPlan {
-            root: rootfs::Root::new(bundle.rootfs.clone()),
+            rootfs: bundle.rootfs.clone(),
+            read_only: (spec.root().as_ref())
+                .and_then(|root| root.readonly())
+                .unwrap_or_default(),
+            propagation: linux.map(told).transpose()?.flatten(),
+            devices: (!mounts.binds_dev()).then_some(devices),
+            mounts,
+            masks: Masks::plan(linux)?,
         })
     }
 
-    pub(crate) fn enter(&self) -> Result<()> {
-        rootfs::enter(&self.root)
+    /// Mounts everything, while the host's tree is still `/`.
+    pub(crate) fn prepare(&self) -> Result<Top> {
+        // Directories and devices are made with the modes that are asked for.
+        let before = umask(Mode::empty());
+        if self.propagation.is_some_and(lets_out) {
+            make_parent_private(&self.rootfs)?;
+        }
+        let bare = Root {
+            path: self.rootfs.clone(),
+            read_only: false,
+            mounts: Vec::new(),
+        };
+        let top = bare.prepare()?;
+        top.change(Attributes::propagation(MsFlags::MS_PRIVATE))
+            .context("keep the host's mounts out of the container's root")?;
+        let read_only = self.mounts.put(&top)?;
+        if let Some(devices) = &self.devices {
+            devices.make(&top)?;
+        }
+        for mount in &read_only {
+            READ_ONLY.apply(mount).context("make a tmpfs read-only")?;
+        }
+        umask(before);
+        Ok(top)
+    }
+
+    /// Closes what is still open, once the container's root is `/`.
+    pub(crate) fn finish(&self) -> Result<()> {
+        let top = Top::current()?;
+        if let Some(propagation) = self.propagation
+            && !propagation.contains(MsFlags::MS_PRIVATE)
+        {
+            top.change(Attributes::propagation(propagation))
+                .context("linux.rootfsPropagation")?;
+        }
+        if self.read_only {
+            top.change(READ_ONLY).context("root.readonly")?;
+        }
+        self.masks.put(&top)
     }
 }
 
-pub(crate) fn propagation(_linux: &oci_spec::runtime::Linux) -> Result<nix::mount::MsFlags> {
-    Ok(nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC)
+const READ_ONLY: Attributes = Attributes {
+    set: libc::MOUNT_ATTR_RDONLY,
+    clear: 0,
+    propagation: 0,
+    all: false,
+};
+
+fn told(linux: &Linux) -> Result<Option<MsFlags>> {
+    let name = linux.rootfs_propagation().as_deref().unwrap_or_default();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    mount_options::propagation(name)
+        .map(Some)
+        .with_context(|| format!("linux.rootfsPropagation: {name:?} is none"))
+}
+
+/// Whether mounts of the host's stay shared, with what is mounted in them.
+fn lets_out(propagation: MsFlags) -> bool {
+    let kept_in = MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE;
+    !(propagation.contains(MsFlags::MS_REC) && propagation.intersects(kept_in))
+}
+
+/// What the host's mounts become in the container's mount namespace: the host
+/// is not told of mounts made here, and what it mounts itself appears here,
+/// unless `linux.rootfsPropagation` says otherwise.
+pub(crate) fn propagation(linux: &Linux) -> Result<MsFlags> {
+    Ok(told(linux)?.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC))
+}
+
+/// pivot_root(2) refuses a root whose parent mount is shared, and a bind in a
+/// shared mount would appear on the host. Which directory above is that mount
+/// the kernel tells: all others are refused with EINVAL.
+fn make_parent_private(rootfs: &Path) -> Result<()> {
+    for dir in rootfs.ancestors() {
+        tracing::info!(
+            call = %format_args!("mount(NULL, {dir:?}, NULL, MS_PRIVATE, NULL)"),
+            "the host must not see what is mounted in the container's root"
+        );
+        match mount(
+            None::<&str>,
+            dir,
+            None::<&str>,
+            MsFlags::MS_PRIVATE,
+            None::<&str>,
+        ) {
+            Err(Errno::EINVAL) => {}
+            done => return done.with_context(|| format!("make {} private", dir.display())),
+        }
+    }
+    Ok(())
 }

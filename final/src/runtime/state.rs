@@ -188,6 +188,9 @@ impl AsFd for Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        // The container's first process has a copy of the descriptor, which would
+        // hold the lock until it becomes the command (flock(2)).
+        let _ = self.directory.unlock();
         if self.temporary
             && let Err(error) = self.remove()
         {

@@ -12,7 +12,7 @@ use crate::path_of;
 use crate::place::{self, Kind};
 
 /// Name, major and minor number (the kernel's devices.txt).
-const DEVICES: [(&str, u32, u32); 6] = [
+pub const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -22,7 +22,7 @@ const DEVICES: [(&str, u32, u32); 6] = [
 ];
 
 /// Name and what it points at (runtime-spec, "Dev symbolic links").
-const LINKS: [(&str, &str); 5] = [
+pub const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),

@@ -16,11 +16,13 @@
 
 #![warn(missing_docs)]
 
-mod devices;
+mod attributes;
+pub mod devices;
 pub mod host;
 mod libraries;
 mod mount;
 mod place;
+mod top;
 pub mod volume;
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -32,7 +34,10 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
+pub use attributes::{Attributes, MOUNT_ATTR_NOSYMFOLLOW, OF_MOUNT, map_ids};
 pub use mount::Mount;
+pub use place::{Kind, kind_of};
+pub use top::{Top, copy_tree, move_tree};
 pub use volume::Volume;
 
 /// What will be `/` in the container.
@@ -74,26 +79,36 @@ impl Root {
 /// Fails at the first mount that the kernel refuses. The namespace is then of
 /// no use for a container, and must be left by ending the process.
 pub fn enter(root: &Root) -> Result<()> {
-    // Directories and devices are made with the modes that we ask for.
-    let before = umask(Mode::empty());
-    let top = bind_root(root)?;
-    for mount in &root.mounts {
-        mount.put(&top)?;
-        if mount.is_dev() {
-            devices::populate(&top)?;
+    root.prepare()?.pivot()
+}
+
+impl Root {
+    /// Mounts everything, and leaves the host's tree in its place: until
+    /// [`Top::pivot`] both can be reached.
+    ///
+    /// # Errors
+    /// As [`enter`].
+    pub fn prepare(&self) -> Result<Top> {
+        // Directories and devices are made with the modes that we ask for.
+        let before = umask(Mode::empty());
+        let top = bind_root(self)?;
+        for mount in &self.mounts {
+            mount.put(&top)?;
+            if mount.is_dev() {
+                devices::populate(&top)?;
+            }
         }
+        if self.read_only {
+            mount::set_read_only(&top, false).with_context(|| {
+                format!(
+                    "make the container's root {} read-only",
+                    self.path.display()
+                )
+            })?;
+        }
+        umask(before);
+        Ok(Top::of(top))
     }
-    if root.read_only {
-        mount::set_read_only(&top, false).with_context(|| {
-            format!(
-                "make the container's root {} read-only",
-                root.path.display()
-            )
-        })?;
-    }
-    pivot(&top)?;
-    umask(before);
-    Ok(())
 }
 
 /// pivot_root(2) wants a mount point, and a directory becomes one when it is

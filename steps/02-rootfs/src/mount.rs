@@ -1,15 +1,21 @@
 //! One mount: what it is, and how it comes to its place.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
+use nix::mount::MsFlags;
 use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
 use sys_mount::MountFlags;
 
+use crate::attributes::{self, Attributes, mount_setattr};
 use crate::path_of;
 use crate::place::{self, Kind};
 
@@ -22,11 +28,19 @@ pub struct Mount {
     /// Where it appears in the container.
     pub target: PathBuf,
     /// The file system's type; none for a bind.
-    pub fstype: &'static str,
+    pub fstype: Cow<'static, str>,
     /// `MS_*` flags. `RDONLY` of a bind goes for what is mounted below it too.
     pub flags: MountFlags,
     /// Options of the file system.
     pub data: String,
+    /// Whether links on the way to the target are refused. Where an image has
+    /// one for `/proc`, a proc would come to be somewhere else.
+    pub plain: bool,
+    /// What else is changed before the mount comes to its place.
+    pub attributes: Vec<Attributes>,
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, with `MS_REC`
+    /// for those below it too; or nothing, and it is as where it comes from.
+    pub propagation: MsFlags,
 }
 
 const QUIET: MountFlags = MountFlags::NOSUID
@@ -92,9 +106,27 @@ impl Mount {
         Mount {
             source,
             target,
-            fstype: "",
+            fstype: Cow::Borrowed(""),
             flags,
             data: String::new(),
+            plain: false,
+            attributes: Vec::new(),
+            propagation: MsFlags::empty(),
+        }
+    }
+
+    /// Files in memory.
+    #[must_use]
+    pub fn tmpfs(target: PathBuf) -> Mount {
+        Mount {
+            source: "tmpfs".into(),
+            target,
+            fstype: Cow::Borrowed("tmpfs"),
+            flags: MountFlags::empty(),
+            data: String::new(),
+            plain: false,
+            attributes: Vec::new(),
+            propagation: MsFlags::empty(),
         }
     }
 
@@ -102,9 +134,12 @@ impl Mount {
         Mount {
             source: fstype.into(),
             target: target.into(),
-            fstype,
+            fstype: Cow::Borrowed(fstype),
             flags,
             data: data.to_owned(),
+            plain: true,
+            attributes: Vec::new(),
+            propagation: MsFlags::empty(),
         }
     }
 
@@ -118,19 +153,62 @@ impl Mount {
 
     /// Mounts it in the root that `top` is, and nowhere else.
     pub(crate) fn put(&self, top: &OwnedFd) -> Result<()> {
-        if !self.is_bind() {
-            let place = place::open_plain(top, &self.target, Kind::Directory)?;
-            return self.mount_at(&path_of(place.as_fd()));
+        if !self.needs_tree() {
+            let place = self.find_place(top, Kind::Directory)?;
+            return self.mount_on(&place);
         }
-        let tree = self.copy_source()?;
-        let place = place::open(top, &self.target, place::kind_of(&tree)?)?;
-        if self.flags.contains(MountFlags::RDONLY) {
-            // Before it has a path: after that, whoever shares the root could
-            // put a link there and lead us to another mount.
-            set_read_only(&tree, true)
+        let tree = self.make_tree()?;
+        let place = self.find_place(top, place::kind_of(&tree)?)?;
+        self.attach(&tree, &place)
+    }
+
+    /// Opens the target, and makes it if it is missing.
+    pub(crate) fn find_place(&self, top: &OwnedFd, kind: Kind) -> Result<OwnedFd> {
+        if self.plain {
+            place::open_plain(top, &self.target, kind)
+        } else {
+            place::open(top, &self.target, kind)
+        }
+    }
+
+    /// Whether one call of mount(2) is not enough. What comes after it would
+    /// have to look the target up again, and whoever shares the root could put
+    /// a link there meanwhile and lead us to another mount.
+    #[must_use]
+    pub fn needs_tree(&self) -> bool {
+        self.is_bind() || !self.attributes.is_empty() || !self.propagation.is_empty()
+    }
+
+    /// The mount, complete, but nowhere yet; its descriptor holds it.
+    ///
+    /// # Errors
+    /// Fails where the source is missing, or the kernel refuses.
+    pub fn make_tree(&self) -> Result<OwnedFd> {
+        let tree = if self.is_bind() {
+            self.copy_source()?
+        } else {
+            self.create()?
+        };
+        self.adjust(&tree)?;
+        Ok(tree)
+    }
+
+    /// Gives `tree` the attributes, before it has a path.
+    ///
+    /// # Errors
+    /// Fails where the kernel refuses, as it does when a user namespace wants
+    /// to undo what the host has set.
+    pub fn adjust(&self, tree: &OwnedFd) -> Result<()> {
+        if self.is_bind() && self.flags.contains(MountFlags::RDONLY) {
+            set_read_only(tree, true)
                 .with_context(|| format!("make {} read-only", self.target.display()))?;
         }
-        self.move_to(&place, &tree)
+        for change in &self.attributes {
+            change
+                .apply(tree)
+                .with_context(|| format!("change {}", self.target.display()))?;
+        }
+        Ok(())
     }
 
     /// The source of a bind as a mount of its own, which is nowhere yet.
@@ -149,6 +227,60 @@ impl Mount {
         );
         open_tree(CWD, &self.source, flags)
             .with_context(|| format!("open {} on the host, to mount it", self.source.display()))
+    }
+
+    /// A new file system as a mount that is nowhere yet.
+    fn create(&self) -> Result<OwnedFd> {
+        tracing::info!(
+            call = %format_args!("fsopen({:?}, FSOPEN_CLOEXEC)", self.fstype),
+            "a file system is asked for in steps, and held by its descriptor"
+        );
+        let context = fsopen(&*self.fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+            .with_context(|| format!("{}: open the type {}", self.name(), self.fstype))?;
+        self.configure(&context)
+            .map_err(|errno| match complaint(&context) {
+                Some(text) => anyhow::Error::new(errno).context(text),
+                None => errno.into(),
+            })
+            .with_context(|| self.name())?;
+        tracing::info!(
+            call = %format_args!("fsmount({}, FSMOUNT_CLOEXEC, …)", context.as_raw_fd()),
+            "{}", self.purpose()
+        );
+        let attributes = MountAttrFlags::from_bits_retain(attributes::of_flags(self.flags) as u32);
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).with_context(|| self.name())
+    }
+
+    fn configure(&self, context: &OwnedFd) -> Result<(), Errno> {
+        fsconfig_set_string(context, "source", &*self.source)?;
+        for (flag, key) in SUPERBLOCK_FLAGS {
+            if self.flags.contains(MountFlags::from_bits_retain(flag)) {
+                fsconfig_set_flag(context, key)?;
+            }
+        }
+        for option in options(&self.data) {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(context, key, value.trim_matches('"'))?,
+                None => fsconfig_set_flag(context, option)?,
+            }
+        }
+        fsconfig_create(context)
+    }
+
+    /// Moves a tree to its place.
+    ///
+    /// # Errors
+    /// Fails where the kernel refuses: a directory stands on no file, nor a
+    /// file on a directory.
+    pub fn attach(&self, tree: &OwnedFd, place: &OwnedFd) -> Result<()> {
+        self.move_to(place, tree)?;
+        if self.propagation.is_empty() {
+            return Ok(());
+        }
+        // Not before: what comes into a shared mount becomes shared itself.
+        Attributes::propagation(self.propagation)
+            .apply(tree)
+            .with_context(|| format!("change the propagation of {}", self.target.display()))
     }
 
     fn move_to(&self, place: &OwnedFd, tree: &OwnedFd) -> Result<()> {
@@ -170,6 +302,14 @@ impl Mount {
         format!("mount {source} on {target} in the container")
     }
 
+    /// One call of mount(2), on an open place.
+    ///
+    /// # Errors
+    /// Fails where the kernel refuses.
+    pub fn mount_on(&self, place: &OwnedFd) -> Result<()> {
+        self.mount_at(&path_of(place.as_fd()))
+    }
+
     /// One call of mount(2), with `place` as its second argument.
     pub(crate) fn mount_at(&self, place: &Path) -> Result<()> {
         let refused = |done: &io::Result<()>, errno| matches!(done, Err(error) if error.raw_os_error() == Some(errno));
@@ -181,7 +321,7 @@ impl Mount {
         }
         // In a user namespace the kernel mounts no new one where parts of the
         // old one are covered, lest it uncover them.
-        let masked = ["proc", "sysfs"].contains(&self.fstype) && refused(&done, libc::EPERM);
+        let masked = ["proc", "sysfs"].contains(&&*self.fstype) && refused(&done, libc::EPERM);
         done.with_context(|| {
             let hint = if masked {
                 "; inside another container, start that one with --security-opt systempaths=unconfined"
@@ -207,7 +347,7 @@ impl Mount {
         // A type is always given: without one sys-mount would try each that
         // the kernel knows. The kernel ignores MS_RDONLY for a new bind.
         sys_mount::Mount::builder()
-            .fstype(self.fstype)
+            .fstype(&*self.fstype)
             .flags(self.flags)
             .data(data)
             .mount(&self.source, place)
@@ -215,7 +355,7 @@ impl Mount {
     }
 
     fn purpose(&self) -> &'static str {
-        match self.fstype {
+        match &*self.fstype {
             "" if self.target == Path::new("/") => "pivot_root wants a mount point",
             "" => "the container sees this file of the host's",
             "proc" => "the processes of the container's pid namespace",
@@ -226,6 +366,34 @@ impl Mount {
             _ => "files in memory that go with the container",
         }
     }
+}
+
+/// What mount(2) takes as flags, and a file system being made as words.
+const SUPERBLOCK_FLAGS: [(libc::c_ulong, &str); 5] = [
+    (libc::MS_RDONLY, "ro"),
+    (libc::MS_SYNCHRONOUS, "sync"),
+    (libc::MS_DIRSYNC, "dirsync"),
+    (libc::MS_MANDLOCK, "mand"),
+    (libc::MS_LAZYTIME, "lazytime"),
+];
+
+/// The options between the commas; a comma in quotes belongs to a label.
+fn options(data: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    data.split(move |letter| {
+        quoted ^= letter == '"';
+        letter == ',' && !quoted
+    })
+    .filter(|option| !option.is_empty())
+}
+
+/// What the kernel says about a refused file system: one line, after its
+/// severity.
+fn complaint(context: &OwnedFd) -> Option<String> {
+    let mut line = [0; 256];
+    let length = rustix::io::read(context, &mut line).ok()?;
+    let text = String::from_utf8_lossy(line.get(2..length)?);
+    Some(text.trim_end().to_owned())
 }
 
 /// The flags as the man page writes them.
@@ -265,25 +433,4 @@ pub(crate) fn set_read_only(mounted: &OwnedFd, all: bool) -> Result<()> {
     );
     Ok(mount_setattr(mounted, flags, &attributes)?)
     // } todo!("task 02.4: make a mount read-only (book: 2.4)")
-}
-
-/// mount_setattr(2) of an open mount.
-fn mount_setattr(
-    mount: &OwnedFd,
-    flags: libc::c_int,
-    attributes: &libc::mount_attr,
-) -> Result<(), Errno> {
-    // SAFETY: the path is an empty string and the structure is passed with its
-    // own size; the kernel only reads both.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const *attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    Errno::result(done).map(drop)
 }

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 /// What a mount needs to stand on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A directory.
     Directory,
     /// Anything else.
@@ -96,7 +96,11 @@ fn find(top: &OwnedFd, path: &Path, kind: Kind, resolve: ResolveFlags) -> Result
     Err(Errno::LOOP)
 }
 
-fn existing(top: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn existing(
+    top: &OwnedFd,
+    path: &Path,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(top, path, PATH_ONLY, Mode::empty(), resolve) {
@@ -119,7 +123,10 @@ fn make(dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
 }
 
 /// What an opened file is.
-pub(crate) fn kind_of(file: &OwnedFd) -> Result<Kind> {
+///
+/// # Errors
+/// Fails where fstat(2) does.
+pub fn kind_of(file: &OwnedFd) -> Result<Kind> {
     let mode = fstat(file)?.st_mode;
     Ok(match FileType::from_raw_mode(mode) {
         FileType::Directory => Kind::Directory,

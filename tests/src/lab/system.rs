@@ -270,10 +270,10 @@ impl<W: Write> System<W> {
     fn steps(&mut self) -> Result<()> {
         let build = crate::build_dir()?;
         for name in [
-            "step01", "step02", "step03", "step04", "step05", "machine", "lab",
+            "step01", "step02", "step03", "step04", "step05", "minirunc", "machine", "lab",
         ] {
             let from = match std::env::var_os(name.to_uppercase()) {
-                Some(other) if name.starts_with("step") => PathBuf::from(other),
+                Some(other) if !["machine", "lab"].contains(&name) => PathBuf::from(other),
                 _ => build.join(name),
             };
             let slim = self.strip(&from)?;

@@ -12,11 +12,15 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
-use crate::shell;
 use crate::system::{self, Freight};
+use crate::{clients, shell};
 
 /// What the files of one machine are called, before the pid of who boots it.
 pub const FILES: [&str; 4] = ["initramfs.", "status.", "log.", "lines."];
+
+/// The suite that calls so many programs of others that its machine has no room for
+/// anything else.
+pub const WITH_CLIENTS: &str = "runtime_clients";
 
 /// A command's time, where nobody sits at a terminal.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -34,11 +38,24 @@ pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
     let wants_suites = command
         .iter()
         .any(|word| word.to_string_lossy().contains("/workspace/suites"));
-    let freight = Freight {
-        steps: true,
-        suites: if wants_suites { suites()? } else { Vec::new() },
-        ..Freight::default()
-    };
+    let mut freight = Freight::default();
+    if wants_suites {
+        freight.suites = suites()?;
+        if command
+            .iter()
+            .any(|word| word.to_string_lossy().contains(WITH_CLIENTS))
+        {
+            freight
+                .suites
+                .retain(|suite| system::suite_name(suite) == WITH_CLIENTS);
+            let suites = freight.suites;
+            freight = Freight {
+                suites,
+                ..clients::freight()?
+            };
+        }
+    }
+    freight.steps = true;
     boot(&freight, &script(command, interactive)?, limit, &mut |_| {})
 }
 

@@ -1,0 +1,47 @@
+//! Writing to `/proc`, to nothing that only looks like it.
+//!
+//! What is written there (labels, kernel parameters) confines the container. A
+//! runtime that can be led to write it somewhere else leaves the container free,
+//! or changes the host (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
+
+/// The inode of procfs' root (`PROC_ROOT_INO`, include/linux/proc_fs.h).
+const ROOT_INODE: u64 = 1;
+
+/// Opens the host's procfs, while nobody else can have touched it.
+///
+/// # Errors
+/// `/proc` is missing or something else.
+pub(super) fn open() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let none = ResolveFlags::NO_SYMLINKS;
+    let proc = openat2(CWD, "/proc", flags, Mode::empty(), none).context("open /proc")?;
+    let magic = fstatfs(&proc).context("statfs /proc")?.f_type;
+    let inode = fstat(&proc).context("stat /proc")?.st_ino;
+    ensure!(
+        magic == rustix::fs::PROC_SUPER_MAGIC && inode == ROOT_INODE,
+        "/proc is not a mounted procfs: mount -t proc proc /proc"
+    );
+    Ok(proc)
+}
+
+/// Writes a whole value to a file of the procfs opened above. The name is taken
+/// inside it, through no mount on top of it and no link but procfs' own `self`.
+///
+/// # Errors
+/// The kernel's, for the file or for the value.
+pub(super) fn write(proc: BorrowedFd, name: &str, value: &str) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(proc, name, flags, Mode::empty(), inside)
+        .with_context(|| format!("open /proc/{name}"))?;
+    File::from(file)
+        .write_all(value.as_bytes())
+        .with_context(|| format!("write {value:?} to /proc/{name}"))
+}
