@@ -11,7 +11,10 @@ fn main() -> anyhow::Result<()> {
     match args[1].as_str() {
         "create" => {
             let bundle = Bundle::load(Path::new("."))?;
-            runtime.create(&id, &bundle, &Settings::default())?.process.abandon();
+            runtime
+                .create(&id, &bundle, &Settings::default())?
+                .process
+                .abandon();
         }
         "run" => {
             let bundle = Bundle::load(Path::new("."))?;

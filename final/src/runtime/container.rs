@@ -226,9 +226,18 @@ impl Container {
         if let Some(group) = self.group()? {
             group.thaw()?;
         }
-        let mut waiting = [nix::poll::PollFd::new(init.as_fd(), nix::poll::PollFlags::POLLIN)];
-        let ended = nix::poll::poll(&mut waiting, 10_000_u16).context("wait for the container's end")?;
-        ensure!(ended > 0, "process {} of container {} does not die", self.record.pid, self.id);
+        let mut waiting = [nix::poll::PollFd::new(
+            init.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        let ended =
+            nix::poll::poll(&mut waiting, 10_000_u16).context("wait for the container's end")?;
+        ensure!(
+            ended > 0,
+            "process {} of container {} does not die",
+            self.record.pid,
+            self.id
+        );
         Ok(())
     }
 
@@ -275,9 +284,17 @@ impl Container {
     /// Fails where its cgroup cannot be read.
     pub fn pids(&self) -> Result<Vec<i32>> {
         let Some(group) = self.group()? else {
-            return Ok(self.first_process()?.map(|_| self.record.pid).into_iter().collect());
+            return Ok(self
+                .first_process()?
+                .map(|_| self.record.pid)
+                .into_iter()
+                .collect());
         };
-        Ok(group.pids()?.into_iter().map(nix::unistd::Pid::as_raw).collect())
+        Ok(group
+            .pids()?
+            .into_iter()
+            .map(nix::unistd::Pid::as_raw)
+            .collect())
     }
 
     /// The container's cgroup, where it has one.
@@ -337,6 +354,8 @@ fn send(process: &OwnedFd, signal: i32) -> Result<()> {
     };
     match Errno::result(done) {
         Err(Errno::ESRCH) => bail!("container not running"),
-        done => done.map(drop).with_context(|| format!("send signal {signal}")),
+        done => done
+            .map(drop)
+            .with_context(|| format!("send signal {signal}")),
     }
 }

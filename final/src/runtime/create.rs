@@ -13,10 +13,10 @@ use namespaces::{NamedGate, Running, Signals};
 use nix::unistd::{Pid, getuid};
 use oci_spec::runtime::{ContainerState, Hooks, Process, Spec, State, StateBuilder};
 
-use super::namespaces_of::Namespaces;
-use super::process::{self, ProcessPlan};
 use super::console::ConsoleSocket;
 use super::group::{Group, SavedGroup};
+use super::namespaces_of::Namespaces;
+use super::process::{self, ProcessPlan};
 use super::resources::Resources;
 use super::root::RootPlan;
 use super::state::{self, GATE, Home, Record};
@@ -129,7 +129,10 @@ impl Plan {
             console: console(process, settings)?,
             passed_files: settings.preserve_fds,
             proc: process::trusted_proc()?,
-            resources: linux.resources().as_ref().map_or_else(|| Ok(Resources::default()), Resources::plan)?,
+            resources: linux
+                .resources()
+                .as_ref()
+                .map_or_else(|| Ok(Resources::default()), Resources::plan)?,
             cgroup: linux.cgroups_path().clone(),
             state: state_of(id, spec, &bundle.path)?,
             namespaces,

@@ -15,11 +15,14 @@ const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
 pub(crate) fn leave(id: &Id) -> Result<()> {
     let name = CString::new(format!("_ses.{id}"))?;
     // SAFETY: the name is a C string that outlives the call.
-    let made = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let made =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     match Errno::result(made) {
         // A kernel without keyrings, or a filter around us that hides them:
         // then the command cannot get at any either.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Ok(()),
-        made => made.map(drop).context("make a session keyring for the container"),
+        made => made
+            .map(drop)
+            .context("make a session keyring for the container"),
     }
 }

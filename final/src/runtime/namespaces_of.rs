@@ -50,7 +50,9 @@ impl Namespaces {
             .transpose()?;
         made.remove(CloneFlags::CLONE_NEWUSER);
         ensure!(
-            ids.is_some() || joins(&joined, CloneFlags::CLONE_NEWUSER) || namespaces::is_privileged()?,
+            ids.is_some()
+                || joins(&joined, CloneFlags::CLONE_NEWUSER)
+                || namespaces::is_privileged()?,
             "linux.namespaces: without root a container needs a user namespace, with linux.uidMappings \
              and linux.gidMappings (minirunc spec --rootless writes them)"
         );

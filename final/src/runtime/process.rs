@@ -13,9 +13,7 @@ use nix::sys::personality::{self, Persona};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setuid};
-use oci_spec::runtime::{
-    Linux, LinuxPersonalityDomain, PosixRlimitType, Process, User,
-};
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, PosixRlimitType, Process, User};
 use rustix::fs::{OFlags, openat};
 
 use super::capabilities::Sets;
@@ -78,10 +76,15 @@ impl ProcessPlan {
     /// (CVE-2019-16884, CVE-2025-52881).
     pub(crate) fn write_to_proc(&self, proc: BorrowedFd) -> Result<()> {
         if let Some(score) = self.oom_score {
-            openat(proc, "self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-                .map_err(std::io::Error::from)
-                .and_then(|file| File::from(file).write_all(score.to_string().as_bytes()))
-                .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
+            openat(
+                proc,
+                "self/oom_score_adj",
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+            .map_err(std::io::Error::from)
+            .and_then(|file| File::from(file).write_all(score.to_string().as_bytes()))
+            .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
         }
         self.label.write(proc)
     }
@@ -154,14 +157,21 @@ pub(crate) fn become_root() -> Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid)
         .and_then(|()| setresuid(uid, uid, uid))
-        .context("become root in the container: linux.uidMappings and linux.gidMappings must map id 0")
+        .context(
+            "become root in the container: linux.uidMappings and linux.gidMappings must map id 0",
+        )
 }
 
 /// The host's procfs, opened while nobody else can have touched it.
 pub(crate) fn trusted_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(rustix::fs::CWD, Path::new("/proc"), flags, rustix::fs::Mode::empty())
-        .context("open /proc")
+    openat(
+        rustix::fs::CWD,
+        Path::new("/proc"),
+        flags,
+        rustix::fs::Mode::empty(),
+    )
+    .context("open /proc")
 }
 
 fn size(process: &Process) -> Option<(u16, u16)> {

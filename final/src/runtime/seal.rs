@@ -48,7 +48,8 @@ pub fn become_sealed_copy() -> Result<()> {
         variable.push(value);
         variable
     }))?;
-    let Err(errno) = execveat(&copy, c"", &args, &env, AtFlags::AT_EMPTY_PATH) as nix::Result<Infallible>;
+    let Err(errno) =
+        execveat(&copy, c"", &args, &env, AtFlags::AT_EMPTY_PATH) as nix::Result<Infallible>;
     Err(errno).context("run the copy of this program")
 }
 

@@ -85,13 +85,14 @@ impl Home {
     /// Opens the directory of a container that is there, and waits until
     /// nobody else changes it.
     pub(crate) fn open(root: &Path, id: &Id) -> Result<Home> {
-        Home::open_at(root.join(id.as_str()), false)
-            .map_err(|error| match error.downcast_ref::<std::io::Error>() {
+        Home::open_at(root.join(id.as_str()), false).map_err(|error| {
+            match error.downcast_ref::<std::io::Error>() {
                 Some(cause) if cause.kind() == ErrorKind::NotFound => {
                     anyhow::anyhow!("container does not exist: {id}")
                 }
                 _ => error,
-            })
+            }
+        })
     }
 
     fn open_at(path: PathBuf, temporary: bool) -> Result<Home> {
@@ -122,7 +123,12 @@ impl Home {
                 Mode::RUSR | Mode::WUSR,
             )?);
             file.write_all(content)?;
-            Ok(renameat(&self.directory, new.as_str(), &self.directory, name)?)
+            Ok(renameat(
+                &self.directory,
+                new.as_str(),
+                &self.directory,
+                name,
+            )?)
         };
         written().with_context(|| format!("write {}", self.path.join(name).display()))
     }
@@ -155,8 +161,13 @@ impl Home {
 
     /// Whether the container waits to be started.
     pub(crate) fn has_gate(&self) -> bool {
-        rustix::fs::accessat(&self.directory, GATE, rustix::fs::Access::EXISTS, AtFlags::empty())
-            .is_ok()
+        rustix::fs::accessat(
+            &self.directory,
+            GATE,
+            rustix::fs::Access::EXISTS,
+            AtFlags::empty(),
+        )
+        .is_ok()
     }
 
     pub(crate) fn remove_gate(&self) -> Result<()> {
