@@ -13,6 +13,7 @@ use super::create::state_of;
 use super::group::Group;
 use super::resources::Resources;
 use super::state::{self, GATE, Home, Record};
+use super::stats::Stats;
 use super::{Bundle, Id, Runtime, hooks};
 
 /// Where a container is in its life. The runtime-spec knows all of them but
@@ -49,16 +50,20 @@ pub struct Container {
 }
 
 impl Runtime {
-    /// Finds the container `id`, and waits until nobody else changes it.
+    /// The container `id`, to be changed: waits until nobody else does that.
     ///
     /// # Errors
     /// Fails where there is none, and where its creation was not finished.
     pub fn open(&self, id: &Id) -> Result<Container> {
-        let home = Home::open(self.root(), id)?;
-        let record = home.read_record()?.with_context(|| {
-            format!("container {id} was never finished; `minirunc delete --force {id}` removes it")
-        })?;
-        Ok(Container::of(id.clone(), home, record))
+        Container::read(id, Home::open(self.root(), id)?)
+    }
+
+    /// The container `id`, to be looked at.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn find(&self, id: &Id) -> Result<Container> {
+        Container::read(id, Home::look(self.root(), id)?)
     }
 
     /// Removes the container `id`, which must have stopped unless it is done
@@ -93,13 +98,22 @@ impl Runtime {
         let mut ids: Vec<Id> = names.filter_map(|name| name.parse().ok()).collect();
         ids.sort();
         // One that is being created or deleted is no container at the moment.
-        Ok(ids.iter().filter_map(|id| self.open(id).ok()).collect())
+        Ok(ids.iter().filter_map(|id| self.find(id).ok()).collect())
     }
 }
 
 impl Container {
     pub(crate) fn of(id: Id, home: Home, record: Record) -> Container {
         Container { id, home, record }
+    }
+
+    fn read(id: &Id, home: Home) -> Result<Container> {
+        let record = home.read_record()?.with_context(|| {
+            format!(
+                "container {id} is being created; if nobody does that any more, `minirunc delete --force {id}` removes it"
+            )
+        })?;
+        Ok(Container::of(id.clone(), home, record))
     }
 
     /// Its name.
@@ -298,6 +312,14 @@ impl Container {
             .into_iter()
             .map(nix::unistd::Pid::as_raw)
             .collect())
+    }
+
+    /// What it has used so far.
+    ///
+    /// # Errors
+    /// Fails where it has no cgroup, or a file of the kernel's cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.needed_group()?.stats()
     }
 
     /// The container's cgroup, where it has one.

@@ -190,7 +190,12 @@ struct NewGroup(Option<Group>);
 
 impl NewGroup {
     fn make(plan: &Plan, id: &Id) -> Result<NewGroup> {
-        Group::create(plan.cgroup.as_deref(), id.as_str(), &plan.resources).map(NewGroup)
+        let group = Group::create(plan.cgroup.as_deref(), id.as_str(), &plan.resources)?;
+        let group = NewGroup(group);
+        if let (Some(made), Some(owner)) = (&group.0, plan.namespaces.delegate()) {
+            made.give_to(owner)?;
+        }
+        Ok(group)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -76,8 +76,9 @@ impl Home {
             ),
             made => made.with_context(|| format!("make {}", path.display()))?,
         }
-        let mut home = Home::open_at(path, true)?;
+        let mut home = Home::look(root, id)?;
         home.temporary = true;
+        home.lock()?;
         home.write(CONFIG, config)?;
         Ok(home)
     }
@@ -85,26 +86,30 @@ impl Home {
     /// Opens the directory of a container that is there, and waits until
     /// nobody else changes it.
     pub(crate) fn open(root: &Path, id: &Id) -> Result<Home> {
-        Home::open_at(root.join(id.as_str()), false).map_err(|error| {
-            match error.downcast_ref::<std::io::Error>() {
-                Some(cause) if cause.kind() == ErrorKind::NotFound => {
-                    anyhow::anyhow!("container does not exist: {id}")
-                }
-                _ => error,
-            }
-        })
+        let home = Home::look(root, id)?;
+        home.lock()?;
+        Ok(home)
     }
 
-    fn open_at(path: PathBuf, temporary: bool) -> Result<Home> {
-        let directory = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        directory
-            .lock()
-            .with_context(|| format!("lock {}", path.display()))?;
+    /// The same for who changes nothing, and must not wait: a hook of the
+    /// container's own may ask for its state.
+    pub(crate) fn look(root: &Path, id: &Id) -> Result<Home> {
+        let path = root.join(id.as_str());
+        let directory = File::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow!("container does not exist: {id}"),
+            _ => anyhow!(error).context(format!("open {}", path.display())),
+        })?;
         Ok(Home {
             directory,
             path,
-            temporary,
+            temporary: false,
         })
+    }
+
+    fn lock(&self) -> Result<()> {
+        self.directory
+            .lock()
+            .with_context(|| format!("lock {}", self.path.display()))
     }
 
     pub(crate) fn keep(&mut self) {
