@@ -7,7 +7,8 @@
 //! machine is touched.
 //!
 //! The suites grade programs, not libraries: `STEP04=/path/to/binary` puts
-//! anybody's program in the place of the workspace's own.
+//! anybody's program in the place of the workspace's own, and so does
+//! `MINIRUNC=/usr/bin/crun` for the runtime.
 
 mod command;
 mod host;

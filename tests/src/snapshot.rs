@@ -56,7 +56,7 @@ impl Snapshot {
             // A line ends with the program's name.
             let name = |line: &String| {
                 let name = line.rsplit(' ').next();
-                name.is_some_and(|name| name.starts_with("step0"))
+                name.is_some_and(|name| name.starts_with("step0") || name == "minirunc")
             };
             let busy = now.part("processes").iter().any(name);
             if (!busy && now == last) || Instant::now() > end {

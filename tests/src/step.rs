@@ -8,10 +8,14 @@ use std::path::PathBuf;
 /// # Panics
 /// When there is no such file.
 pub fn step(number: u8) -> PathBuf {
-    let path = std::env::var_os(format!("STEP{number:02}")).map_or_else(
-        || build_dir().join(format!("step{number:02}")),
-        PathBuf::from,
-    );
+    program(&format!("step{number:02}"))
+}
+
+/// The path of `minirunc`: `$MINIRUNC` where that is set, otherwise the
+/// workspace's own build.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let other = std::env::var_os(name.to_uppercase());
+    let path = other.map_or_else(|| build_dir().join(name), PathBuf::from);
     assert!(
         path.is_file(),
         "there is no {}: `cargo build --workspace` makes it, and `cargo lab test` does so first",

@@ -69,6 +69,14 @@ impl Bundle {
     }
 }
 
+/// Checks what is to join a container, as [`Bundle::load`] does its first process.
+///
+/// # Errors
+/// Fails with the path of the field that is wrong.
+pub fn check_process(process: &Process) -> Result<()> {
+    check::process(process, "process.")
+}
+
 /// Reads what `exec --process` names: a process as the configuration has it.
 ///
 /// # Errors
@@ -178,8 +186,8 @@ mod tests {
             error.starts_with("linux.namespaces[0].type: unknown variant `net`, expected one of"),
             "{error}"
         );
-        let error = error_of("[]");
-        assert!(error.starts_with("invalid type: sequence"), "{error}");
+        let error = error_of("7");
+        assert!(error.starts_with("invalid type: integer `7`"), "{error}");
         let error = error_of("{} {}");
         assert!(error.starts_with("trailing characters"), "{error}");
     }

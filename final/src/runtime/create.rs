@@ -7,13 +7,12 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use namespaces::{NamedGate, Running, Signals};
 use nix::unistd::{Pid, getuid};
-use oci_spec::runtime::{ContainerState, Hooks, Process, Spec, State, StateBuilder};
+use oci_spec::runtime::{ContainerState, Hooks, Spec, State, StateBuilder};
 
-use super::console::ConsoleSocket;
 use super::group::{Group, SavedGroup};
 use super::namespaces_of::Namespaces;
 use super::process::ProcessPlan;
@@ -50,6 +49,10 @@ impl Runtime {
         // Limits first: the process is born under them. (step 3)
         let mut group = NewGroup::make(&plan, id)?;
 
+        // If we are killed, whoever deletes the container finds what was made for it.
+        let mut record = plan.record(bundle, group.save());
+        home.write_record(&record)?;
+
         // Born with its namespaces, and held at the gate. (step 1)
         let mut isolation = plan.namespaces.isolation(plan.hostname.as_deref());
         isolation.cgroup = group.as_fd();
@@ -71,7 +74,9 @@ impl Runtime {
         let held = held.advance(&signals)?;
 
         // Complete: from here on it is a container that other commands find.
-        let record = plan.record(bundle, pid, group.save())?;
+        record.pid = pid;
+        record.start_time = state::start_time(pid)?
+            .context("the container's first process ended while it was created")?;
         home.write_record(&record)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid)?;
@@ -100,7 +105,6 @@ pub(crate) struct Plan {
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: Hooks,
     pub(crate) keyring: Option<Id>,
-    pub(crate) console: Option<ConsoleSocket>,
     pub(crate) passed_files: u32,
     pub(crate) proc: OwnedFd,
     resources: Resources,
@@ -114,6 +118,7 @@ impl Plan {
         let none = oci_spec::runtime::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&none);
         let process = spec.process().as_ref().context("process: it is missing")?;
+        let state = state_of(id, spec, &bundle.path)?;
         let namespaces = Namespaces::plan(spec, super::root::propagation(linux)?)?;
         let root = namespaces
             .makes_mounts()
@@ -124,10 +129,14 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             sysctls: Sysctls::plan(linux)?,
-            process: ProcessPlan::plan(process, Some(linux))?,
+            process: ProcessPlan::plan(
+                process,
+                Some(linux),
+                &state,
+                settings.console_socket.as_deref(),
+            )?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
-            console: console(process, settings)?,
             passed_files: settings.preserve_fds,
             proc: procfs::open()?,
             resources: linux
@@ -135,7 +144,7 @@ impl Plan {
                 .as_ref()
                 .map_or_else(|| Ok(Resources::default()), Resources::plan)?,
             cgroup: linux.cgroups_path().clone(),
-            state: state_of(id, spec, &bundle.path)?,
+            state,
             namespaces,
         })
     }
@@ -154,28 +163,17 @@ impl Plan {
         Ok(state)
     }
 
-    fn record(&self, bundle: &Bundle, pid: i32, cgroup: Option<SavedGroup>) -> Result<Record> {
-        Ok(Record {
+    fn record(&self, bundle: &Bundle, cgroup: Option<SavedGroup>) -> Record {
+        Record {
             oci_version: bundle.spec.version().clone(),
-            pid,
-            start_time: state::start_time(pid)?
-                .context("the container's first process ended while it was created")?,
+            pid: 0,
+            start_time: 0,
             bundle: bundle.path.clone(),
             rootfs: bundle.rootfs.clone(),
             created: Timestamp::now(),
             owner: getuid().as_raw(),
             cgroup,
-        })
-    }
-}
-
-/// Whoever creates a container and goes away must say who gets its terminal.
-fn console(process: &Process, settings: &Settings) -> Result<Option<ConsoleSocket>> {
-    let path = settings.console_socket.as_deref();
-    match (process.terminal().unwrap_or(false), path) {
-        (true, Some(path)) => ConsoleSocket::connect(path).map(Some),
-        (false, Some(_)) => bail!("a console socket was given, and process.terminal is false"),
-        (_, None) => Ok(None),
+        }
     }
 }
 
@@ -197,7 +195,12 @@ struct NewGroup(Option<Group>);
 
 impl NewGroup {
     fn make(plan: &Plan, id: &Id) -> Result<NewGroup> {
-        Group::create(plan.cgroup.as_deref(), id.as_str(), &plan.resources).map(NewGroup)
+        let group = Group::create(plan.cgroup.as_deref(), id.as_str(), &plan.resources)?;
+        let group = NewGroup(group);
+        if let (Some(made), Some(owner)) = (&group.0, plan.namespaces.delegate()) {
+            made.give_to(owner)?;
+        }
+        Ok(group)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

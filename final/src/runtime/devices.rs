@@ -111,8 +111,12 @@ impl Node {
             0
         } else {
             makedev(
-                u32::try_from(major).with_context(|| format!("major: {major} is no number"))?,
-                u32::try_from(minor).with_context(|| format!("minor: {minor} is no number"))?,
+                u32::try_from(major)
+                    .ok()
+                    .with_context(|| format!("major: {major} is none"))?,
+                u32::try_from(minor)
+                    .ok()
+                    .with_context(|| format!("minor: {minor} is none"))?,
             )
         };
         let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));

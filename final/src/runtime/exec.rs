@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail};
 use namespaces::{Inside, Isolation, Joined, Running, Signals};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{ContainerState, Process};
 
-use super::create::write_pid;
+use super::create::{state_of, write_pid};
 use super::namespaces_of::kind;
 use super::process::{self, ProcessPlan};
-use super::{Container, Settings, Status, keyring, procfs};
+use super::{Container, Settings, Status, keyring, procfs, scheduling};
 
 impl Container {
     /// Runs `process` in the container: in all of its namespaces, in its
@@ -26,7 +26,13 @@ impl Container {
         }
         let spec = self.spec()?;
         let linux = spec.linux().as_ref();
-        let plan = ProcessPlan::plan(process, linux)?;
+        let mut state = state_of(self.id(), &spec, &self.record().bundle)?;
+        state
+            .set_status(ContainerState::Running)
+            .set_pid(Some(self.record().pid));
+        let socket = settings.console_socket.as_deref();
+        let plan = ProcessPlan::plan(process, linux, &state, socket)?;
+        let affinity = scheduling::affinity(process)?;
         let proc = procfs::open()?;
         let signals = Signals::hold()?;
 
@@ -59,15 +65,21 @@ impl Container {
                 keyring::leave(self.id())?;
             }
             plan.write_to_proc(proc.as_fd())?;
-            plan.become_command(inside, settings.preserve_fds)
+            let terminal = plan.open_terminal(inside, process::current_root()?.as_fd())?;
+            process::begin_session(terminal.as_ref())?;
+            drop(terminal);
+            plan.become_command(inside, settings.preserve_fds, proc.as_fd())
         };
         let held = namespaces::spawn(&isolation, live)?;
 
         // Under the container's limits before its first instruction. (step 3)
         let pid = held.pid();
+        let (before, after) = affinity;
+        scheduling::confine(pid, before.as_ref())?;
         if let Some(group) = self.group()? {
             group.add(pid)?;
         }
+        scheduling::confine(pid, after.as_ref())?;
         let running = held.release(&signals)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid.as_raw())?;

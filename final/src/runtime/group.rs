@@ -7,12 +7,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cgroups::Lasting;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::resources::Resources;
+use super::stats::Stats;
 
 /// A container's cgroup. It stays until [`Group::remove`].
 #[derive(Debug)]
@@ -43,16 +44,14 @@ impl Group {
         let needed = resources.controllers();
         let made = Lasting::make(path.unwrap_or(&default), &needed, &COUNTED);
         let group = match made {
-            Err(error) if resources.is_empty() && is_refused(&error) => return Ok(None),
-            made => made
-                .map_err(|error| resources.blame(error))
-                .context("linux.cgroupsPath")?
-                .map(Self),
+            Err(error) if resources.is_empty() && is_refused(&error) => None,
+            made => made.map_err(|error| resources.blame(error))?.map(Self),
         };
         let Some(group) = group else {
+            resources.do_without()?;
             return Ok(None);
         };
-        if let Err(error) = group.update(resources) {
+        if let Err(error) = resources.apply(&group.0) {
             if let Err(error) = group.remove() {
                 tracing::warn!("a cgroup stays behind: {error:#}");
             }
@@ -72,11 +71,6 @@ impl Group {
             path: self.0.path().to_owned(),
             made: self.0.made(),
         }
-    }
-
-    /// Its directory in the cgroup2 tree.
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
     }
 
     /// Moves the process `pid` in.
@@ -111,7 +105,20 @@ impl Group {
 
     /// Puts `resources` in force, and leaves alone what they do not speak of.
     pub(crate) fn update(&self, resources: &Resources) -> Result<()> {
+        let controllers = resources.controllers();
+        let enabled = self.0.enable(&controllers);
+        enabled.map_err(|error| resources.blame(error))?;
         resources.apply(&self.0)
+    }
+
+    /// What it has used so far.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        Stats::of(&self.0)
+    }
+
+    /// Lets `owner`, a user of the host's, make cgroups in it.
+    pub(crate) fn give_to(&self, owner: Uid) -> Result<()> {
+        self.0.delegate(owner)
     }
 
     /// Removes it and what the container made in it. Its processes must be dead; those that die just

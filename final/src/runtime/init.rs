@@ -32,11 +32,23 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
         inside.pause()?;
     }
     run_hooks(plan, "createContainer", plan.hooks.create_container())?;
+    // Its terminal is one of the container's own. (step 1)
+    let terminal = match &top {
+        Some(top) => plan.process.open_terminal(inside, top.as_fd())?,
+        None => plan
+            .process
+            .open_terminal(inside, process::current_root()?.as_fd())?,
+    };
     // … and takes its place: from here on there is no way to the host's files.
     if let (Some(root), Some(top)) = (&plan.root, top) {
+        if let Some(terminal) = &terminal {
+            top.bind_console(&terminal.slave)?;
+        }
         top.pivot()?;
         root.finish()?;
     }
+    process::begin_session(terminal.as_ref())?;
+    drop(terminal);
 
     // What can be said of the command now is said to whoever creates it.
     plan.process.command.locate()?;
@@ -46,7 +58,8 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     // Created. Whoever starts it takes the parent's place.
     inside.wait_at(gate)?;
     run_hooks(plan, "startContainer", plan.hooks.start_container())?;
-    plan.process.become_command(inside, plan.passed_files)
+    plan.process
+        .become_command(inside, plan.passed_files, plan.proc.as_fd())
 }
 
 /// In the container, with its own pid as the container sees it.

@@ -13,6 +13,7 @@
 //! `process` what it becomes at the end. What may happen to a container later
 //! is in [`container`](Container) and `exec`; what is kept of it, in `state`.
 
+mod bpf;
 mod bundle;
 mod capabilities;
 mod check;
@@ -25,6 +26,7 @@ mod devices;
 mod exec;
 mod features;
 mod group;
+mod home;
 mod hooks;
 mod id;
 mod id_maps;
@@ -39,17 +41,19 @@ mod process;
 mod procfs;
 mod resources;
 mod root;
+mod scheduling;
 mod seal;
 mod seccomp;
 mod spec;
 mod state;
+mod stats;
 mod sysctl;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use bundle::{Bundle, read_process};
+pub use bundle::{Bundle, check_process, read_process};
 pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
@@ -57,6 +61,7 @@ pub use id::Id;
 pub use seal::become_sealed_copy;
 pub use spec::{default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
+pub use stats::Stats;
 
 /// Where containers are made, and found again.
 #[derive(Debug, Clone)]

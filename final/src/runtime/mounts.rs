@@ -4,14 +4,16 @@
 //! mount(2), or, where that is not enough, a tree that is made complete before
 //! it comes to its place: nothing is looked up twice in a root that others fill.
 
+use std::borrow::Cow;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{self as oci, LinuxNamespaceType};
 use rootfs::{Attributes, Kind, Top, kind_of};
-use rustix::fs::{FsWord, fstatfs, statfs};
+use rustix::fs::{FsWord, fstat, fstatfs, statfs};
 use sys_mount::MountFlags;
 
 use super::Bundle;
@@ -214,11 +216,11 @@ fn data(bundle: &Bundle, typ: &str, options: &Options) -> Result<String> {
 
 /// Where an image's link would lead the container's most trusted files astray.
 fn is_kernels(target: &Path) -> bool {
-    ["/proc", "/sys", "/dev"].map(Path::new).contains(&target)
+    target.starts_with("/proc") || ["/sys", "/dev"].map(Path::new).contains(&target)
 }
 
 /// Files of `/proc` that others may emulate, as lxcfs does.
-const EMULATED: [&str; 11] = [
+const EMULATED: [&str; 10] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
     "/proc/meminfo",
@@ -227,7 +229,6 @@ const EMULATED: [&str; 11] = [
     "/proc/uptime",
     "/proc/loadavg",
     "/proc/slabinfo",
-    "/proc/net/dev",
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 ];
@@ -278,26 +279,61 @@ impl Planned {
         if self.special == Special::OwnCgroup {
             return self.put_own_cgroup(top);
         }
-        if !self.mount.needs_tree() && self.special == Special::None && !self.read_only_later {
+        let mount = self.with_mode(top)?;
+        if !mount.needs_tree() && self.special == Special::None && !self.read_only_later {
             let place = self.place(top, Kind::Directory)?;
-            self.mount.mount_on(&place)?;
-            return Ok(None);
+            return self.mount_or_keep(&mount, &place).map(|()| None);
         }
-        let tree = self.mount.make_tree()?;
+        let tree = mount.make_tree()?;
         let place = self.place(top, kind_of(&tree)?)?;
         if self.special == Special::CopyUp {
             copy_up::copy(&place, &tree).context("options: tmpcopyup: copy what is there")?;
         }
-        self.mount.attach(&tree, &place)?;
+        mount.attach(&tree, &place)?;
         Ok(Some(tree))
+    }
+
+    /// Without root, `/sys` is a bind of the host's and has brought the cgroup
+    /// file system along. Where the container has no cgroup but the caller's,
+    /// that one is meant, and the kernel mounts nothing upon itself.
+    fn mount_or_keep(&self, mount: &rootfs::Mount, place: &OwnedFd) -> Result<()> {
+        let done = mount.mount_on(place);
+        let busy = |error: &anyhow::Error| {
+            let cause = error.downcast_ref::<std::io::Error>();
+            cause.is_some_and(|cause| cause.kind() == ErrorKind::ResourceBusy)
+        };
+        match done {
+            Err(error) if mount.fstype == "cgroup2" && busy(&error) => {
+                Attributes::of_flags(mount.flags).apply(place)
+            }
+            done => done,
+        }
+    }
+
+    /// A tmpfs that is told no mode has that of the directory that it covers,
+    /// as in runc: `/run` stays closed to others.
+    fn with_mode(&self, top: &Top) -> Result<Cow<'_, rootfs::Mount>> {
+        let mut options = self.mount.data.split(',');
+        if self.mount.fstype != "tmpfs" || options.any(|option| option.starts_with("mode=")) {
+            return Ok(Cow::Borrowed(&self.mount));
+        }
+        let Some(covered) = top.existing(&self.mount.target)? else {
+            return Ok(Cow::Borrowed(&self.mount));
+        };
+        let mode = fstat(&covered).context("look at the mount point")?.st_mode & 0o7777;
+        let mut mount = self.mount.clone();
+        if !mount.data.is_empty() {
+            mount.data.push(',');
+        }
+        mount.data += &format!("mode={mode:o}");
+        Ok(Cow::Owned(mount))
     }
 
     /// Opens the mount point. A link of the image's may have led into the
     /// container's proc, and there it must not go.
     fn place(&self, top: &Top, kind: Kind) -> Result<OwnedFd> {
         let place = top.place(&self.mount, kind)?;
-        let checked = self.mount.plain || self.mount.target.starts_with("/proc");
-        if !checked && is_procfs(&fstatfs(&place).context("look at the mount point")?)? {
+        if !self.mount.plain && is_procfs(&fstatfs(&place).context("look at the mount point")?)? {
             bail!("destination: it leads into /proc, where nothing can be mounted");
         }
         Ok(place)

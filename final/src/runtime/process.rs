@@ -1,58 +1,70 @@
 //! A process of the container: what it becomes, step by step, before it is the
 //! user's command. For the first process and for `exec` alike.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use namespaces::{Command, Inside};
 use nix::sys::personality::{self, Persona};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setuid};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setsid, setuid};
 use oci_spec::runtime::{
-    Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, User,
+    Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, State, User,
 };
+use rustix::fs::OFlags;
 
 use super::capabilities::Sets;
+use super::console::{ConsoleSocket, Terminal};
 use super::label::Label;
-use super::procfs;
-use super::seccomp::Filter;
+use super::scheduling::Scheduling;
+use super::seccomp::{Filter, Listener};
+use super::{home, procfs};
 
 /// All that a process is to be, decided before there is one.
 #[derive(Debug)]
 pub(crate) struct ProcessPlan {
     pub(crate) command: Command,
-    /// Whether it gets a terminal of its own, and of what size (rows, columns).
-    pub(crate) terminal: Option<Option<(u16, u16)>>,
+    terminal: Option<Wanted>,
     user: User,
     groups: Vec<Gid>,
     limits: Vec<(Resource, u64, u64)>,
     oom_score: Option<i32>,
     personality: Option<Persona>,
+    scheduling: Scheduling,
     label: Label,
     capabilities: Sets,
     no_new_privileges: bool,
     seccomp: Option<Filter>,
+    /// Who answers for the filter, and what is told of the container.
+    agent: Option<(Listener, State)>,
+}
+
+/// A terminal of its own.
+#[derive(Debug)]
+struct Wanted {
+    /// Rows and columns.
+    size: Option<(u16, u16)>,
+    /// Who shows it; `None`: the parent.
+    socket: Option<ConsoleSocket>,
 }
 
 impl ProcessPlan {
     /// Refuses, by the field's name, what cannot be had.
-    pub(crate) fn plan(process: &Process, linux: Option<&Linux>) -> Result<ProcessPlan> {
-        let words = |words: &Option<Vec<String>>| -> Vec<OsString> {
-            words.iter().flatten().map(OsString::from).collect()
-        };
+    pub(crate) fn plan(
+        process: &Process,
+        linux: Option<&Linux>,
+        state: &State,
+        console_socket: Option<&Path>,
+    ) -> Result<ProcessPlan> {
         let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         let groups = process.user().additional_gids().iter().flatten();
         Ok(ProcessPlan {
-            command: Command {
-                args: words(process.args()),
-                env: words(process.env()),
-                cwd: Some(process.cwd().clone()),
-                user: None,
-                init: false,
-            },
-            terminal: process.terminal().unwrap_or(false).then(|| size(process)),
+            command: command(process),
+            terminal: terminal(process, console_socket)?,
             user: process.user().clone(),
             groups: groups.map(|gid| Gid::from_raw(*gid)).collect(),
             limits: limits(process)?,
@@ -63,10 +75,15 @@ impl ProcessPlan {
                     LinuxPersonalityDomain::PerLinux => Persona::empty(),
                     LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(PER_LINUX32),
                 }),
+            scheduling: Scheduling::plan(process)?,
             label: Label::plan(process)?,
             capabilities: Sets::plan(process.capabilities().as_ref(), own_user(linux))?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             seccomp: seccomp.map(Filter::compile).transpose()?,
+            agent: match seccomp {
+                Some(profile) => Listener::connect(profile)?.map(|agent| (agent, state.clone())),
+                None => None,
+            },
         })
     }
 
@@ -81,22 +98,57 @@ impl ProcessPlan {
         self.label.write(proc)
     }
 
-    /// Becomes the command. The last `passed` files before the gate are its own.
-    pub(crate) fn become_command(&self, inside: &Inside, passed: u32) -> Result<u8> {
+    /// Opens the terminal in the container's root `top`, where one is wanted,
+    /// and hands it to whoever shows it.
+    pub(crate) fn open_terminal(
+        &self,
+        inside: &Inside,
+        top: BorrowedFd,
+    ) -> Result<Option<Terminal>> {
+        let Some(wanted) = &self.terminal else {
+            return Ok(None);
+        };
+        let terminal = Terminal::open(top, wanted.size)?;
+        match &wanted.socket {
+            Some(socket) => socket.send(&terminal)?,
+            None => inside.hand_over(&terminal.master)?,
+        }
+        Ok(Some(terminal))
+    }
+
+    /// Becomes the command, which gets `passed` files after standard error.
+    pub(crate) fn become_command(
+        &self,
+        inside: &Inside,
+        passed: u32,
+        proc: BorrowedFd,
+    ) -> Result<u8> {
+        let pid = match &self.agent {
+            Some(_) => procfs::own_pid(proc)?,
+            None => 0,
+        };
         if let Some(persona) = self.personality {
             personality::set(persona).context("linux.personality: set it")?;
         }
+        self.scheduling.apply()?;
         for (resource, soft, hard) in &self.limits {
             limit(*resource, *soft, *hard)?;
         }
         // Before any name of the image's is looked up: see the leaf.
-        inside.close_files(passed)?;
+        let agent = self.agent.as_ref().map(|(agent, _)| agent.as_fd());
+        inside.close_files(passed, agent)?;
         let program = self.command.locate()?;
+        let mut command = Cow::Borrowed(&self.command);
+        if command.env("HOME").is_none() {
+            let mut home = OsString::from("HOME=");
+            home.push(home::of(self.user.uid()));
+            command.to_mut().env.push(home);
+        }
         umask(Mode::from_bits_truncate(self.user.umask().unwrap_or(0o022)));
         // A filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)), so where
         // the second is not asked for it is installed while the first is there.
-        if let Some(filter) = self.seccomp.as_ref().filter(|_| !self.no_new_privileges) {
-            filter.install()?;
+        if !self.no_new_privileges {
+            self.install_filter(pid)?;
         }
         self.capabilities.drop_bounding()?;
         self.become_user()?;
@@ -104,11 +156,20 @@ impl ProcessPlan {
         if self.no_new_privileges {
             nix::sys::prctl::set_no_new_privs().context("process.noNewPrivileges: set it")?;
             // As late as can be, so that the fewest calls of ours need a place in it.
-            if let Some(filter) = &self.seccomp {
-                filter.install()?;
-            }
+            self.install_filter(pid)?;
         }
-        inside.become_program(&program, &self.command)
+        inside.become_program(&program, &command)
+    }
+
+    /// `pid` is this process's on the host.
+    fn install_filter(&self, pid: i32) -> Result<()> {
+        let Some(filter) = &self.seccomp else {
+            return Ok(());
+        };
+        match (filter.install()?, &self.agent) {
+            (Some(listener), Some((agent, state))) => agent.send(&listener, pid, state.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Groups first: once the user id is no longer 0 the others may not change.
@@ -154,6 +215,20 @@ pub(crate) fn become_root() -> Result<()> {
         )
 }
 
+/// Away from the caller's session and its terminal, whose other members it
+/// could type for (CVE-2017-5226).
+pub(crate) fn begin_session(terminal: Option<&Terminal>) -> Result<()> {
+    // A new child leads no group, so there is nothing in the way.
+    setsid().context("begin a session")?;
+    terminal.map_or(Ok(()), Terminal::control)
+}
+
+/// `/`, where it is the container's already.
+pub(crate) fn current_root() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/", flags, rustix::fs::Mode::empty()).context("open the container's root")
+}
+
 /// Whether the process is in a user namespace that is not the runtime's.
 fn own_user(linux: Option<&Linux>) -> bool {
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
@@ -161,10 +236,39 @@ fn own_user(linux: Option<&Linux>) -> bool {
     namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
 }
 
-fn size(process: &Process) -> Option<(u16, u16)> {
-    let size = process.console_size()?;
-    let (rows, columns) = (size.height(), size.width());
-    Some((rows.try_into().ok()?, columns.try_into().ok()?))
+/// Of two variables with one name the later counts.
+fn command(process: &Process) -> Command {
+    let args = process.args().iter().flatten();
+    let mut command = Command {
+        args: args.map(OsString::from).collect(),
+        env: Vec::new(),
+        cwd: Some(process.cwd().clone()),
+        user: None,
+        init: false,
+    };
+    for variable in process.env().iter().flatten() {
+        // A bare name would take the runtime's own value.
+        if variable.contains('=') {
+            command.set_env(variable.into());
+        } else {
+            command.env.push(variable.into());
+        }
+    }
+    command
+}
+
+/// Whoever makes a process and goes away must say who gets its terminal.
+fn terminal(process: &Process, socket: Option<&Path>) -> Result<Option<Wanted>> {
+    if process.terminal() != Some(true) {
+        return Ok(None);
+    }
+    let characters = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+    Ok(Some(Wanted {
+        size: process
+            .console_size()
+            .map(|size| (characters(size.height()), characters(size.width()))),
+        socket: socket.map(ConsoleSocket::connect).transpose()?,
+    }))
 }
 
 fn limits(process: &Process) -> Result<Vec<(Resource, u64, u64)>> {

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2, readlinkat};
 
 /// The inode of procfs' root (`PROC_ROOT_INO`, include/linux/proc_fs.h).
 const ROOT_INODE: u64 = 1;
@@ -44,4 +44,14 @@ pub(super) fn write(proc: BorrowedFd, name: &str, value: &str) -> Result<()> {
     File::from(file)
         .write_all(value.as_bytes())
         .with_context(|| format!("write {value:?} to /proc/{name}"))
+}
+
+/// This process's pid in the pid namespace of the procfs opened above.
+///
+/// # Errors
+/// The process is not in it.
+pub(super) fn own_pid(proc: BorrowedFd) -> Result<i32> {
+    let pid = readlinkat(proc, "self", Vec::new()).context("read /proc/self")?;
+    let pid = pid.to_str().ok().and_then(|pid| pid.parse().ok());
+    pid.context("/proc/self is not a pid")
 }

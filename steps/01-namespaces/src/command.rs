@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,8 @@ impl Command {
     }
 
     /// The value of a variable.
-    fn env(&self, name: &str) -> Option<&OsStr> {
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|variable| {
             let value = variable.as_bytes().strip_prefix(name.as_bytes())?;
             value.strip_prefix(b"=").map(OsStr::from_bytes)
@@ -167,7 +169,7 @@ impl Inside {
     /// Fails with a [`Failure`] of status 127 or 126 where the command is
     /// missing or cannot be run, and with any other error before that.
     pub fn exec(&self, command: &Command) -> Result<u8> {
-        self.gate.outlive_other_files(0)?;
+        self.gate.outlive_other_files(0, None)?;
         let program = command.locate()?;
         if command.init
             && let Some(status) = init::stay_behind()?
@@ -192,13 +194,23 @@ impl Inside {
         self.become_program(&program, command)
     }
 
-    /// Closes all files but standard input, output and error and the `passed`
-    /// ones after them, as [`Inside::exec`] does before it looks at any name.
+    /// Closes all files but standard input, output and error, the `passed` ones
+    /// after them and `kept`, as [`Inside::exec`] does before it looks at any
+    /// name.
     ///
     /// # Errors
     /// Fails on kernels before Linux 5.9.
-    pub fn close_files(&self, passed: u32) -> Result<()> {
-        self.gate.outlive_other_files(passed)
+    pub fn close_files(&self, passed: u32, kept: Option<BorrowedFd>) -> Result<()> {
+        self.gate.outlive_other_files(passed, kept)
+    }
+
+    /// Hands the master of the process's terminal over to the parent, which
+    /// will carry its bytes.
+    ///
+    /// # Errors
+    /// Fails where the parent is gone.
+    pub fn hand_over(&self, master: &OwnedFd) -> Result<()> {
+        self.gate.hand_over(master)
     }
 
     /// The last step of [`Inside::exec`], for who has seen to the process's
@@ -229,7 +241,7 @@ impl Inside {
         Err(cannot_run(name, errno))
     }
 
-    fn open_terminal(&self) -> Result<Option<std::os::fd::OwnedFd>> {
+    fn open_terminal(&self) -> Result<Option<OwnedFd>> {
         if !terminal::is_wanted() {
             return Ok(None);
         }

@@ -114,21 +114,20 @@ impl Gate {
     /// a directory that we hold leads to the host's own (CVE-2024-21626), which
     /// the container could then overwrite (CVE-2019-5736).
     ///
-    /// `passed` descriptors from 3 on are the command's.
-    pub(crate) fn outlive_other_files(&self, passed: u32) -> Result<()> {
-        let gate = self.0.as_raw_fd() as u32;
-        let first = 3_u32.saturating_add(passed);
-        for (first, last) in [
-            (first, gate.saturating_sub(1)),
-            (first.max(gate + 1), u32::MAX),
-        ] {
-            if first > last {
-                continue;
+    /// `passed` descriptors from 3 on are the command's, and `kept` is needed
+    /// until execve(2).
+    pub(crate) fn outlive_other_files(&self, passed: u32, kept: Option<BorrowedFd>) -> Result<()> {
+        let own = [Some(self.0.as_fd()), kept].into_iter().flatten();
+        let mut own: Vec<u32> = own.map(|fd| fd.as_raw_fd() as u32).collect();
+        own.sort_unstable();
+        let mut first = 3_u32.saturating_add(passed);
+        for fd in own.into_iter().chain([u32::MAX]) {
+            if let Some(last) = fd.checked_sub(1)
+                && first <= last
+            {
+                close_range(first, last)?;
             }
-            // SAFETY: what owns these descriptors is the parent's story, which does not go on in
-            // this process: it ends by execve(2) or _exit(2).
-            let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-            Errno::result(done).context("close the host's files (close_range, Linux 5.9)")?;
+            first = first.max(fd.saturating_add(1));
         }
         Ok(())
     }
@@ -237,4 +236,13 @@ impl Gate {
         let descriptor = descriptor.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         Ok((message.bytes, descriptor))
     }
+}
+
+fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: what owns these descriptors is the parent's story, which does not go on in
+    // this process: it ends by execve(2) or _exit(2).
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(done)
+        .map(drop)
+        .context("close the host's files (close_range, Linux 5.9)")
 }

@@ -16,6 +16,12 @@ use crate::place::{self, Kind};
 #[derive(Debug)]
 pub struct Top(OwnedFd);
 
+impl AsFd for Top {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Top {
     pub(crate) fn of(root: OwnedFd) -> Top {
         Top(root)

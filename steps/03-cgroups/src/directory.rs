@@ -4,8 +4,9 @@
 //! path is kept for people: it stands in errors and under `--explain`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
 /// A descriptor as clone3's `CLONE_INTO_CGROUP` wants it, and as `flock` takes it.
@@ -177,6 +178,30 @@ impl Directory {
         let may =
             |name, access| rustix::fs::accessat(&self.file, name, access, AtFlags::EACCESS).is_ok();
         may(".", Access::WRITE_OK | Access::EXEC_OK) && may("cgroup.procs", Access::WRITE_OK)
+    }
+
+    /// Makes `owner` the owner of the directory and of the files that may be delegated: the kernel
+    /// lists those it knows.
+    pub(crate) fn delegate(&self, owner: Uid) -> Result<()> {
+        let files = "/sys/kernel/cgroup/delegate";
+        let files = fs::read_to_string(files).with_context(|| format!("read {files}"))?;
+        for file in iter::once(".").chain(files.lines()) {
+            let path = self.path.join(file);
+            tracing::info!(call = %format_args!("chown({path:?}, {owner}, -1)"), "may be changed from inside the container");
+            let owner = rustix::fs::Uid::from_raw(owner.as_raw());
+            match rustix::fs::chownat(
+                &self.file,
+                file,
+                Some(owner),
+                None,
+                AtFlags::SYMLINK_NOFOLLOW,
+            ) {
+                // That of a controller which is off.
+                Err(rustix::io::Errno::NOENT) => {}
+                changed => changed.with_context(|| format!("chown {}", path.display()))?,
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn has(&self, file: &str) -> bool {

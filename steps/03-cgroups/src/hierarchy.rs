@@ -144,23 +144,34 @@ impl Hierarchy {
     /// one there too if the root is ours to write, and otherwise beside our own cgroup rather than in
     /// it, where we would stand in the way of controllers. `None` as with `place`.
     pub(crate) fn base(self, absolute: bool, needed: &[&str]) -> Result<Option<Directory>> {
-        let is_root_ours = self.root.as_ref().is_some_and(Directory::is_ours);
-        if absolute || is_root_ours || self.root.is_none() {
-            return match self.root {
-                Some(root) => offers(&root, needed, |missing| absent(missing, &self.mode))
-                    .map(|()| Some(root)),
-                None => Ok(self.place(needed)?.map(|place| place.directory)),
-            };
+        let Some(root) = self.root else {
+            let why = format!("cgroup version 2 is not mounted; {UNIFY}");
+            return nowhere(needed, Path::new("/sys/fs/cgroup"), why);
+        };
+        offers(&root, needed, |missing| absent(missing, &self.mode))?;
+        if absolute || root.is_ours() {
+            return Ok(Some(root));
         }
         let beside = self.own.as_ref().and_then(|own| own.path().parent());
         let beside = beside.map(Directory::open).transpose()?.flatten();
-        match beside.filter(Directory::is_ours) {
-            Some(beside) => {
-                offers(&beside, needed, not_delegated)?;
-                Ok(Some(beside))
-            }
-            None => Ok(self.place(needed)?.map(|place| place.directory)),
+        let mut places = [beside, self.own].into_iter().flatten();
+        let Some(place) = places.find(Directory::is_ours) else {
+            return nowhere(needed, root.path(), no_place());
+        };
+        offers(&place, needed, not_delegated)?;
+        Ok(Some(place))
+    }
+}
+
+fn nowhere(needed: &[&str], from: &Path, why: String) -> Result<Option<Directory>> {
+    match needed.first() {
+        None => Ok(None),
+        Some(&missing) => Err(Missing {
+            controller: missing.to_owned(),
+            from: from.to_owned(),
+            why,
         }
+        .into()),
     }
 }
 
@@ -197,7 +208,14 @@ pub(crate) fn refuse_others(
 }
 
 /// Refuses, with the reason that `why` knows, if `directory` does not have all controllers `needed`.
-fn offers(directory: &Directory, needed: &[&str], why: impl Fn(&str) -> String) -> Result<()> {
+pub(crate) fn offers(
+    directory: &Directory,
+    needed: &[&str],
+    why: impl Fn(&str) -> String,
+) -> Result<()> {
+    if needed.is_empty() {
+        return Ok(());
+    }
     let offered = directory.read("cgroup.controllers")?;
     let is_offered = |controller: &str| offered.split_whitespace().any(|offer| offer == controller);
     let Some(&missing) = needed.iter().find(|needed| !is_offered(needed)) else {
@@ -224,9 +242,14 @@ fn absent(controller: &str, mode: &Mode) -> String {
 }
 
 fn not_delegated(controller: &str) -> String {
+    let usual = ["cpu", "memory", "pids"];
+    let unusual = match usual.contains(&controller) {
+        true => String::new(),
+        false => format!(" {controller}"),
+    };
     format!(
         "it was not delegated to you; let root write the lines `[Service]` and `Delegate=cpu memory \
-         pids` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
+         pids{unusual}` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
     )
 }
 

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use rustix::fs::Mode;
 
 use crate::directory::Directory;
-use crate::hierarchy::{Hierarchy, refuse_others};
+use crate::hierarchy::{Hierarchy, offers, refuse_others};
 use crate::parent::switch;
 
 /// Everybody may look: the container's root, who is somebody else on the host, finds itself here.
@@ -60,20 +60,22 @@ impl Lasting {
     /// was made until then is removed again.
     pub fn make(path: &Path, needed: &[&str], wanted: &[&str]) -> Result<Option<Self>> {
         let names = names(path)?;
-        let Some(base) = Hierarchy::find()?.base(path.is_absolute(), needed)? else {
-            return Ok(None);
-        };
-        let mut cgroup = Self {
-            directory: base,
-            made: 0,
-        };
-        if let Err(error) = cgroup.descend(&names, needed, wanted) {
+        loop {
+            let Some(directory) = Hierarchy::find()?.base(path.is_absolute(), needed)? else {
+                return Ok(None);
+            };
+            let mut cgroup = Self { directory, made: 0 };
+            let Err(error) = cgroup.descend(&names, needed, wanted) else {
+                return Ok(Some(cgroup));
+            };
             if let Err(error) = cgroup.remove() {
                 tracing::warn!("a cgroup stays behind: {error:#}");
             }
-            return Err(error);
+            // Somebody removed one above meanwhile, as empty as it was.
+            if !is(&error, Errno::ENOENT) && !is(&error, Errno::ENODEV) {
+                return Err(error);
+            }
         }
-        Ok(Some(cgroup))
     }
 
     fn descend(&mut self, names: &[&OsStr], needed: &[&str], wanted: &[&str]) -> Result<()> {
@@ -107,6 +109,37 @@ impl Lasting {
     /// The path cannot be looked at.
     pub fn open(path: &Path, made: usize) -> Result<Option<Self>> {
         Ok(Directory::open(path)?.map(|directory| Self { directory, made }))
+    }
+
+    /// Turns `controllers` on in all cgroups above it, where they are not.
+    ///
+    /// # Errors
+    /// [`Missing`](crate::Missing), where a controller is not to be had; somebody is in a cgroup
+    /// above that would have to pass it on; the kernel refuses.
+    pub fn enable(&self, controllers: &[&str]) -> Result<()> {
+        if offers(&self.directory, controllers, str::to_owned).is_ok() {
+            return Ok(());
+        }
+        let Some(root) = Hierarchy::find()?.base(true, controllers)? else {
+            return Ok(());
+        };
+        let mut above: Vec<&Path> = self.path().ancestors().skip(1).collect();
+        above.retain(|path| path.starts_with(root.path()));
+        for path in above.into_iter().rev() {
+            let directory = Directory::open(path)?;
+            let directory = directory.with_context(|| format!("open {}", path.display()))?;
+            enable(&directory, controllers, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Lets the user `owner` make cgroups in it and move its processes between them, but not change
+    /// its limits (cgroups(7), "Cgroup delegation").
+    ///
+    /// # Errors
+    /// The kernel refuses to change the owner.
+    pub fn delegate(&self, owner: Uid) -> Result<()> {
+        self.directory.delegate(owner)
     }
 
     /// Its directory in the cgroup2 tree, as an absolute path.
@@ -260,25 +293,31 @@ impl AsFd for Lasting {
 /// `cgroup.type`.
 fn enable(directory: &Directory, needed: &[&str], wanted: &[&str]) -> Result<()> {
     let on = directory.read("cgroup.subtree_control")?;
-    let is_in = |list: &str, name: &str| list.split_whitespace().any(|other| other == name);
-    if needed.iter().chain(wanted).all(|name| is_in(&on, name)) {
-        return Ok(());
-    }
-    let is_inner = directory.has("cgroup.type");
-    if needed.iter().any(|name| !is_in(&on, name)) {
-        if is_inner {
+    let off = |names: &[&str]| names.iter().any(|name| !has_word(&on, name));
+    if off(needed) {
+        if directory.has("cgroup.type") {
             refuse_others(directory, needed, None)?;
         }
         switch(directory, '+', needed)?;
     }
-    let offered = directory.read("cgroup.controllers")?;
-    let wanted = wanted.iter().copied().filter(|name| is_in(&offered, name));
-    let wanted: Vec<_> = wanted.collect();
-    if !(is_inner && refuse_others(directory, &wanted, None).is_err()) {
-        // Not ours to write, perhaps.
-        let _ = switch(directory, '+', &wanted);
+    if off(wanted) {
+        let offered = directory.read("cgroup.controllers")?;
+        let mut wanted = wanted.to_vec();
+        wanted.retain(|name| has_word(&offered, name));
+        let is_free =
+            !directory.has("cgroup.type") || refuse_others(directory, &wanted, None).is_ok();
+        if is_free
+            && !wanted.is_empty()
+            && let Err(error) = switch(directory, '+', &wanted)
+        {
+            tracing::debug!("{error:#}");
+        }
     }
     Ok(())
+}
+
+fn has_word(list: &str, word: &str) -> bool {
+    list.split_whitespace().any(|other| other == word)
 }
 
 fn is(error: &anyhow::Error, errno: Errno) -> bool {

@@ -20,11 +20,16 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 /// Prepares a step's process: notes always reach standard error, the kernel
 /// calls only where `explain` asks for them.
 pub fn start(program: &'static str, explain: bool) {
+    default_sigpipe();
+    explain::install(program, explain);
+}
+
+/// Lets SIGPIPE end this process, as it does any other.
+pub fn default_sigpipe() {
     // Rust starts with SIGPIPE ignored: `stepNN images | head` would end in a
     // panic, and the container would inherit the ignored signal.
     // SAFETY: SIG_DFL installs no handler, so no code of ours runs in one.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
-    explain::install(program, explain);
 }
 
 /// Tells the person what failed, as one sentence. Where that cannot be

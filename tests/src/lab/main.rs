@@ -5,6 +5,7 @@ mod book;
 mod call;
 mod check;
 mod cleanup;
+mod clients;
 mod diff;
 mod doctor;
 mod expand;

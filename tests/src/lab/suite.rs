@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::system::Freight;
-use crate::{book, images, rehearse, system, vm};
+use crate::vm::WITH_CLIENTS;
+use crate::{book, clients, images, rehearse, system, vm};
 
 /// What the tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 21] = [
+const NEEDED: [(&str, &str); 24] = [
     ("cc", "gcc"),
     ("git", "git"),
     ("jq", "jq"),
@@ -34,6 +35,9 @@ const NEEDED: [(&str, &str); 21] = [
     ("umoci", "umoci"),
     ("skopeo", "skopeo"),
     ("mmdebstrap", "mmdebstrap"),
+    ("podman", "podman"),
+    ("runc", "runc"),
+    ("iptables", "iptables"),
 ];
 
 /// The suites of which a virtual machine tells more than a real one with no
@@ -78,11 +82,12 @@ pub fn run() -> Result<u8> {
     if !phases.cargo("build", &["build", "--quiet", "--workspace", "--bins"])? {
         return Ok(phases.close());
     }
+    phases.run("clients", || clients::ensure().map(|()| true))?;
     if geteuid().is_root() {
         phases.run("images", || images::ensure().map(|()| true))?;
         phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
         phases.run("virtual machine", || {
-            in_the_vm(&|name| {
+            in_the_vm(whole(), &|name| {
                 let (_, which) = IN_THE_VM.iter().find(|(suite, _)| *suite == name)?;
                 Some(*which)
             })
@@ -94,9 +99,15 @@ pub fn run() -> Result<u8> {
             &["test", "--workspace", "--no-fail-fast", "--lib", "--bins"],
         )?;
         phases.run("virtual machine", || {
-            in_the_vm(&|name| (!NOT_IN_THE_VM.contains(&name)).then_some(WHOLE))
+            let fits = |name: &str| !NOT_IN_THE_VM.contains(&name) && name != WITH_CLIENTS;
+            in_the_vm(whole(), &|name| fits(name).then_some(WHOLE))
         })?;
     }
+    phases.run("virtual machine with clients", || {
+        in_the_vm(clients::freight()?, &|name| {
+            (name == WITH_CLIENTS).then_some("--ignored")
+        })
+    })?;
     phases.run("book", || book::build(&book::mdbook()?, false))?;
     phases.run("rehearsal", || {
         Ok(rehearse::run(&rehearse::Plan::default())? == 0)
@@ -201,8 +212,16 @@ fn install_what_is_missing() -> Result<bool> {
     Ok(true)
 }
 
-/// Runs suites in the virtual machine, each with the flag that says which of its tests.
-fn in_the_vm(wanted: &dyn Fn(&str) -> Option<&'static str>) -> Result<bool> {
+fn whole() -> Freight {
+    Freight {
+        own: system::OWN,
+        ..Freight::default()
+    }
+}
+
+/// Runs suites in a virtual machine with some freight, each with the flag that says
+/// which of its tests.
+fn in_the_vm(freight: Freight, wanted: &dyn Fn(&str) -> Option<&'static str>) -> Result<bool> {
     let mut script =
         String::from("stty -F /dev/ttyS0 raw -echo\nstatus=0\ncd /workspace/suites\n{\n");
     let mut suites = Vec::new();
@@ -218,10 +237,6 @@ fn in_the_vm(wanted: &dyn Fn(&str) -> Option<&'static str>) -> Result<bool> {
         suites.push(suite);
     }
     script += "} >/dev/ttyS0 2>&1\n";
-    let freight = Freight {
-        steps: true,
-        suites,
-        ..Freight::default()
-    };
+    let freight = Freight { suites, ..freight };
     Ok(vm::boot(&freight, &script, Some(LIMIT), &mut |_| {})? == 0)
 }

@@ -12,11 +12,15 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cleanup::of_dead;
 use crate::kernel::Kernel;
-use crate::shell;
 use crate::system::{self, Freight};
+use crate::{clients, shell};
 
 /// What the files of one machine are called, before the pid of who boots it.
 pub const FILES: [&str; 4] = ["initramfs.", "status.", "log.", "lines."];
+
+/// The suite that calls so many programs of others that its machine has no room for
+/// anything else.
+pub const WITH_CLIENTS: &str = "runtime_clients";
 
 /// A command's time, where nobody sits at a terminal.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -30,15 +34,24 @@ pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => (!interactive).then_some(LIMIT),
     };
-    // They take a while to compile, and most who come want a shell.
-    let wants_suites = command
-        .iter()
-        .any(|word| word.to_string_lossy().contains("/workspace/suites"));
-    let freight = Freight {
-        steps: true,
-        suites: if wants_suites { suites()? } else { Vec::new() },
+    // Suites take a while to compile, and most who come want a shell.
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let wants = |what: &str| words.iter().any(|word| word.contains(what));
+    let mut freight = Freight {
+        own: system::OWN,
         ..Freight::default()
     };
+    if wants("/workspace/suites") {
+        freight.suites = suites()?;
+    }
+    if wants(WITH_CLIENTS) {
+        let mut suites = freight.suites;
+        suites.retain(|suite| system::suite_name(suite) == WITH_CLIENTS);
+        freight = Freight {
+            suites,
+            ..clients::freight()?
+        };
+    }
     boot(&freight, &script(command, interactive)?, limit, &mut |_| {})
 }
 

@@ -2,7 +2,7 @@
 //! user's, which listens at `linux.seccomp.listenerPath`.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,6 +24,13 @@ pub(super) fn wanted(profile: &LinuxSeccomp) -> bool {
 pub(crate) struct Listener {
     socket: UnixStream,
     metadata: Option<String>,
+}
+
+/// To be kept open until the listener was sent.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Listener {

@@ -1,0 +1,75 @@
+//! The clients of an OCI runtime that are daemons: Debian's docker and containerd.
+//!
+//! They are unpacked, not installed: installed, they would be started at once,
+//! and change the firewall of the machine on which somebody runs the tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::call::call;
+use crate::system::{Freight, find};
+
+/// docker-init is tini, and podman's is catatonit.
+const PACKAGES: [&str; 4] = ["docker.io", "containerd", "tini", "catatonit"];
+
+/// Those of their programs for which the virtual machine has room: the kernel keeps
+/// what it unpacks in half of the memory that the archive leaves.
+const PROGRAMS: [&str; 4] = [
+    "usr/bin/containerd",
+    "usr/bin/containerd-shim-runc-v2",
+    "usr/bin/docker",
+    "usr/sbin/dockerd",
+];
+
+/// Where they are unpacked.
+fn dir() -> Result<PathBuf> {
+    Ok(crate::target_dir()?.join("clients"))
+}
+
+/// Makes `target/clients` where it is not there yet.
+pub fn ensure() -> Result<()> {
+    let dir = dir()?;
+    if dir.is_dir() {
+        println!("{} is there", dir.display());
+        return Ok(());
+    }
+    let part = dir.with_extension("part");
+    if part.exists() {
+        fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
+    }
+    let packed = part.join("packed");
+    fs::create_dir_all(&packed).with_context(|| format!("create {}", packed.display()))?;
+    // apt's own user cannot write to this directory, and need not.
+    let mut apt = Command::new("apt-get");
+    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download"]);
+    call(apt.args(PACKAGES).current_dir(&packed))?;
+    for package in fs::read_dir(&packed)? {
+        call(
+            Command::new("dpkg")
+                .arg("-x")
+                .arg(package?.path())
+                .arg(&part),
+        )?;
+    }
+    fs::remove_dir_all(&packed).context("remove the packages")?;
+    fs::rename(&part, &dir).context("keep the unpacked clients")
+}
+
+/// What a virtual machine gets in which clients run, podman included.
+pub fn freight() -> Result<Freight> {
+    let dir = dir()?;
+    Ok(Freight {
+        private: PROGRAMS
+            .iter()
+            .map(|name| (dir.join(name), Path::new("/clients").join(name)))
+            .collect(),
+        programs: ["podman", "conmon"].into_iter().filter_map(find).collect(),
+        // The seccomp profile of podman's containers.
+        directories: vec![PathBuf::from("/usr/share/containers")],
+        own: &["machine", "minirunc"],
+        ..Freight::default()
+    })
+}
