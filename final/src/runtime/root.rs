@@ -105,7 +105,7 @@ fn told(linux: &Linux) -> Result<Option<MsFlags>> {
     }
     mount_options::propagation(name)
         .map(Some)
-        .with_context(|| format!("linux.rootfsPropagation: {name:?} is none"))
+        .with_context(|| format!("linux.rootfsPropagation: {name:?} is not shared, slave, private or unbindable, nor one of them with an r"))
 }
 
 /// Whether what the container mounts in a shared volume is to appear on the
