@@ -60,7 +60,7 @@ impl Devices {
 
     /// Makes them. The umask must be 0.
     pub(crate) fn make(&self, top: &Top) -> Result<()> {
-        let dev = top.directory(Path::new("/dev"))?;
+        let dev = top.plain_directory(Path::new("/dev"))?;
         for node in &self.nodes {
             node.make(top, &dev).with_context(|| node.field.clone())?;
         }
@@ -136,7 +136,11 @@ impl Node {
         let dir = if parent == Path::new("/dev") {
             dev
         } else {
-            made = top.directory(parent)?;
+            made = if parent.starts_with("/dev") {
+                top.plain_directory(parent)?
+            } else {
+                top.directory(parent)?
+            };
             &made
         };
         match self.mknod(dir, name) {

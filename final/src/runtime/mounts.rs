@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -316,8 +317,7 @@ impl Planned {
         let mount = self.with_mode(top)?;
         if !mount.needs_tree() && self.special == Special::None && !self.read_only_later {
             let place = self.place(top, Kind::Directory)?;
-            mount.mount_on(&place)?;
-            return Ok(None);
+            return self.mount_or_keep(&mount, &place).map(|()| None);
         }
         let tree = mount.make_tree()?;
         let place = self.place(top, kind_of(&tree)?)?;
@@ -326,6 +326,23 @@ impl Planned {
         }
         mount.attach(&tree, &place)?;
         Ok(Some(tree))
+    }
+
+    /// Without root, `/sys` is a bind of the host's and has brought the cgroup
+    /// file system along. Where the container has no cgroup but the caller's,
+    /// that one is meant, and the kernel mounts nothing upon itself.
+    fn mount_or_keep(&self, mount: &rootfs::Mount, place: &OwnedFd) -> Result<()> {
+        let done = mount.mount_on(place);
+        let busy = |error: &anyhow::Error| {
+            let cause = error.downcast_ref::<std::io::Error>();
+            cause.is_some_and(|cause| cause.kind() == ErrorKind::ResourceBusy)
+        };
+        match done {
+            Err(error) if mount.fstype == "cgroup2" && busy(&error) => {
+                Attributes::of_flags(mount.flags).apply(place)
+            }
+            done => done,
+        }
     }
 
     /// A tmpfs that is told no mode has that of the directory that it covers,
