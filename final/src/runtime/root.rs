@@ -25,6 +25,7 @@ pub(crate) struct RootPlan {
     /// `None` where the container uses somebody else's `/dev` as it is.
     devices: Option<Devices>,
     masks: Masks,
+    cwd: PathBuf,
 }
 
 impl RootPlan {
@@ -45,6 +46,7 @@ impl RootPlan {
             devices: (!mounts.binds_dev()).then_some(devices),
             mounts,
             masks: Masks::plan(linux)?,
+            cwd: process.map_or_else(|| "/".into(), |process| process.cwd().clone()),
         })
     }
 
@@ -65,6 +67,10 @@ impl RootPlan {
         let read_only = self.mounts.put(&top)?;
         if let Some(devices) = &self.devices {
             devices.make(&top)?;
+        }
+        // runc makes the directory that the command starts in; images count on it.
+        if top.existing(&self.cwd)?.is_none() {
+            top.directory(&self.cwd).context("process.cwd: make it")?;
         }
         for mount in &read_only {
             READ_ONLY.apply(mount).context("make a tmpfs read-only")?;
