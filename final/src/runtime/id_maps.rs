@@ -13,10 +13,12 @@ use sys_mount::MountFlags;
 use super::Bundle;
 use super::mount_options::Options;
 use super::mounts::has_namespace;
+use super::root;
 
 /// Opens the source of a bind in the parent, where the child could not: root of
-/// a user namespace does not get through directories that are closed to it, and
-/// may not map the owners of the host's files.
+/// a user namespace does not get through directories that are closed to it, nor
+/// may it map the owners of the host's files; and in the child's mount namespace
+/// nothing is shared with the host any more.
 pub(crate) fn open_for_child(
     bundle: &Bundle,
     mount: &oci::Mount,
@@ -24,15 +26,14 @@ pub(crate) fn open_for_child(
     options: &Options,
 ) -> Result<Option<OwnedFd>> {
     let ids = wanted_ids(bundle, mount, options)?;
-    let has_users = has_namespace(bundle, LinuxNamespaceType::User);
+    let shared = root::keeps_shared(bundle.spec.linux().as_ref())?;
+    let wanted = shared || has_namespace(bundle, LinuxNamespaceType::User);
     let remount = bind.flags.contains(MountFlags::REMOUNT);
-    if ids.is_none() && (!has_users || remount || !namespaces::is_privileged()?) {
+    if ids.is_none() && (!wanted || remount || !namespaces::is_privileged()?) {
         return Ok(None);
     }
     let tree = bind.make_tree()?;
-    // The copy is the parent's: what the container mounts in it must not
-    // appear on the host.
-    if bind.propagation.is_empty() {
+    if !shared {
         Attributes::propagation(MsFlags::MS_SLAVE | MsFlags::MS_REC).apply(&tree)?;
     }
     if let Some(ids) = ids {

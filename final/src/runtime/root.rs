@@ -1,12 +1,11 @@
 //! What will be the container's root file system.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, umask};
-use oci_spec::runtime::Linux;
+use oci_spec::runtime::{Linux, Process};
 use rootfs::{Attributes, Root, Top};
 
 use super::Bundle;
@@ -26,6 +25,7 @@ pub(crate) struct RootPlan {
     /// `None` where the container uses somebody else's `/dev` as it is.
     devices: Option<Devices>,
     masks: Masks,
+    cwd: PathBuf,
 }
 
 impl RootPlan {
@@ -34,18 +34,19 @@ impl RootPlan {
         let spec = &bundle.spec;
         let linux = spec.linux().as_ref();
         let process = spec.process().as_ref();
-        let terminal = process.and_then(|process| process.terminal());
+        let terminal = process.and_then(Process::terminal);
         let mounts = Mounts::plan(bundle)?;
         let devices = Devices::plan(linux, terminal.unwrap_or_default())?;
         Ok(RootPlan {
             rootfs: bundle.rootfs.clone(),
             read_only: (spec.root().as_ref())
-                .and_then(|root| root.readonly())
+                .and_then(oci_spec::runtime::Root::readonly)
                 .unwrap_or_default(),
             propagation: linux.map(told).transpose()?.flatten(),
             devices: (!mounts.binds_dev()).then_some(devices),
             mounts,
             masks: Masks::plan(linux)?,
+            cwd: process.map_or_else(|| "/".into(), |process| process.cwd().clone()),
         })
     }
 
@@ -53,20 +54,23 @@ impl RootPlan {
     pub(crate) fn prepare(&self) -> Result<Top> {
         // Directories and devices are made with the modes that are asked for.
         let before = umask(Mode::empty());
-        if self.propagation.is_some_and(lets_out) {
-            make_parent_private(&self.rootfs)?;
-        }
         let bare = Root {
             path: self.rootfs.clone(),
             read_only: false,
             mounts: Vec::new(),
         };
         let top = bare.prepare()?;
-        top.change(Attributes::propagation(MsFlags::MS_PRIVATE))
-            .context("keep the host's mounts out of the container's root")?;
+        if self.propagation.is_some_and(is_let_out) {
+            top.change(Attributes::propagation(MsFlags::MS_PRIVATE))
+                .context("keep the host's mounts out of the container's root")?;
+        }
         let read_only = self.mounts.put(&top)?;
         if let Some(devices) = &self.devices {
             devices.make(&top)?;
+        }
+        // runc makes the directory that the command starts in; images count on it.
+        if top.existing(&self.cwd)?.is_none() {
+            top.directory(&self.cwd).context("process.cwd: make it")?;
         }
         for mount in &read_only {
             READ_ONLY.apply(mount).context("make a tmpfs read-only")?;
@@ -78,16 +82,18 @@ impl RootPlan {
     /// Closes what is still open, once the container's root is `/`.
     pub(crate) fn finish(&self) -> Result<()> {
         let top = Top::current()?;
+        if self.read_only {
+            top.change(READ_ONLY).context("root.readonly")?;
+        }
+        self.masks.put(&top)?;
+        // Last, for what is unbindable cannot be masked.
         if let Some(propagation) = self.propagation
             && !propagation.contains(MsFlags::MS_PRIVATE)
         {
             top.change(Attributes::propagation(propagation))
                 .context("linux.rootfsPropagation")?;
         }
-        if self.read_only {
-            top.change(READ_ONLY).context("root.readonly")?;
-        }
-        self.masks.put(&top)
+        Ok(())
     }
 }
 
@@ -105,41 +111,25 @@ fn told(linux: &Linux) -> Result<Option<MsFlags>> {
     }
     mount_options::propagation(name)
         .map(Some)
-        .with_context(|| format!("linux.rootfsPropagation: {name:?} is none"))
+        .with_context(|| format!("linux.rootfsPropagation: {name:?} is not shared, slave, private or unbindable, nor one of them with an r"))
 }
 
-/// Whether mounts of the host's stay shared, with what is mounted in them.
-fn lets_out(propagation: MsFlags) -> bool {
+/// Whether what the container mounts in a shared volume is to appear on the
+/// host too.
+pub(crate) fn keeps_shared(linux: Option<&Linux>) -> Result<bool> {
+    let told = linux.map(told).transpose()?.flatten();
+    Ok(told.is_some_and(is_let_out))
+}
+
+fn is_let_out(propagation: MsFlags) -> bool {
     let kept_in = MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE;
     !(propagation.contains(MsFlags::MS_REC) && propagation.intersects(kept_in))
 }
 
-/// What the host's mounts become in the container's mount namespace: the host
-/// is not told of mounts made here, and what it mounts itself appears here,
-/// unless `linux.rootfsPropagation` says otherwise.
+/// What the host's mounts become in the container's mount namespace. The host
+/// is never told of mounts made here, and least of all of its tree's unmounting;
+/// `linux.rootfsPropagation` is for what stays in the container.
 pub(crate) fn propagation(linux: &Linux) -> Result<MsFlags> {
-    Ok(told(linux)?.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC))
-}
-
-/// pivot_root(2) refuses a root whose parent mount is shared, and a bind in a
-/// shared mount would appear on the host. Which directory above is that mount
-/// the kernel tells: all others are refused with EINVAL.
-fn make_parent_private(rootfs: &Path) -> Result<()> {
-    for dir in rootfs.ancestors() {
-        tracing::info!(
-            call = %format_args!("mount(NULL, {dir:?}, NULL, MS_PRIVATE, NULL)"),
-            "the host must not see what is mounted in the container's root"
-        );
-        match mount(
-            None::<&str>,
-            dir,
-            None::<&str>,
-            MsFlags::MS_PRIVATE,
-            None::<&str>,
-        ) {
-            Err(Errno::EINVAL) => {}
-            done => return done.with_context(|| format!("make {} private", dir.display())),
-        }
-    }
-    Ok(())
+    let told = told(linux)?.filter(|told| told.contains(MsFlags::MS_PRIVATE | MsFlags::MS_REC));
+    Ok(told.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC))
 }

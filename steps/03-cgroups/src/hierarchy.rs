@@ -242,9 +242,14 @@ fn absent(controller: &str, mode: &Mode) -> String {
 }
 
 fn not_delegated(controller: &str) -> String {
+    let usual = ["cpu", "memory", "pids"];
+    let unusual = match usual.contains(&controller) {
+        true => String::new(),
+        false => format!(" {controller}"),
+    };
     format!(
         "it was not delegated to you; let root write the lines `[Service]` and `Delegate=cpu memory \
-         pids` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
+         pids{unusual}` to /etc/systemd/system/user@.service.d/{controller}.conf, and log in again"
     )
 }
 

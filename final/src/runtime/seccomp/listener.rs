@@ -17,7 +17,9 @@ pub(super) fn wanted(profile: &LinuxSeccomp) -> bool {
     entries.any(|entry| entry.action() == Action::ScmpActNotify)
 }
 
-/// A connection to the agent.
+/// A connection to the agent, of whoever starts the process: the filtered one
+/// itself, in its own namespaces, could neither reach the agent nor say how the
+/// host calls it.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixStream,
@@ -32,8 +34,7 @@ impl AsFd for Listener {
 }
 
 impl Listener {
-    /// Connects to the agent, where the profile leaves something to it. To be
-    /// done on the host: the path is the host's.
+    /// Connects to the agent, where the profile leaves something to it.
     ///
     /// # Errors
     /// Nobody listens at `linux.seccomp.listenerPath`.

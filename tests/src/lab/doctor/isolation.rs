@@ -49,7 +49,11 @@ fn user(caller: &Caller) -> Finding {
         ids: Some(IdMap {
             uids: own(geteuid().as_raw()),
             gids: own(getegid().as_raw()),
+            required: true,
         }),
+        joined: &[],
+        time_offsets: None,
+        propagation: None,
         hostname: None,
         cgroup: None,
     };
