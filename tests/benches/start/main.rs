@@ -66,9 +66,12 @@ fn main() -> Result<()> {
     }
     let pairs = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(100);
     let runtime = args.iter().any(|arg| arg == "runtime");
+    let packages = ["step01", "step02", "step03", "step04", "step05"];
     match runtime {
-        true => build(&["final"]),
-        false => build(&["step01", "step02", "step03", "step04", "step05"]),
+        true => build(&["minirunc"]),
+        false => packages
+            .iter()
+            .for_each(|package| build(&["build", "--release", "--package", package])),
     }
     let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
     fs::create_dir_all(&scratch)?;
@@ -94,20 +97,16 @@ fn main() -> Result<()> {
 }
 
 /// `cargo bench` builds this program only.
-fn build(packages: &[&str]) {
-    for package in packages {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--release", "--package", package]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if !cargo.status().is_ok_and(|status| status.success()) {
-            println!(
-                "!! {package} cannot be built, and what lies there of an earlier build is measured"
-            );
-        }
+fn build(command: &[&str]) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(command).arg("--quiet");
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cargo.status().is_ok_and(|status| status.success()) {
+        println!("!! {cargo:?} fails, and what lies there of an earlier build is measured");
     }
 }
 
-/// The project's binaries lie one directory above the benchmark's own.
+/// The steps' binaries lie one directory above the benchmark's own.
 fn built(name: &str) -> Result<PathBuf> {
     let own = env::current_exe()?;
     let release = own

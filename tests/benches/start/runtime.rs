@@ -1,9 +1,11 @@
 //! The runtime: `minirunc` against crun and runc, with the defences that docker gives a container.
 //!
-//! The bundle is what `runc spec` writes, with docker's capabilities and seccomp profile in it, as
-//! `minirunc spec` has them. Rules on devices are left out for all: where the cgroup controllers
-//! are version 1's, crun may not load the program that they become.
+//! It is built as `cargo minirunc` does. The bundle is what `runc spec` writes, with docker's
+//! capabilities and seccomp profile in it, as `minirunc spec` has them. Rules on devices are left
+//! out for all: where the cgroup controllers are version 1's, crun may not load the program that
+//! they become.
 
+use std::env::consts::ARCH;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -26,7 +28,7 @@ const SAMPLES: usize = 30;
 
 /// Measures, and holds what it found against the goals.
 pub fn compare(scratch: &Path, pairs: usize) -> Result<()> {
-    let minirunc = built("minirunc")?;
+    let minirunc = built(&format!("../{ARCH}-unknown-linux-gnu/runtime/minirunc"))?;
     let bundle = scratch.join("bundle");
     floor::busybox_root(&bundle.join("root"))?;
     write_config(&bundle, &minirunc)?;
