@@ -175,12 +175,12 @@ mounts.1 = {"destination": "..", "type": "tmpfs"} => mounts[1].destination: .. g
 mounts.1 = {"destination": "/../etc", "type": "tmpfs"} => mounts[1].destination: /../etc goes up by ..
 mounts.1 = {"destination": "/tmp/../../etc", "type": "tmpfs"} => mounts[1].destination: /tmp/../../etc goes up by ..
 mounts.1 = {"destination": "/a\u0000b", "type": "tmpfs"} => mounts[1].destination: it holds a NUL byte
-mounts.1 = {"destination": "/x", "type": "moonfs", "source": "x"} => mounts[1] (/x): 
-mounts.1 = {"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]} => mounts[1] (/x): open /no/such
-mounts.1 = {"destination": "/x", "options": ["bind"]} => mounts[1] (/x): source: 
-mounts.1 = {"destination": "/x", "type": "tmpfs", "options": [7]} => mounts[1].options[0]: invalid type
-mounts.1 = {"destination": "/x", "type": "tmpfs", "options": ["size=moon"]} => mounts[1]
-mounts.1 = {"destination": "/x", "source": "/", "options": ["bind"], "uidMappings": [{}]} => mounts[1].uidMappings[0].size: it is 0
+mounts.1 = {"destination": "/tmp", "type": "moonfs", "source": "x"} => mounts[1] (/tmp): 
+mounts.1 = {"destination": "/tmp", "type": "bind", "source": "/no/such", "options": ["bind"]} => mounts[1] (/tmp): open /no/such
+mounts.1 = {"destination": "/tmp", "options": ["bind"]} => mounts[1] (/tmp): source: 
+mounts.1 = {"destination": "/tmp", "type": "tmpfs", "options": [7]} => mounts[1].options[0]: invalid type
+mounts.1 = {"destination": "/tmp", "type": "tmpfs", "options": ["size=moon"]} => mounts[1]
+mounts.1 = {"destination": "/tmp", "source": "/", "options": ["bind"], "uidMappings": [{}]} => mounts[1].uidMappings[0].size: it is 0
 
 hooks.prestart = [{"path": "bin/true"}] => hooks.prestart[0].path: bin/true is not an absolute path
 hooks.createRuntime = [{"path": "/bin/true"}, {"path": ""}] => hooks.createRuntime[1].path: it is empty
