@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::Arch;
 use syscalls::x86_64::Sysno;
+use syscalls::{aarch64, arm, x86};
 
 /// An instruction set whose programs this kernel may run. A filter tells them
 /// apart by `seccomp_data.arch`, and x32 by bit 30 of the number besides.
@@ -148,10 +149,10 @@ macro_rules! table {
     };
 }
 
-static X86_64: Table = table!(syscalls::x86_64::Sysno);
-static X86: Table = table!(syscalls::x86::Sysno);
-static AARCH64: Table = table!(syscalls::aarch64::Sysno);
-static ARM: Table = table!(syscalls::arm::Sysno);
+static X86_64: Table = table!(Sysno);
+static X86: Table = table!(x86::Sysno);
+static AARCH64: Table = table!(aarch64::Sysno);
+static ARM: Table = table!(arm::Sysno);
 
 /// x32 has the numbers of x86_64, but for the calls whose structures differ:
 /// those follow each other from 512 on (arch/x86/entry/syscalls/syscall_64.tbl).
@@ -218,14 +219,14 @@ pub(super) fn multiplexed(name: &str) -> Option<Multiplexed> {
     };
     if let Some(call) = at((1, &SOCKETCALL)) {
         return Some(Multiplexed {
-            number: syscalls::x86::Sysno::socketcall as u32,
+            number: x86::Sysno::socketcall as u32,
             call,
             mask: u32::MAX.into(),
         });
     }
     let call = IPC.iter().find_map(|(first, names)| at((*first, names)))?;
     Some(Multiplexed {
-        number: syscalls::x86::Sysno::ipc as u32,
+        number: x86::Sysno::ipc as u32,
         call,
         // The upper half is the version of the call's interface (ipc(2)).
         mask: 0xffff,
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_table_is_found() {
-        let all = (0..500).filter_map(syscalls::x86_64::Sysno::new);
+        let all = (0..500).filter_map(Sysno::new);
         let mut count = 0;
         for call in all {
             let found = number(Machine::X86_64, call.name());
