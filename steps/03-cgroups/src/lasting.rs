@@ -12,6 +12,7 @@
 //! one belongs to whoever keeps a record of it: here is no lock, and nothing happens on drop.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path};
@@ -183,6 +184,38 @@ impl Lasting {
     /// The process is gone, or the kernel refuses to move it.
     pub fn add(&self, pid: Pid) -> Result<()> {
         self.directory.add(pid)
+    }
+
+    /// The same, or to where the process `other` is below, if nobody may be in this one any more: a
+    /// container may have made cgroups of its own, and given them controllers.
+    ///
+    /// # Errors
+    /// A process is gone, or the kernel refuses to move `pid`.
+    pub fn add_beside(&self, pid: Pid, other: Pid) -> Result<()> {
+        match self.add(pid) {
+            Err(error) if is(&error, Errno::EBUSY) => match self.find(other)? {
+                Some(below) => below.add(pid),
+                None => Err(error),
+            },
+            added => added,
+        }
+    }
+
+    fn find(&self, process: Pid) -> Result<Option<Directory>> {
+        let cgroups = format!("/proc/{process}/cgroup");
+        let cgroups = fs::read_to_string(&cgroups).with_context(|| format!("read {cgroups}"))?;
+        let hierarchy = Hierarchy::find()?;
+        let (Some(path), Some(root)) = (
+            cgroups.lines().find_map(|line| line.strip_prefix("0::/")),
+            hierarchy.mount(),
+        ) else {
+            return Ok(None);
+        };
+        let path = root.join(path);
+        match path.starts_with(self.path()) {
+            true => Directory::open(&path),
+            false => Ok(None),
+        }
     }
 
     /// The processes in it and in the cgroups below it that our pid namespace shows, in no order.
