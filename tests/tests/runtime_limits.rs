@@ -341,6 +341,9 @@ fn a_limit_that_cannot_be_had_is_refused_by_its_field() {
             "{error}"
         );
     }
+    // No limit is no controller's.
+    let none = json!({ "memory": { "limit": -1, "swap": -1 }, "pids": { "limit": -1 } });
+    run(&host, "true", json!({ "resources": none })).ok();
     for (resources, field) in [
         (
             json!({ "memory": { "swappiness": 10 } }),

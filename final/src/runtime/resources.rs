@@ -120,6 +120,15 @@ impl Resources {
         self.set_or(field, file, value, Absent::Refuse);
     }
 
+    /// The same for what may be `max`. Where the kernel does not limit it at all, that is so.
+    fn limit(&mut self, field: &str, file: &str, value: String) {
+        let absent = match value.starts_with("max") {
+            true => Absent::Skip,
+            false => Absent::Refuse,
+        };
+        self.set_or(field, file, value, absent);
+    }
+
     fn set_or(
         &mut self,
         field: impl Into<String>,
@@ -171,7 +180,7 @@ impl Resources {
             (None, _) => {}
         }
         if let Some(limit) = limit {
-            self.set("memory.limit", "memory.max", limit.to_string());
+            self.limit("memory.limit", "memory.max", limit.to_string());
         }
         if let Some(reservation) = reservation {
             self.set("memory.reservation", "memory.low", reservation.to_string());
@@ -212,9 +221,9 @@ impl Resources {
         }
         match (quota, period) {
             (Some(quota), Some(period)) => {
-                self.set("cpu.quota", "cpu.max", format!("{quota} {period}"));
+                self.limit("cpu.quota", "cpu.max", format!("{quota} {period}"));
             }
-            (Some(quota), None) => self.set("cpu.quota", "cpu.max", quota),
+            (Some(quota), None) => self.limit("cpu.quota", "cpu.max", quota),
             (None, Some(period)) => self.settings.push(Setting {
                 field: "cpu.period".to_owned(),
                 file: "cpu.max".to_owned(),
@@ -238,7 +247,7 @@ impl Resources {
         match u64::try_from(pids.limit()) {
             Ok(0) => {}
             Ok(limit) => self.set("pids.limit", "pids.max", limit.to_string()),
-            Err(_) => self.set("pids.limit", "pids.max", "max"),
+            Err(_) => self.limit("pids.limit", "pids.max", "max".to_owned()),
         }
     }
 
@@ -345,7 +354,9 @@ impl Resources {
 
     /// Whether there is no limit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.settings.is_empty()
+        self.settings
+            .iter()
+            .all(|setting| setting.absent == Absent::Skip)
     }
 
     /// The controllers without which these limits are only words.
@@ -401,7 +412,8 @@ impl Resources {
 impl Setting {
     fn controller(&self) -> Option<&str> {
         let (controller, _) = self.file.split_once('.')?;
-        (controller != "cgroup").then_some(controller)
+        let is_needed = controller != "cgroup" && self.absent != Absent::Skip;
+        is_needed.then_some(controller)
     }
 
     fn write(&self, cgroup: &Lasting) -> Result<Outcome> {
@@ -671,9 +683,12 @@ mod tests {
             r#"{"blockIO": {"leafWeight": 0, "weightDevice": [{"major": 8, "minor": 0, "weight": 0}]}}"#,
             r#"{"network": {"classID": 0, "priorities": []}, "hugepageLimits": [], "rdma": {"a": {}}}"#,
             r#"{"devices": [{"allow": true, "access": "rwm"}]}"#,
+            r#"{"memory": {"limit": -1, "swap": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}}"#,
         ];
         for json in nothing {
-            assert!(plan(json).unwrap().is_empty(), "{json}");
+            let plan = plan(json).unwrap();
+            assert!(plan.is_empty(), "{json}");
+            assert!(plan.controllers().is_empty(), "{json}");
         }
     }
 
