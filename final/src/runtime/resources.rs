@@ -556,6 +556,21 @@ fn check_file(file: &str) -> Result<()> {
         is_plain && has_parts,
         "that is no file of a cgroup; write one such as memory.high"
     );
+    // `cgroup.procs` takes any process of the host's in.
+    let moves = [
+        "procs",
+        "threads",
+        "kill",
+        "freeze",
+        "type",
+        "subtree_control",
+    ];
+    ensure!(
+        !file
+            .strip_prefix("cgroup.")
+            .is_some_and(|rest| moves.contains(&rest)),
+        "that is no limit, but for whoever made the cgroup"
+    );
     Ok(())
 }
 
