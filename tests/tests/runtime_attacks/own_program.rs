@@ -16,6 +16,7 @@ const LIBRARY: &str = r#"
     #define _GNU_SOURCE
     #include <fcntl.h>
     #include <stdio.h>
+    #include <stdlib.h>
     #include <unistd.h>
     __attribute__((constructor)) static void loaded(void) {
         char self[64];
@@ -57,7 +58,7 @@ const OVERWRITE: &str = r##"
 
 /// Opens the program of every process that comes by, again and again, and tries
 /// to write to each that is not of the image.
-const WATCH: &str = r##"
+const WATCHER: &str = r##"
     #define _GNU_SOURCE
     #include <dirent.h>
     #include <fcntl.h>
@@ -172,8 +173,8 @@ fn a_process_of_the_container_cannot_overwrite_the_program_that_joins_it() {
     let host = Host::new();
     let before = copy_runtime(&host);
     let mut bundle = with_libraries(&host, "joined");
-    plant(&bundle, "watch", WATCH);
-    bundle.script("watch >/watched 2>&1");
+    plant(&bundle, "watcher", WATCHER);
+    bundle.script("watcher >/watched 2>&1");
     bundle.write();
     host.run([RUNTIME, "run", "-d", "--bundle", &bundle.dir(), "joined"])
         .ok();
