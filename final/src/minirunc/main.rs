@@ -77,6 +77,7 @@ enum Command {
     Pause(resources::Pause),
     Resume(resources::Resume),
     Update(resources::Update),
+    Events(resources::Events),
     Spec(show::Spec),
     Features(show::Features),
 }
@@ -138,6 +139,7 @@ fn run(arguments: Cli) -> Result<u8> {
         Command::Pause(command) => command.run(&runtime),
         Command::Resume(command) => command.run(&runtime),
         Command::Update(command) => command.run(&runtime),
+        Command::Events(command) => command.run(&runtime),
         Command::Spec(command) => command.run(),
         Command::Features(command) => command.run(),
     }?;

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use minidocker::runtime::Runtime;
+use clap::{Args, value_parser};
+use minidocker::runtime::{Runtime, Status};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +43,43 @@ pub(crate) struct Resume {
 impl Resume {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
         runtime.open(&self.subject.id)?.resume()
+    }
+}
+
+/// Tell what a container has used so far
+///
+///     minirunc events --stats mybox
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    subject: Subject,
+    /// Once, and not again and again
+    #[arg(long)]
+    stats: bool,
+    /// The pause in between, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
+    interval: u64,
+}
+
+impl Events {
+    pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
+        loop {
+            let container = runtime.find(&self.subject.id)?;
+            if container.status()? == Status::Stopped {
+                return match self.stats {
+                    true => bail!("container not running"),
+                    false => Ok(()),
+                };
+            }
+            let stats =
+                json!({"type": "stats", "id": container.id().as_str(), "data": container.stats()?});
+            println!("{stats}");
+            if self.stats {
+                return Ok(());
+            }
+            sleep(Duration::from_secs(self.interval));
+        }
     }
 }
 

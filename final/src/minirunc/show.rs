@@ -81,7 +81,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
-        let container = runtime.open(&self.subject.id)?;
+        let container = runtime.find(&self.subject.id)?;
         print(&serde_json::to_string_pretty(&Shown::of(&container)?)?)
     }
 }
@@ -177,7 +177,7 @@ pub(crate) struct Ps {
 
 impl Ps {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
-        let pids = runtime.open(&self.subject.id)?.pids()?;
+        let pids = runtime.find(&self.subject.id)?.pids()?;
         if self.format == Format::Json {
             return print(&serde_json::to_string(&pids)?);
         }

@@ -91,11 +91,8 @@ pub(super) fn process(process: &Process, prefix: &str) -> Result<()> {
             "{prefix}oomScoreAdj: {points} is not between -1000 and 1000"
         );
     }
-    unsupported(&[
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-        ("commandLine", process.command_line().is_some()),
-    ])
-    .or_else(|error| bail!("{prefix}{error}"))
+    unsupported(&[("commandLine", process.command_line().is_some())])
+        .or_else(|error| bail!("{prefix}{error}"))
 }
 
 fn check_variable(variable: &str, field: &str) -> Result<()> {

@@ -13,12 +13,15 @@ use super::create::state_of;
 use super::group::Group;
 use super::resources::Resources;
 use super::state::{self, GATE, Home, Record};
+use super::stats::Stats;
 use super::{Bundle, Id, Runtime, hooks};
 
 /// Where a container is in its life. The runtime-spec knows all of them but
 /// the pause, which it leaves to the runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
+    /// Its first process is not complete yet.
+    Creating,
     /// Its first process waits to be started.
     Created,
     /// The user's command runs.
@@ -32,6 +35,7 @@ pub enum Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
+            Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
             Status::Paused => "paused",
@@ -49,16 +53,20 @@ pub struct Container {
 }
 
 impl Runtime {
-    /// Finds the container `id`, and waits until nobody else changes it.
+    /// The container `id`, to be changed: waits until nobody else does that.
     ///
     /// # Errors
     /// Fails where there is none, and where its creation was not finished.
     pub fn open(&self, id: &Id) -> Result<Container> {
-        let home = Home::open(self.root(), id)?;
-        let record = home.read_record()?.with_context(|| {
-            format!("container {id} was never finished; `minirunc delete --force {id}` removes it")
-        })?;
-        Ok(Container::of(id.clone(), home, record))
+        Container::read(id, Home::open(self.root(), id)?)
+    }
+
+    /// The container `id`, to be looked at.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn find(&self, id: &Id) -> Result<Container> {
+        Container::read(id, Home::look(self.root(), id)?)
     }
 
     /// Removes the container `id`, which must have stopped unless it is done
@@ -93,13 +101,22 @@ impl Runtime {
         let mut ids: Vec<Id> = names.filter_map(|name| name.parse().ok()).collect();
         ids.sort();
         // One that is being created or deleted is no container at the moment.
-        Ok(ids.iter().filter_map(|id| self.open(id).ok()).collect())
+        Ok(ids.iter().filter_map(|id| self.find(id).ok()).collect())
     }
 }
 
 impl Container {
     pub(crate) fn of(id: Id, home: Home, record: Record) -> Container {
         Container { id, home, record }
+    }
+
+    fn read(id: &Id, home: Home) -> Result<Container> {
+        let record = home.read_record()?.with_context(|| {
+            format!(
+                "container {id} is being created; if nobody does that any more, `minirunc delete --force {id}` removes it"
+            )
+        })?;
+        Ok(Container::of(id.clone(), home, record))
     }
 
     /// Its name.
@@ -127,6 +144,9 @@ impl Container {
     /// # Errors
     /// Fails where `/proc` or its cgroup cannot be read.
     pub fn status(&self) -> Result<Status> {
+        if self.record.pid == 0 {
+            return Ok(Status::Creating);
+        }
         if state::start_time(self.record.pid)? != Some(self.record.start_time) {
             return Ok(Status::Stopped);
         }
@@ -146,6 +166,7 @@ impl Container {
     pub fn start(&self) -> Result<()> {
         match self.status()? {
             Status::Created => {}
+            Status::Creating => bail!("cannot start a container whose creation was given up"),
             Status::Stopped => bail!("cannot start a container that has stopped"),
             _ => bail!("cannot start an already running container"),
         }
@@ -198,7 +219,8 @@ impl Container {
     /// Fails where it runs, and where something cannot be removed.
     pub fn delete(self, force: bool) -> Result<()> {
         match self.status()? {
-            Status::Stopped => {}
+            // We hold the lock, so nobody is creating it any more.
+            Status::Stopped | Status::Creating => {}
             // Nothing of the user's has run in it yet.
             Status::Created => self.end()?,
             _ if force => self.end()?,
@@ -300,6 +322,14 @@ impl Container {
             .collect())
     }
 
+    /// What it has used so far.
+    ///
+    /// # Errors
+    /// Fails where it has no cgroup, or a file of the kernel's cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.needed_group()?.stats()
+    }
+
     /// The container's cgroup, where it has one.
     pub(crate) fn group(&self) -> Result<Option<Group>> {
         self.record.cgroup.as_ref().map_or(Ok(None), Group::open)
@@ -312,7 +342,9 @@ impl Container {
 
     /// The first process, if it is still the one that we made.
     pub(crate) fn first_process(&self) -> Result<Option<OwnedFd>> {
-        let pid = Pid::from_raw(self.record.pid).context("the container's state has no pid")?;
+        let Some(pid) = Pid::from_raw(self.record.pid) else {
+            return Ok(None);
+        };
         let process = match open_process(pid) {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             process => process.context("open the container's first process")?,

@@ -10,7 +10,7 @@ use oci_spec::runtime::{ContainerState, Process};
 use super::create::{state_of, write_pid};
 use super::namespaces_of::kind;
 use super::process::{self, ProcessPlan};
-use super::{Container, Settings, Status, keyring, procfs};
+use super::{Container, Settings, Status, keyring, procfs, scheduling};
 
 impl Container {
     /// Runs `process` in the container: in all of its namespaces, in its
@@ -32,6 +32,7 @@ impl Container {
             .set_pid(Some(self.record().pid));
         let socket = settings.console_socket.as_deref();
         let plan = ProcessPlan::plan(process, linux, &state, socket)?;
+        let affinity = scheduling::affinity(process)?;
         let proc = procfs::open()?;
         let signals = Signals::hold()?;
 
@@ -73,9 +74,12 @@ impl Container {
 
         // Under the container's limits before its first instruction. (step 3)
         let pid = held.pid();
+        let (before, after) = affinity;
+        scheduling::confine(pid, before.as_ref())?;
         if let Some(group) = self.group()? {
             group.add(pid)?;
         }
+        scheduling::confine(pid, after.as_ref())?;
         let running = held.release(&signals)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid.as_raw())?;

@@ -73,11 +73,6 @@ impl Group {
         }
     }
 
-    /// Its directory in the cgroup2 tree.
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-
     /// Moves the process `pid` in.
     pub(crate) fn add(&self, pid: Pid) -> Result<()> {
         self.0.add(pid)

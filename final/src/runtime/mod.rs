@@ -26,6 +26,7 @@ mod devices;
 mod exec;
 mod features;
 mod group;
+mod home;
 mod hooks;
 mod id;
 mod id_maps;
@@ -40,6 +41,7 @@ mod process;
 mod procfs;
 mod resources;
 mod root;
+mod scheduling;
 mod seal;
 mod seccomp;
 mod spec;
@@ -59,6 +61,7 @@ pub use id::Id;
 pub use seal::become_sealed_copy;
 pub use spec::{default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
+pub use stats::Stats;
 
 /// Where containers are made, and found again.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use namespaces::{IdMap, Isolation, Joined, Range};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use nix::unistd::Uid;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 /// What the container's first process is born into.
@@ -81,6 +82,15 @@ impl Namespaces {
     /// Whether the container's users are others than ours.
     pub(crate) fn has_users(&self) -> bool {
         self.ids.is_some() || joins(&self.joined, CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// Who is root in a container that has both users and a view of its cgroup
+    /// of its own: there root may divide up what the container was given.
+    pub(crate) fn delegate(&self) -> Option<Uid> {
+        let own = self.made.contains(CloneFlags::CLONE_NEWCGROUP);
+        let mut ranges = self.ids.as_ref().filter(|_| own)?.uids.iter();
+        let root = ranges.find(|range| range.inside == 0)?;
+        Some(Uid::from_raw(root.outside))
     }
 
     /// Whether the container's mounts are its own.

@@ -1,6 +1,7 @@
 //! A process of the container: what it becomes, step by step, before it is the
 //! user's command. For the first process and for `exec` alike.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -19,8 +20,9 @@ use rustix::fs::OFlags;
 use super::capabilities::Sets;
 use super::console::{ConsoleSocket, Terminal};
 use super::label::Label;
-use super::procfs;
+use super::scheduling::Scheduling;
 use super::seccomp::{Filter, Listener};
+use super::{home, procfs};
 
 /// All that a process is to be, decided before there is one.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(crate) struct ProcessPlan {
     limits: Vec<(Resource, u64, u64)>,
     oom_score: Option<i32>,
     personality: Option<Persona>,
+    scheduling: Scheduling,
     label: Label,
     capabilities: Sets,
     no_new_privileges: bool,
@@ -57,19 +60,10 @@ impl ProcessPlan {
         state: &State,
         console_socket: Option<&Path>,
     ) -> Result<ProcessPlan> {
-        let words = |words: &Option<Vec<String>>| -> Vec<OsString> {
-            words.iter().flatten().map(OsString::from).collect()
-        };
         let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         let groups = process.user().additional_gids().iter().flatten();
         Ok(ProcessPlan {
-            command: Command {
-                args: words(process.args()),
-                env: words(process.env()),
-                cwd: Some(process.cwd().clone()),
-                user: None,
-                init: false,
-            },
+            command: command(process),
             terminal: terminal(process, console_socket)?,
             user: process.user().clone(),
             groups: groups.map(|gid| Gid::from_raw(*gid)).collect(),
@@ -81,6 +75,7 @@ impl ProcessPlan {
                     LinuxPersonalityDomain::PerLinux => Persona::empty(),
                     LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(PER_LINUX32),
                 }),
+            scheduling: Scheduling::plan(process)?,
             label: Label::plan(process)?,
             capabilities: Sets::plan(process.capabilities().as_ref(), own_user(linux))?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -135,6 +130,7 @@ impl ProcessPlan {
         if let Some(persona) = self.personality {
             personality::set(persona).context("linux.personality: set it")?;
         }
+        self.scheduling.apply()?;
         for (resource, soft, hard) in &self.limits {
             limit(*resource, *soft, *hard)?;
         }
@@ -142,6 +138,12 @@ impl ProcessPlan {
         let agent = self.agent.as_ref().map(|(agent, _)| agent.as_fd());
         inside.close_files(passed, agent)?;
         let program = self.command.locate()?;
+        let mut command = Cow::Borrowed(&self.command);
+        if command.env("HOME").is_none() {
+            let mut home = OsString::from("HOME=");
+            home.push(home::of(self.user.uid()));
+            command.to_mut().env.push(home);
+        }
         umask(Mode::from_bits_truncate(self.user.umask().unwrap_or(0o022)));
         // A filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)), so where
         // the second is not asked for it is installed while the first is there.
@@ -156,7 +158,7 @@ impl ProcessPlan {
             // As late as can be, so that the fewest calls of ours need a place in it.
             self.install_filter(pid)?;
         }
-        inside.become_program(&program, &self.command)
+        inside.become_program(&program, &command)
     }
 
     /// `pid` is this process's on the host.
@@ -232,6 +234,27 @@ fn own_user(linux: Option<&Linux>) -> bool {
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     let mut namespaces = namespaces.into_iter().flatten();
     namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+}
+
+/// Of two variables with one name the later counts.
+fn command(process: &Process) -> Command {
+    let args = process.args().iter().flatten();
+    let mut command = Command {
+        args: args.map(OsString::from).collect(),
+        env: Vec::new(),
+        cwd: Some(process.cwd().clone()),
+        user: None,
+        init: false,
+    };
+    for variable in process.env().iter().flatten() {
+        // A bare name would take the runtime's own value.
+        if variable.contains('=') {
+            command.set_env(variable.into());
+        } else {
+            command.env.push(variable.into());
+        }
+    }
+    command
 }
 
 /// Whoever makes a process and goes away must say who gets its terminal.

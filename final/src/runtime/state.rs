@@ -4,7 +4,7 @@
 //! /run/minirunc/          the runtime's root
 //! └── web/                a container: locked while its state changes
 //!     ├── config.json     the bundle's, as it was when the container was created
-//!     ├── state.json      Record: written once, when the first process is complete
+//!     ├── state.json      Record: written before the first process, and when it is complete
 //!     └── start.sock      the named gate; gone once the container was started
 //! ```
 
@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -27,13 +27,13 @@ pub(crate) const GATE: &str = "start.sock";
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
 
-/// What does not change in a container's life.
+/// What does not change in a container's life, once it is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Of the runtime-spec, as the bundle says.
     pub oci_version: String,
-    /// The first process, as this host numbers it.
+    /// The first process, as this host numbers it; 0 until it is complete.
     pub pid: i32,
     /// When that process was started, in clock ticks since boot: a pid without
     /// it may be another process by now (proc_pid_stat(5)).
@@ -76,8 +76,9 @@ impl Home {
             ),
             made => made.with_context(|| format!("make {}", path.display()))?,
         }
-        let mut home = Home::open_at(path, true)?;
+        let mut home = Home::look(root, id)?;
         home.temporary = true;
+        home.lock()?;
         home.write(CONFIG, config)?;
         Ok(home)
     }
@@ -85,26 +86,30 @@ impl Home {
     /// Opens the directory of a container that is there, and waits until
     /// nobody else changes it.
     pub(crate) fn open(root: &Path, id: &Id) -> Result<Home> {
-        Home::open_at(root.join(id.as_str()), false).map_err(|error| {
-            match error.downcast_ref::<std::io::Error>() {
-                Some(cause) if cause.kind() == ErrorKind::NotFound => {
-                    anyhow::anyhow!("container does not exist: {id}")
-                }
-                _ => error,
-            }
-        })
+        let home = Home::look(root, id)?;
+        home.lock()?;
+        Ok(home)
     }
 
-    fn open_at(path: PathBuf, temporary: bool) -> Result<Home> {
-        let directory = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        directory
-            .lock()
-            .with_context(|| format!("lock {}", path.display()))?;
+    /// The same for who changes nothing, and must not wait: a hook of the
+    /// container's own may ask for its state.
+    pub(crate) fn look(root: &Path, id: &Id) -> Result<Home> {
+        let path = root.join(id.as_str());
+        let directory = File::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow!("container does not exist: {id}"),
+            _ => anyhow!(error).context(format!("open {}", path.display())),
+        })?;
         Ok(Home {
             directory,
             path,
-            temporary,
+            temporary: false,
         })
+    }
+
+    fn lock(&self) -> Result<()> {
+        self.directory
+            .lock()
+            .with_context(|| format!("lock {}", self.path.display()))
     }
 
     pub(crate) fn keep(&mut self) {
@@ -137,7 +142,7 @@ impl Home {
         self.write(RECORD, &serde_json::to_vec(record)?)
     }
 
-    /// `None`: the container is being created, or whoever did that was killed.
+    /// `None`: the container's creation has just begun, or was ended at once.
     pub(crate) fn read_record(&self) -> Result<Option<Record>> {
         let path = self.path.join(RECORD);
         let text = match fs::read(&path) {

@@ -84,7 +84,8 @@ impl Command {
     }
 
     /// The value of a variable.
-    fn env(&self, name: &str) -> Option<&OsStr> {
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&OsStr> {
         self.env.iter().find_map(|variable| {
             let value = variable.as_bytes().strip_prefix(name.as_bytes())?;
             value.strip_prefix(b"=").map(OsStr::from_bytes)

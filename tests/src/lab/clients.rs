@@ -15,15 +15,12 @@ use crate::system::{Freight, find};
 /// docker-init is tini, and podman's is catatonit.
 const PACKAGES: [&str; 4] = ["docker.io", "containerd", "tini", "catatonit"];
 
-/// The programs of these packages that the suites run.
-const PROGRAMS: [&str; 8] = [
-    "usr/bin/catatonit",
+/// Those of their programs for which the virtual machine has room: the kernel keeps
+/// what it unpacks in half of the memory that the archive leaves.
+const PROGRAMS: [&str; 4] = [
     "usr/bin/containerd",
     "usr/bin/containerd-shim-runc-v2",
-    "usr/bin/ctr",
     "usr/bin/docker",
-    "usr/bin/docker-init",
-    "usr/sbin/docker-proxy",
     "usr/sbin/dockerd",
 ];
 
@@ -64,14 +61,15 @@ pub fn ensure() -> Result<()> {
 /// What a virtual machine gets in which clients run, podman included.
 pub fn freight() -> Result<Freight> {
     let dir = dir()?;
-    let there = PROGRAMS.iter().filter(|name| dir.join(name).is_file());
     Ok(Freight {
-        private: there
+        private: PROGRAMS
+            .iter()
             .map(|name| (dir.join(name), Path::new("/clients").join(name)))
             .collect(),
         programs: ["podman", "conmon"].into_iter().filter_map(find).collect(),
         // The seccomp profile of podman's containers.
         directories: vec![PathBuf::from("/usr/share/containers")],
+        own: &["machine", "minirunc"],
         ..Freight::default()
     })
 }

@@ -87,7 +87,7 @@ pub fn run() -> Result<u8> {
         phases.run("images", || images::ensure().map(|()| true))?;
         phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
         phases.run("virtual machine", || {
-            in_the_vm(Freight::default(), &|name| {
+            in_the_vm(whole(), &|name| {
                 let (_, which) = IN_THE_VM.iter().find(|(suite, _)| *suite == name)?;
                 Some(*which)
             })
@@ -100,7 +100,7 @@ pub fn run() -> Result<u8> {
         )?;
         phases.run("virtual machine", || {
             let fits = |name: &str| !NOT_IN_THE_VM.contains(&name) && name != WITH_CLIENTS;
-            in_the_vm(Freight::default(), &|name| fits(name).then_some(WHOLE))
+            in_the_vm(whole(), &|name| fits(name).then_some(WHOLE))
         })?;
     }
     phases.run("virtual machine with clients", || {
@@ -212,6 +212,13 @@ fn install_what_is_missing() -> Result<bool> {
     Ok(true)
 }
 
+fn whole() -> Freight {
+    Freight {
+        own: system::OWN,
+        ..Freight::default()
+    }
+}
+
 /// Runs suites in a virtual machine with some freight, each with the flag that says
 /// which of its tests.
 fn in_the_vm(freight: Freight, wanted: &dyn Fn(&str) -> Option<&'static str>) -> Result<bool> {
@@ -230,10 +237,6 @@ fn in_the_vm(freight: Freight, wanted: &dyn Fn(&str) -> Option<&'static str>) ->
         suites.push(suite);
     }
     script += "} >/dev/ttyS0 2>&1\n";
-    let freight = Freight {
-        steps: true,
-        suites,
-        ..freight
-    };
+    let freight = Freight { suites, ..freight };
     Ok(vm::boot(&freight, &script, Some(LIMIT), &mut |_| {})? == 0)
 }

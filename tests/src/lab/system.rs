@@ -160,11 +160,16 @@ reboot -f
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
 const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 
+/// Every program of the workspace.
+pub const OWN: &[&str] = &[
+    "step01", "step02", "step03", "step04", "step05", "minirunc", "machine", "lab",
+];
+
 /// What a machine gets beside its tools.
 #[derive(Default)]
 pub struct Freight {
-    /// The steps' programs and the harness's helper.
-    pub steps: bool,
+    /// The workspace's programs, by name.
+    pub own: &'static [&'static str],
     /// The suites' executables.
     pub suites: Vec<PathBuf>,
     /// Programs, each with its libraries, at paths that only root can reach.
@@ -193,9 +198,7 @@ pub fn write(path: &Path, kernel: &Kernel, freight: &Freight, command: &str) -> 
         let link = Path::new("/usr/bin").join(name);
         system.archive.link(&link, Path::new("busybox"))?;
     }
-    if freight.steps {
-        system.steps()?;
-    }
+    system.own(freight.own)?;
     for suite in &freight.suites {
         let to = Path::new(PROGRAMS).join("suites").join(suite_name(suite));
         let slim = system.strip(suite)?;
@@ -266,14 +269,11 @@ impl<W: Write> System<W> {
         Ok(())
     }
 
-    /// The steps and the harness's helper.
-    fn steps(&mut self) -> Result<()> {
+    fn own(&mut self, names: &[&str]) -> Result<()> {
         let build = crate::build_dir()?;
-        for name in [
-            "step01", "step02", "step03", "step04", "step05", "minirunc", "machine", "lab",
-        ] {
+        for name in names {
             let from = match std::env::var_os(name.to_uppercase()) {
-                Some(other) if !["machine", "lab"].contains(&name) => PathBuf::from(other),
+                Some(other) if !["machine", "lab"].contains(name) => PathBuf::from(other),
                 _ => build.join(name),
             };
             let slim = self.strip(&from)?;

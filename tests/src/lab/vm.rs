@@ -34,28 +34,24 @@ pub fn run(command: &[OsString], limit: Option<u64>) -> Result<u8> {
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => (!interactive).then_some(LIMIT),
     };
-    // They take a while to compile, and most who come want a shell.
-    let wants_suites = command
-        .iter()
-        .any(|word| word.to_string_lossy().contains("/workspace/suites"));
-    let mut freight = Freight::default();
-    if wants_suites {
+    // Suites take a while to compile, and most who come want a shell.
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let wants = |what: &str| words.iter().any(|word| word.contains(what));
+    let mut freight = Freight {
+        own: system::OWN,
+        ..Freight::default()
+    };
+    if wants("/workspace/suites") {
         freight.suites = suites()?;
-        if command
-            .iter()
-            .any(|word| word.to_string_lossy().contains(WITH_CLIENTS))
-        {
-            freight
-                .suites
-                .retain(|suite| system::suite_name(suite) == WITH_CLIENTS);
-            let suites = freight.suites;
-            freight = Freight {
-                suites,
-                ..clients::freight()?
-            };
-        }
     }
-    freight.steps = true;
+    if wants(WITH_CLIENTS) {
+        let mut suites = freight.suites;
+        suites.retain(|suite| system::suite_name(suite) == WITH_CLIENTS);
+        freight = Freight {
+            suites,
+            ..clients::freight()?
+        };
+    }
     boot(&freight, &script(command, interactive)?, limit, &mut |_| {})
 }
 
