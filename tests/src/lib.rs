@@ -10,12 +10,14 @@
 //! anybody's program in the place of the workspace's own, and so does
 //! `MINIRUNC=/usr/bin/crun` for the runtime.
 
+mod bundle;
 mod command;
 mod host;
 mod snapshot;
 mod step;
 mod terminal;
 
+pub use bundle::Bundle;
 pub use command::{Output, Running, inner};
 pub use host::{Host, Setup, User};
 pub use snapshot::{Snapshot, assert_same};

@@ -20,6 +20,8 @@ use super::{Bundle, Id, Runtime, hooks};
 /// the pause, which it leaves to the runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
+    /// Its first process is not complete yet.
+    Creating,
     /// Its first process waits to be started.
     Created,
     /// The user's command runs.
@@ -33,6 +35,7 @@ pub enum Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
+            Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
             Status::Paused => "paused",
@@ -141,6 +144,9 @@ impl Container {
     /// # Errors
     /// Fails where `/proc` or its cgroup cannot be read.
     pub fn status(&self) -> Result<Status> {
+        if self.record.pid == 0 {
+            return Ok(Status::Creating);
+        }
         if state::start_time(self.record.pid)? != Some(self.record.start_time) {
             return Ok(Status::Stopped);
         }
@@ -160,6 +166,7 @@ impl Container {
     pub fn start(&self) -> Result<()> {
         match self.status()? {
             Status::Created => {}
+            Status::Creating => bail!("cannot start a container whose creation was given up"),
             Status::Stopped => bail!("cannot start a container that has stopped"),
             _ => bail!("cannot start an already running container"),
         }
@@ -212,7 +219,8 @@ impl Container {
     /// Fails where it runs, and where something cannot be removed.
     pub fn delete(self, force: bool) -> Result<()> {
         match self.status()? {
-            Status::Stopped => {}
+            // We hold the lock, so nobody is creating it any more.
+            Status::Stopped | Status::Creating => {}
             // Nothing of the user's has run in it yet.
             Status::Created => self.end()?,
             _ if force => self.end()?,
@@ -334,7 +342,9 @@ impl Container {
 
     /// The first process, if it is still the one that we made.
     pub(crate) fn first_process(&self) -> Result<Option<OwnedFd>> {
-        let pid = Pid::from_raw(self.record.pid).context("the container's state has no pid")?;
+        let Some(pid) = Pid::from_raw(self.record.pid) else {
+            return Ok(None);
+        };
         let process = match open_process(pid) {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             process => process.context("open the container's first process")?,

@@ -49,6 +49,10 @@ impl Runtime {
         // Limits first: the process is born under them. (step 3)
         let mut group = NewGroup::make(&plan, id)?;
 
+        // If we are killed, whoever deletes the container finds what was made for it.
+        let mut record = plan.record(bundle, group.save());
+        home.write_record(&record)?;
+
         // Born with its namespaces, and held at the gate. (step 1)
         let mut isolation = plan.namespaces.isolation(plan.hostname.as_deref());
         isolation.cgroup = group.as_fd();
@@ -70,7 +74,9 @@ impl Runtime {
         let held = held.advance(&signals)?;
 
         // Complete: from here on it is a container that other commands find.
-        let record = plan.record(bundle, pid, group.save())?;
+        record.pid = pid;
+        record.start_time = state::start_time(pid)?
+            .context("the container's first process ended while it was created")?;
         home.write_record(&record)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid)?;
@@ -157,18 +163,17 @@ impl Plan {
         Ok(state)
     }
 
-    fn record(&self, bundle: &Bundle, pid: i32, cgroup: Option<SavedGroup>) -> Result<Record> {
-        Ok(Record {
+    fn record(&self, bundle: &Bundle, cgroup: Option<SavedGroup>) -> Record {
+        Record {
             oci_version: bundle.spec.version().clone(),
-            pid,
-            start_time: state::start_time(pid)?
-                .context("the container's first process ended while it was created")?,
+            pid: 0,
+            start_time: 0,
             bundle: bundle.path.clone(),
             rootfs: bundle.rootfs.clone(),
             created: Timestamp::now(),
             owner: getuid().as_raw(),
             cgroup,
-        })
+        }
     }
 }
 

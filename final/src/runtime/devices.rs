@@ -40,10 +40,7 @@ impl Devices {
         let wanted = linux.and_then(|linux| linux.devices().as_ref());
         let wanted = wanted.into_iter().flatten().enumerate();
         let mut nodes = wanted
-            .map(|(index, device)| {
-                let field = format!("linux.devices[{index}] ({})", device.path().display());
-                Node::plan(device, &field).with_context(|| field.clone())
-            })
+            .map(|(index, device)| Node::plan(device, &format!("linux.devices[{index}]")))
             .collect::<Result<Vec<Node>>>()?;
         for (name, major, minor) in DEVICES {
             let path = Path::new("/dev").join(name);
@@ -63,7 +60,7 @@ impl Devices {
 
     /// Makes them. The umask must be 0.
     pub(crate) fn make(&self, top: &Top) -> Result<()> {
-        let dev = top.directory(Path::new("/dev"))?;
+        let dev = top.plain_directory(Path::new("/dev"))?;
         for node in &self.nodes {
             node.make(top, &dev).with_context(|| node.field.clone())?;
         }
@@ -98,13 +95,13 @@ impl Node {
             path.is_absolute()
                 && path.file_name().is_some()
                 && !path.components().any(|part| part == Component::ParentDir),
-            "path: it must be absolute, without .. in it"
+            "{field}.path: it must be absolute, without .. in it"
         );
         let kind = match device.typ() {
             LinuxDeviceType::B => FileType::BlockDevice,
             LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
             LinuxDeviceType::P => FileType::Fifo,
-            LinuxDeviceType::A => bail!("type: \"a\" is for rules, and not for a device"),
+            LinuxDeviceType::A => bail!("{field}.type: \"a\" is for rules, and not for a device"),
         };
         let (major, minor) = (device.major(), device.minor());
         let number = if kind == FileType::Fifo {
@@ -113,16 +110,16 @@ impl Node {
             makedev(
                 u32::try_from(major)
                     .ok()
-                    .with_context(|| format!("major: {major} is none"))?,
+                    .with_context(|| format!("{field}.major: {major} is no number"))?,
                 u32::try_from(minor)
                     .ok()
-                    .with_context(|| format!("minor: {minor} is none"))?,
+                    .with_context(|| format!("{field}.minor: {minor} is no number"))?,
             )
         };
         let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
         let owned = owner != (0, 0);
         Ok(Node {
-            field: field.to_owned(),
+            field: format!("{field} ({})", path.display()),
             path,
             kind,
             number,
@@ -133,13 +130,17 @@ impl Node {
 
     fn make(&self, top: &Top, dev: &OwnedFd) -> Result<()> {
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
-            bail!("path: it has no name");
+            bail!("it has no name");
         };
         let made;
         let dir = if parent == Path::new("/dev") {
             dev
         } else {
-            made = top.directory(parent)?;
+            made = if parent.starts_with("/dev") {
+                top.plain_directory(parent)?
+            } else {
+                top.directory(parent)?
+            };
             &made
         };
         match self.mknod(dir, name) {
@@ -152,7 +153,7 @@ impl Node {
         }
         if let Some((uid, gid)) = self.owner {
             chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .context("uid: give the device its owner")?;
+                .context("give the device its owner")?;
         }
         Ok(())
     }
@@ -170,7 +171,7 @@ impl Node {
         let there = openat(dir, name, flags, Mode::empty()).context("open what is there")?;
         ensure!(
             self.is(&there)?,
-            "path: something else is there already, and it is no such device"
+            "something else is there already, and it is no such device"
         );
         Ok(())
     }
@@ -192,7 +193,7 @@ impl Node {
         .context("open the host's device, for no new one can be made here")?;
         ensure!(
             self.is(&host)?,
-            "path: the host's file there is no such device, and no new one can be made here"
+            "the host's file there is no such device, and no new one can be made here"
         );
         top.bind_file(host.as_fd(), &self.path)
     }

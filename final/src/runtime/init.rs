@@ -8,6 +8,7 @@ use namespaces::{Inside, NamedGate};
 use oci_spec::runtime::{ContainerState, Hook};
 
 use super::create::Plan;
+use super::root::RootPlan;
 use super::{hooks, keyring, process};
 
 /// The child's side of the story; `gate` is where it waits to be started.
@@ -27,7 +28,7 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     plan.process.write_to_proc(plan.proc.as_fd())?;
 
     // The root file system is put together beside the host's. (step 2)
-    let top = plan.root.as_ref().map(|root| root.prepare()).transpose()?;
+    let top = plan.root.as_ref().map(RootPlan::prepare).transpose()?;
     if plan.pauses_for_hooks() {
         inside.pause()?;
     }

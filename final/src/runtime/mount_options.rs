@@ -108,7 +108,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Reads `options`. Of two that contradict each other the later is taken.
-    pub(crate) fn parse(options: &[String]) -> Result<Options> {
+    pub(crate) fn parse(options: &[String], field: &str) -> Result<Options> {
         let mut all = Options {
             flags: MountFlags::empty(),
             cleared: MountFlags::empty(),
@@ -121,7 +121,7 @@ impl Options {
         for (index, option) in options.iter().enumerate() {
             ensure!(
                 !option.contains('\0'),
-                "options[{index}]: it has a NUL character in it"
+                "{field}.options[{index}]: it has a NUL character in it"
             );
             all.take(option);
         }
@@ -154,17 +154,19 @@ impl Options {
     }
 
     /// A bind shows a file system that has its options already.
-    pub(crate) fn refuse_those_of_file_systems(&self) -> Result<()> {
+    pub(crate) fn refuse_those_of_file_systems(&self, field: &str) -> Result<()> {
         for (name, does, bit) in FLAGS {
             let flag = MountFlags::from_bits_retain(bit);
             let own = OF_FILE_SYSTEM & bit != 0 && does == Does::Set;
             if own && self.flags.contains(flag) {
-                bail!("options: {name} belongs to a file system, and a bind cannot change it");
+                bail!(
+                    "{field}.options: {name} belongs to a file system, and a bind cannot change it"
+                );
             }
         }
         // mount(8) keeps such words for other programs.
         match self.data.iter().find(|option| !option.starts_with("x-")) {
-            Some(option) => bail!("options: {option:?} is no option of a bind"),
+            Some(option) => bail!("{field}.options: {option:?} is no option of a bind"),
             None => Ok(()),
         }
     }
@@ -202,9 +204,9 @@ const OF_FILE_SYSTEM: libc::c_ulong = libc::MS_SYNCHRONOUS
 /// Sets or clears one attribute. Access times are one of four values in one
 /// field, which is always cleared as a whole (mount_setattr(2)).
 fn change(attributes: &mut Attributes, does: Does, bit: u64) {
-    let is_time = bit & !(libc::MOUNT_ATTR__ATIME as u64) == 0;
+    let is_time = bit & !libc::MOUNT_ATTR__ATIME == 0;
     let field = if is_time {
-        libc::MOUNT_ATTR__ATIME as u64
+        libc::MOUNT_ATTR__ATIME
     } else {
         bit
     };

@@ -8,18 +8,17 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{self as oci, LinuxNamespaceType};
+use oci_spec::runtime::{self as oci, LinuxNamespace, LinuxNamespaceType};
 use rootfs::{Attributes, Kind, Top, kind_of};
 use rustix::fs::{FsWord, fstat, fstatfs, statfs};
 use sys_mount::MountFlags;
 
-use super::Bundle;
-use super::copy_up;
 use super::label::mount_label_data;
 use super::mount_options::Options;
+use super::{Bundle, copy_up, id_maps};
 
 /// `mounts`, decided.
 #[derive(Debug)]
@@ -51,10 +50,15 @@ enum Special {
 impl Mounts {
     /// Reads `mounts`.
     pub(crate) fn plan(bundle: &Bundle) -> Result<Mounts> {
+        let linux = bundle.spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        let label = label
+            .filter(|label| !label.is_empty())
+            .map(mount_label_data)
+            .transpose()?;
         let mounts = bundle.spec.mounts().iter().flatten().enumerate();
         let planned = mounts.map(|(index, mount)| {
-            let field = format!("mounts[{index}] ({})", mount.destination().display());
-            plan_one(bundle, mount, &field).with_context(|| field.clone())
+            Entry::read(bundle, mount, format!("mounts[{index}]"))?.plan(label.as_deref())
         });
         planned.collect::<Result<_>>().map(Mounts)
     }
@@ -79,139 +83,179 @@ impl Mounts {
     }
 }
 
-fn plan_one(bundle: &Bundle, mount: &oci::Mount, field: &str) -> Result<Planned> {
-    let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
-    let target = clean(mount.destination())?;
-    let typ = mount.typ().as_deref().unwrap_or_default();
-    let bind = typ == "bind" || options.flags.contains(MountFlags::BIND);
-    let mut planned = if bind {
-        plan_bind(bundle, mount, target, &options)?
-    } else {
-        plan_new(bundle, mount, target, &options)?
-    };
-    planned.field = field.to_owned();
-    Ok(planned)
+/// One of `mounts`, as it is read.
+struct Entry<'a> {
+    /// `mounts[4]`
+    field: String,
+    bundle: &'a Bundle,
+    mount: &'a oci::Mount,
+    typ: &'a str,
+    target: PathBuf,
+    options: Options,
 }
 
-/// An absolute path without `.` and doubled slashes, inside the root.
-fn clean(destination: &Path) -> Result<PathBuf> {
-    ensure!(
-        destination.is_absolute(),
-        "destination: it must be absolute"
-    );
-    ensure!(
-        !destination
+impl<'a> Entry<'a> {
+    fn read(bundle: &'a Bundle, mount: &'a oci::Mount, field: String) -> Result<Entry<'a>> {
+        let target: PathBuf = Path::new("/")
+            .join(mount.destination())
             .components()
-            .any(|part| part == Component::ParentDir),
-        "destination: it must not have .. in it"
-    );
-    let clean: PathBuf = destination.components().collect();
-    ensure!(
-        clean != Path::new("/"),
-        "destination: nothing can be mounted on the container's root itself"
-    );
-    Ok(clean)
-}
-
-fn plan_bind(
-    bundle: &Bundle,
-    mount: &oci::Mount,
-    target: PathBuf,
-    options: &Options,
-) -> Result<Planned> {
-    let source = mount
-        .source()
-        .as_ref()
-        .context("source: a bind needs one")?;
-    let source = bundle.path.join(source);
-    options.refuse_those_of_file_systems()?;
-    ensure!(!options.copy_up, "options: tmpcopyup is for a tmpfs");
-    if target.starts_with("/proc") {
-        allow_in_proc(&target, || is_procfs(&statfs(&source)?))?;
-    }
-    let mut bind = rootfs::Mount::bind(source, target, false);
-    bind.flags = options.flags & (MountFlags::BIND | MountFlags::REC | MountFlags::REMOUNT)
-        | MountFlags::BIND;
-    bind.plain = is_kernels(&bind.target);
-    bind.attributes.extend(options.of_bind());
-    bind.attributes.extend(options.recursive());
-    bind.propagation = options.propagation;
-    let tree = super::id_maps::open_for_child(bundle, mount, &bind, options)?;
-    Ok(Planned {
-        field: String::new(),
-        mount: bind,
-        tree,
-        special: Special::None,
-        read_only_later: false,
-    })
-}
-
-fn plan_new(
-    bundle: &Bundle,
-    mount: &oci::Mount,
-    target: PathBuf,
-    options: &Options,
-) -> Result<Planned> {
-    let typ = mount.typ().as_deref().context("type: it is missing")?;
-    ensure!(
-        options.id_map.is_none() && mount.uid_mappings().is_none(),
-        "options: only a bind can have ids of its own"
-    );
-    ensure!(
-        !options.copy_up || typ == "tmpfs",
-        "options: tmpcopyup is for a tmpfs"
-    );
-    if target.starts_with("/proc") {
-        allow_in_proc(&target, || Ok(typ == "proc"))?;
-    }
-    let cgroup = ["cgroup", "cgroup2"].contains(&typ);
-    let fstype = if cgroup { "cgroup2" } else { typ };
-    let read_only_later = options.flags.contains(MountFlags::RDONLY)
-        && (typ == "tmpfs" || target == Path::new("/dev"));
-    let mut flags = options.flags;
-    if read_only_later {
-        flags -= MountFlags::RDONLY;
-    }
-    let special = if cgroup && !has_namespace(bundle, LinuxNamespaceType::Cgroup) {
-        Special::OwnCgroup
-    } else if options.copy_up {
-        Special::CopyUp
-    } else {
-        Special::None
-    };
-    Ok(Planned {
-        field: String::new(),
-        mount: rootfs::Mount {
-            source: mount.source().clone().unwrap_or_else(|| typ.into()),
-            plain: is_kernels(&target) || ["proc", "sysfs"].contains(&typ),
+            .collect();
+        ensure!(
+            target != Path::new("/"),
+            "{field}.destination: nothing can be mounted on the container's root itself"
+        );
+        Ok(Entry {
+            bundle,
+            mount,
+            typ: mount.typ().as_deref().unwrap_or_default(),
             target,
-            fstype: fstype.to_owned().into(),
-            flags,
-            data: data(bundle, typ, options)?,
-            attributes: options.recursive().into_iter().collect(),
-            propagation: options.propagation,
-        },
-        tree: None,
-        special,
-        read_only_later,
-    })
-}
-
-/// The options that only the file system knows, with the label of its files.
-fn data(bundle: &Bundle, typ: &str, options: &Options) -> Result<String> {
-    let linux = bundle.spec.linux().as_ref();
-    let label = linux.and_then(|linux| linux.mount_label().as_deref());
-    let mut data = options.data.join(",");
-    // The kernel labels these itself.
-    if let Some(label) = label.filter(|label| !label.is_empty())
-        && !["proc", "sysfs", "cgroup", "cgroup2"].contains(&typ)
-    {
-        if !data.is_empty() {
-            data.push(',');
-        }
-        data += &mount_label_data(label)?;
+            options: Options::parse(mount.options().as_deref().unwrap_or_default(), &field)?,
+            field,
+        })
     }
-    Ok(data)
+
+    fn plan(self, label: Option<&str>) -> Result<Planned> {
+        ensure!(
+            self.typ == "tmpfs" || !self.options.copy_up,
+            "{}.options: tmpcopyup is for a tmpfs",
+            self.field
+        );
+        if self.typ == "bind" || self.options.flags.contains(MountFlags::BIND) {
+            self.plan_bind()
+        } else {
+            self.plan_new(label)
+        }
+    }
+
+    fn plan_bind(self) -> Result<Planned> {
+        let Entry { field, options, .. } = &self;
+        let source = self.mount.source().as_ref();
+        let source = source.with_context(|| format!("{field}.source: a bind needs one"))?;
+        let source = self.bundle.path.join(source);
+        options.refuse_those_of_file_systems(field)?;
+        self.check_destination(|| is_procfs(&statfs(&source)?))?;
+        let mut bind = rootfs::Mount::bind(source, self.target.clone(), false);
+        let kept = MountFlags::BIND | MountFlags::REC | MountFlags::REMOUNT;
+        bind.flags = options.flags & kept | MountFlags::BIND;
+        bind.plain = is_kernels(&bind.target);
+        bind.attributes.extend(options.of_bind());
+        bind.attributes.extend(options.recursive());
+        bind.propagation = options.propagation;
+        let tree = id_maps::open_for_child(self.bundle, self.mount, &bind, options)
+            .with_context(|| field.clone())?;
+        Ok(Planned {
+            field: self.named(),
+            mount: bind,
+            tree,
+            special: Special::None,
+            read_only_later: false,
+        })
+    }
+
+    fn plan_new(self, label: Option<&str>) -> Result<Planned> {
+        let Entry { field, options, .. } = &self;
+        ensure!(!self.typ.is_empty(), "{field}.type: it is missing");
+        ensure!(
+            options.id_map.is_none() && self.mount.uid_mappings().is_none(),
+            "{field}.uidMappings: only a bind can have ids of its own"
+        );
+        self.check_destination(|| Ok(self.typ == "proc"))?;
+        self.check_namespace()?;
+        let read_only_later = options.flags.contains(MountFlags::RDONLY)
+            && (self.typ == "tmpfs" || self.target == Path::new("/dev"));
+        let mut flags = options.flags;
+        if read_only_later {
+            flags -= MountFlags::RDONLY;
+        }
+        let source = self.mount.source().as_ref();
+        Ok(Planned {
+            field: self.named(),
+            mount: rootfs::Mount {
+                source: source.map_or_else(|| self.typ.into(), PathBuf::clone),
+                target: self.target.clone(),
+                fstype: if self.is_cgroup() {
+                    "cgroup2"
+                } else {
+                    self.typ
+                }
+                .to_owned()
+                .into(),
+                flags,
+                data: self.data(label),
+                plain: is_kernels(&self.target) || ["proc", "sysfs"].contains(&self.typ),
+                attributes: options.recursive().into_iter().collect(),
+                propagation: options.propagation,
+            },
+            tree: None,
+            special: self.special(),
+            read_only_later,
+        })
+    }
+
+    /// How errors of the kernel's name it.
+    fn named(&self) -> String {
+        format!("{} ({})", self.field, self.target.display())
+    }
+
+    fn is_cgroup(&self) -> bool {
+        ["cgroup", "cgroup2"].contains(&self.typ)
+    }
+
+    fn special(&self) -> Special {
+        if self.is_cgroup() && !has_namespace(self.bundle, LinuxNamespaceType::Cgroup) {
+            Special::OwnCgroup
+        } else if self.options.copy_up {
+            Special::CopyUp
+        } else {
+            Special::None
+        }
+    }
+
+    /// The options that only the file system knows, with the label of its
+    /// files where the kernel does not choose that itself.
+    fn data(&self, label: Option<&str>) -> String {
+        let labelled = !self.is_cgroup() && !["proc", "sysfs"].contains(&self.typ);
+        let known = self.options.data.iter().map(String::as_str);
+        let all: Vec<&str> = known.chain(label.filter(|_| labelled)).collect();
+        all.join(",")
+    }
+
+    /// Whoever writes to `/proc/self/attr` or `/proc/sys` later must find the
+    /// kernel there, not a file of somebody's (CVE-2019-16884, CVE-2019-19921).
+    fn check_destination(&self, is_proc: impl FnOnce() -> Result<bool>) -> Result<()> {
+        let field = &self.field;
+        if self.target == Path::new("/proc") {
+            ensure!(
+                is_proc().with_context(|| format!("{field}.source"))?,
+                "{field}.destination: only a proc can be mounted on /proc"
+            );
+        } else if self.target.starts_with("/proc") {
+            ensure!(
+                EMULATED.map(Path::new).contains(&&*self.target),
+                "{field}.destination: nothing can be mounted inside /proc but {}",
+                EMULATED.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// The kernel's own answer would be a bare EPERM.
+    fn check_namespace(&self) -> Result<()> {
+        let needed = match self.typ {
+            "proc" => LinuxNamespaceType::Pid,
+            "sysfs" => LinuxNamespaceType::Network,
+            "mqueue" => LinuxNamespaceType::Ipc,
+            _ => return Ok(()),
+        };
+        ensure!(
+            !makes_users(self.bundle) || has_namespace(self.bundle, needed),
+            "{}.type: in a user namespace a new {} needs a {needed} namespace in \
+             linux.namespaces; or bind the host's",
+            self.field,
+            self.typ
+        );
+        Ok(())
+    }
 }
 
 /// Where an image's link would lead the container's most trusted files astray.
@@ -233,24 +277,6 @@ const EMULATED: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Whoever writes to `/proc/self/attr` or `/proc/sys` later must find the
-/// kernel there, not a file of somebody's (CVE-2019-16884, CVE-2019-19921).
-fn allow_in_proc(target: &Path, is_proc: impl FnOnce() -> Result<bool>) -> Result<()> {
-    if target == Path::new("/proc") {
-        ensure!(
-            is_proc()?,
-            "destination: only a proc can be mounted on /proc"
-        );
-        return Ok(());
-    }
-    ensure!(
-        EMULATED.map(Path::new).contains(&target),
-        "destination: nothing can be mounted inside /proc but {}",
-        EMULATED.join(", ")
-    );
-    Ok(())
-}
-
 /// PROC_SUPER_MAGIC and CGROUP2_SUPER_MAGIC (linux/magic.h).
 const PROC: FsWord = 0x9fa0;
 const CGROUP2: FsWord = 0x6367_7270;
@@ -259,10 +285,19 @@ fn is_procfs(found: &rustix::fs::StatFs) -> Result<bool> {
     Ok(found.f_type == PROC)
 }
 
+/// Whether the container is in such a namespace other than the runtime's.
 pub(crate) fn has_namespace(bundle: &Bundle, typ: LinuxNamespaceType) -> bool {
+    namespaces_of(bundle).any(|one| one.typ() == typ)
+}
+
+fn makes_users(bundle: &Bundle) -> bool {
+    namespaces_of(bundle).any(|one| one.typ() == LinuxNamespaceType::User && one.path().is_none())
+}
+
+fn namespaces_of(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
     let linux = bundle.spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-    namespaces.is_some_and(|all| all.iter().any(|one| one.typ() == typ))
+    namespaces.into_iter().flatten()
 }
 
 impl Planned {

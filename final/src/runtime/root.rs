@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, umask};
-use oci_spec::runtime::Linux;
+use oci_spec::runtime::{Linux, Process};
 use rootfs::{Attributes, Root, Top};
 
 use super::Bundle;
@@ -34,13 +34,13 @@ impl RootPlan {
         let spec = &bundle.spec;
         let linux = spec.linux().as_ref();
         let process = spec.process().as_ref();
-        let terminal = process.and_then(|process| process.terminal());
+        let terminal = process.and_then(Process::terminal);
         let mounts = Mounts::plan(bundle)?;
         let devices = Devices::plan(linux, terminal.unwrap_or_default())?;
         Ok(RootPlan {
             rootfs: bundle.rootfs.clone(),
             read_only: (spec.root().as_ref())
-                .and_then(|root| root.readonly())
+                .and_then(oci_spec::runtime::Root::readonly)
                 .unwrap_or_default(),
             propagation: linux.map(told).transpose()?.flatten(),
             devices: (!mounts.binds_dev()).then_some(devices),
@@ -111,7 +111,7 @@ fn told(linux: &Linux) -> Result<Option<MsFlags>> {
     }
     mount_options::propagation(name)
         .map(Some)
-        .with_context(|| format!("linux.rootfsPropagation: {name:?} is none"))
+        .with_context(|| format!("linux.rootfsPropagation: {name:?} is not shared, slave, private or unbindable, nor one of them with an r"))
 }
 
 /// Whether what the container mounts in a shared volume is to appear on the

@@ -213,7 +213,7 @@ impl<'a> Profile<'a> {
         for same in calls.chunk_by(|(a, _), (b, _)| a == b) {
             let number = same[0].0;
             let rules = same.iter().filter_map(|(_, rule)| rule.as_deref());
-            let leaf = self.leaf(program, machine, &rules.collect::<Vec<_>>());
+            let leaf = self.leaf(program, machine, rules.collect());
             put(&mut ranges, number, leaf);
             let after = if newest.is_some_and(|newest| number >= newest) {
                 self.newer
@@ -250,15 +250,16 @@ impl<'a> Profile<'a> {
 
     /// A rule without conditions prevails over those with some, whatever their
     /// order; otherwise the first that holds gives the answer.
-    fn leaf(&self, program: &mut Program, machine: Machine, rules: &[&Rule]) -> Leaf {
+    fn leaf(&self, program: &mut Program, machine: Machine, mut rules: Vec<&Rule>) -> Leaf {
         if let Some(always) = rules.iter().find(|rule| rule.all.is_empty()) {
             return Leaf::Answer(always.answer);
         }
         if rules.is_empty() {
             return Leaf::Answer(self.default);
         }
+        rules.sort_by_cached_key(|rule| rule.precedence());
         let default = program.answer(self.default);
-        Leaf::Label(program.rules(rules, machine.wide(), default))
+        Leaf::Label(program.rules(&rules, machine.wide(), default))
     }
 }
 

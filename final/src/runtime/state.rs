@@ -4,7 +4,7 @@
 //! /run/minirunc/          the runtime's root
 //! └── web/                a container: locked while its state changes
 //!     ├── config.json     the bundle's, as it was when the container was created
-//!     ├── state.json      Record: written once, when the first process is complete
+//!     ├── state.json      Record: written before the first process, and when it is complete
 //!     └── start.sock      the named gate; gone once the container was started
 //! ```
 
@@ -27,13 +27,13 @@ pub(crate) const GATE: &str = "start.sock";
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
 
-/// What does not change in a container's life.
+/// What does not change in a container's life, once it is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Of the runtime-spec, as the bundle says.
     pub oci_version: String,
-    /// The first process, as this host numbers it.
+    /// The first process, as this host numbers it; 0 until it is complete.
     pub pid: i32,
     /// When that process was started, in clock ticks since boot: a pid without
     /// it may be another process by now (proc_pid_stat(5)).
@@ -142,7 +142,7 @@ impl Home {
         self.write(RECORD, &serde_json::to_vec(record)?)
     }
 
-    /// `None`: the container is being created, or whoever did that was killed.
+    /// `None`: the container's creation has just begun, or was ended at once.
     pub(crate) fn read_record(&self) -> Result<Option<Record>> {
         let path = self.path.join(RECORD);
         let text = match fs::read(&path) {

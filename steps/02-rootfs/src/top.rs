@@ -52,12 +52,20 @@ impl Top {
         mount.find_place(&self.0, kind)
     }
 
-    /// Opens a directory, which is made if it is missing. No part of `path` may
-    /// be a link.
+    /// Opens a directory, which is made if it is missing; links are followed,
+    /// but not out of the root.
     ///
     /// # Errors
-    /// Fails where there is a link, or no directory.
+    /// Fails where there is something else.
     pub fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        place::open(&self.0, path, Kind::Directory)
+    }
+
+    /// As [`Top::directory`], but no part of `path` may be a link.
+    ///
+    /// # Errors
+    /// Fails where there is a link, or something else.
+    pub fn plain_directory(&self, path: &Path) -> Result<OwnedFd> {
         place::open_plain(&self.0, path, Kind::Directory)
     }
 

@@ -85,7 +85,7 @@ impl Steps {
         copy(&from.join("steps"), &to.join("steps"));
         fs::copy(from.join("Cargo.lock"), to.join("Cargo.lock")).expect("copy Cargo.lock");
         let manifest = read(&from.join("Cargo.toml"));
-        let members = r#"members = ["steps/*", "tests"]"#;
+        let members = r#"members = ["steps/*", "final", "tests"]"#;
         assert!(manifest.contains(members), "the workspace has {members}");
         write(
             &to.join("Cargo.toml"),

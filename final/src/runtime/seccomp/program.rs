@@ -3,6 +3,8 @@
 //! A program is written from its end to its beginning: BPF jumps only forwards,
 //! and so each target is known when the jump to it is written.
 
+use std::cmp::Reverse;
+
 use libc::sock_filter;
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
@@ -35,6 +37,31 @@ pub(super) struct Condition {
 pub(super) struct Rule {
     pub(super) answer: u32,
     pub(super) all: Vec<Condition>,
+}
+
+impl Rule {
+    /// Sorts rules for one call as libseccomp tries them: those for a later
+    /// argument first, and of those for one argument the narrower ones first.
+    pub(super) fn precedence(&self) -> Vec<(Reverse<u32>, u8, u64)> {
+        let mut all: Vec<_> = self.all.iter().map(Condition::precedence).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Condition {
+    fn precedence(&self) -> (Reverse<u32>, u8, u64) {
+        let (kind, width) = match self.operator {
+            Operator::ScmpCmpEq => (0, self.value),
+            Operator::ScmpCmpNe => (1, !self.value),
+            Operator::ScmpCmpMaskedEq => (2, !self.value),
+            Operator::ScmpCmpLt => (3, self.value),
+            Operator::ScmpCmpLe => (3, self.value.saturating_add(1)),
+            Operator::ScmpCmpGe => (4, !self.value),
+            Operator::ScmpCmpGt => (4, !self.value.saturating_add(1)),
+        };
+        (Reverse(self.argument), kind, width)
+    }
 }
 
 /// Where a value of a range leads.

@@ -3,10 +3,12 @@
 
 use libc::sock_filter;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator,
+    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
+    LinuxSeccompOperator as Operator,
 };
 
 use super::names::{Machine, Name, X32_BIT};
+use super::program::Rule;
 use super::{Filter, program};
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -158,6 +160,34 @@ fn conditions_of_one_entry_hold_together_unless_they_share_an_argument() {
 }
 
 #[test]
+fn the_narrower_of_two_rules_prevails_and_one_without_conditions_over_all() {
+    let rule = |name, action, argument, op, value| {
+        format!(
+            r#"{{"names":["{name}"],"action":"SCMP_ACT_{action}","args":[
+            {{"index":{argument},"value":{value},"op":"SCMP_CMP_{op}"}}]}}"#
+        )
+    };
+    let rules = [
+        rule("dup2", "KILL", 0, "LT", 9),
+        rule("dup2", "ALLOW", 0, "EQ", 5),
+        rule("dup3", "KILL", 0, "GE", 1),
+        rule("dup3", "ALLOW", 1, "GE", 1),
+        rule("read", "KILL", 0, "GE", 1),
+        r#"{"names":["read"],"action":"SCMP_ACT_ALLOW"}"#.to_owned(),
+    ];
+    let rules = rules.join(",");
+    let program = compile(&format!(
+        r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rules}]}}"#
+    ));
+    let answer = |name, arguments| run(&program, &Call::of(Machine::X86_64, name, arguments));
+    assert_eq!(answer("dup2", &[5]), ALLOW);
+    assert_eq!(answer("dup2", &[4]), KILL);
+    assert_eq!(answer("dup3", &[1, 1]), ALLOW, "the later argument");
+    assert_eq!(answer("dup3", &[1, 0]), KILL);
+    assert_eq!(answer("read", &[1]), ALLOW);
+}
+
+#[test]
 fn upper_halves_count_on_64_bits_and_are_ignored_on_32() {
     let program = compile(
         r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86"],"syscalls":[
@@ -248,6 +278,29 @@ fn what_cannot_be_is_refused_by_its_field() {
     assert!(error.starts_with("linux.seccomp.flags[0]: "), "{error}");
 }
 
+#[test]
+fn the_kernel_does_what_an_installed_filter_says() {
+    use std::os::unix::process::CommandExt as _;
+
+    let filter = Filter::compile(&profile(
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
+            {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28}]}"#,
+    ));
+    let filter = filter.unwrap();
+    let mut command = std::process::Command::new("mkdir");
+    command.arg("/never");
+    // SAFETY: between fork and exec there are two system calls and no allocation.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_no_new_privs()?;
+            filter.install().map(drop).map_err(std::io::Error::other)
+        });
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("No space left on device"), "{said}");
+}
+
 /// A small generator of random numbers (xorshift64*).
 struct Random(u64);
 
@@ -307,7 +360,7 @@ fn meant(profile: &LinuxSeccomp, machine: Machine, call: &Call) -> u32 {
     if newest.is_some_and(|newest| call.number > newest) && default != ALLOW {
         return ENOSYS;
     }
-    let mut first = None;
+    let mut held = Vec::new();
     for entry in syscalls {
         let this = answer(entry.action());
         if this == default || !numbers(entry.names()).contains(&call.number) {
@@ -317,7 +370,7 @@ fn meant(profile: &LinuxSeccomp, machine: Machine, call: &Call) -> u32 {
         if arguments.is_empty() {
             return this;
         }
-        let mut all = arguments.iter().map(|argument| {
+        let holds = |argument: &LinuxSeccompArg| {
             let mask = if machine.wide() {
                 u64::MAX
             } else {
@@ -335,20 +388,23 @@ fn meant(profile: &LinuxSeccomp, machine: Machine, call: &Call) -> u32 {
                 Operator::ScmpCmpGt => is > value,
                 Operator::ScmpCmpMaskedEq => is & value == two & value,
             }
-        });
-        let mut indices: Vec<usize> = arguments.iter().map(|a| a.index()).collect();
+        };
+        let mut indices: Vec<usize> = arguments.iter().map(LinuxSeccompArg::index).collect();
         indices.sort_unstable();
         indices.dedup();
-        let apart = indices.len() < arguments.len();
-        if if apart {
-            all.any(|holds| holds)
-        } else {
-            all.all(|holds| holds)
-        } {
-            first = first.or(Some(this));
+        let rule = |arguments: &[LinuxSeccompArg]| Rule {
+            answer: this,
+            all: arguments.iter().map(super::condition).collect(),
+        };
+        if indices.len() < arguments.len() {
+            let holding = arguments.iter().filter(|argument| holds(argument));
+            held.extend(holding.map(|argument| rule(&[*argument])));
+        } else if arguments.iter().all(holds) {
+            held.push(rule(arguments));
         }
     }
-    first.unwrap_or(default)
+    let first = held.iter().min_by_key(|rule| rule.precedence());
+    first.map_or(default, |rule| rule.answer)
 }
 
 fn random_profile(random: &mut Random) -> LinuxSeccomp {

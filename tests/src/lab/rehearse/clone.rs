@@ -17,6 +17,10 @@ use crate::session::Kind;
 /// What BASE is called, before the pid of who rehearses.
 pub const NAME: &str = "rehearsal.";
 
+/// Where cargo keeps what it makes on the way, for all workspaces of the reader's, from the clone:
+/// a starter needs the same crates as the clone does.
+pub const BUILD: &str = "target/build";
+
 /// A clone, in a home of its reader's:
 ///
 /// ```text
@@ -88,6 +92,35 @@ impl Clone {
         self.base.join("home")
     }
 
+    /// Copies what this repository's build has made of the crates from the registry: cargo takes
+    /// it for its own. What is made of the clone's sources is older than they are, and made anew.
+    fn lend_dependencies(&self) -> Result<()> {
+        let (from, to) = (crate::target_dir()?.join("debug"), self.dir().join(BUILD));
+        let is_built = self.dir().join("Cargo.lock").exists();
+        if !is_built || to.exists() || !from.join("deps").is_dir() {
+            return Ok(());
+        }
+        let to = to.join("debug");
+        fs::create_dir_all(to.join("deps"))?;
+        let copy = || {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").arg("-t");
+            copy
+        };
+        let whole = [from.join("build"), from.join(".fingerprint")];
+        call(copy().arg(&to).args(whole))?;
+        let mut parts = Vec::new();
+        for entry in fs::read_dir(from.join("deps"))? {
+            let path = entry?.path();
+            // The rest are the programs and suites, which are made anew.
+            if path.extension().is_some() {
+                parts.push(path);
+            }
+        }
+        call(copy().arg(to.join("deps")).args(parts))?;
+        Ok(())
+    }
+
     /// Removes what an earlier rehearsal left beside the clone.
     fn tidy(&self) -> Result<()> {
         let home = self.home();
@@ -125,6 +158,7 @@ impl Clone {
                     .arg(target.join("vm")),
             )?;
         }
+        self.lend_dependencies()?;
         if geteuid().is_root() {
             let owner = format!("{READER}:{READER}");
             call(Command::new("chown").args(["-hR", &owner]).arg(self.home()))?;

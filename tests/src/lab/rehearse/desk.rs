@@ -1,6 +1,8 @@
 //! Where the reader sits: an ordinary user of a laptop, with the clone and a
 //! Rust toolchain.
 
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use harness::{Host, Setup, Terminal, User};
 use nix::unistd::geteuid;
 
-use super::clone::{Clone, git};
+use super::clone::{BUILD, Clone, git};
 use crate::call::call;
 
 /// The reader's user id.
@@ -28,10 +30,10 @@ pub struct Desk {
 impl Desk {
     /// A desk with the clone in `clone` on it.
     pub fn new(clone: &Clone) -> Result<Desk> {
-        let toolchain = toolchain()?;
+        let (toolchain, cargo_home) = (toolchain()?, cargo_home());
         let host = geteuid()
             .is_root()
-            .then(|| machine(&clone.home(), &toolchain))
+            .then(|| machine(&clone.home(), &toolchain, &cargo_home))
             .transpose()?;
         let place = match host {
             Some(_) => PLACE.to_owned(),
@@ -47,6 +49,10 @@ impl Desk {
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
             ("HISTFILE".to_owned(), "/dev/null".to_owned()),
             (
+                "CARGO_BUILD_BUILD_DIR".to_owned(),
+                format!("{place}/{BUILD}"),
+            ),
+            (
                 "PATH".to_owned(),
                 format!(
                     "{place}/target/debug:{cargo}:/usr/local/sbin:/usr/local/bin:\
@@ -57,6 +63,8 @@ impl Desk {
         if host.is_some() {
             // Everything was fetched for the repository's own build.
             environment.push(("CARGO_NET_OFFLINE".to_owned(), "true".to_owned()));
+            let cargo_home = cargo_home.to_string_lossy().into_owned();
+            environment.push(("CARGO_HOME".to_owned(), cargo_home));
         }
         Ok(Desk {
             clone: clone.dir(),
@@ -155,14 +163,7 @@ impl Desk {
 }
 
 /// A laptop with the student's home, in which the clone is, and a toolchain.
-fn machine(reader: &Path, toolchain: &Path) -> Result<Host> {
-    let cargo = std::env::var_os("CARGO_HOME").map_or_else(
-        || {
-            let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
-            Path::new(&home).join(".cargo")
-        },
-        PathBuf::from,
-    );
+fn machine(reader: &Path, toolchain: &Path, cargo: &Path) -> Result<Host> {
     let host = Host::make(Setup {
         shown: vec![
             (reader.to_owned(), "home".to_owned()),
@@ -171,18 +172,35 @@ fn machine(reader: &Path, toolchain: &Path) -> Result<Host> {
         ],
         ..Setup::default()
     })?;
-    // The registry is as a reader's own would be after the first build.
-    let script = "mount --bind /run/workspace/home /home/student
+    // Root's home is closed to others: an open one in its place.
+    let is_closed = |dir: &&Path| {
+        let mode = dir.metadata().map_or(0, |meta| meta.permissions().mode());
+        mode & 0o001 == 0
+    };
+    let closed = cargo.ancestors().filter(is_closed).last().unwrap_or(cargo);
+    // The registry is as a reader's own would be after the first build, at the path by which cargo
+    // tells whether a crate is built already. Some crates' files are for their owner alone.
+    let script = r#"mount --bind /run/workspace/home /home/student
          chmod 700 /home/student
-         mkdir -p /home/student/.cargo/registry
-         mount --bind /run/workspace/registry /home/student/.cargo/registry
-         mount -o remount,bind,ro /home/student/.cargo/registry
-         chown student:student /home/student/.cargo";
-    let out = host.run(["sh", "-euc", script]);
+         mount -t tmpfs -o mode=755 tmpfs "$1"
+         mkdir -p "$2/registry" /run/registry/upper /run/registry/work
+         mount -t overlay -o lowerdir=/run/workspace/registry \
+             -o upperdir=/run/registry/upper,workdir=/run/registry/work overlay "$2/registry"
+         find "$2/registry/src" ! -perm -o+r -exec chmod o+rX {} +
+         chown student:student "$2""#;
+    let mut words: Vec<&OsStr> = ["sh", "-euc", script, "sh"].map(OsStr::new).to_vec();
+    words.extend([closed.as_os_str(), cargo.as_os_str()]);
+    let out = host.run(words);
     if out.code() != 0 {
         bail!("lay out the reader's home: {}", out.errors());
     }
     Ok(host)
+}
+
+/// Where this program's cargo keeps what it fetches.
+fn cargo_home() -> PathBuf {
+    let home = || std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
+    std::env::var_os("CARGO_HOME").map_or_else(|| Path::new(&home()).join(".cargo"), PathBuf::from)
 }
 
 /// The directory of the Rust toolchain that built this program, or would.
