@@ -178,10 +178,10 @@ impl<'a> Bundle<'a> {
     /// `minirunc exec` with these options and this command, to its end.
     #[track_caller]
     pub fn exec<const N: usize>(&self, words: [&str; N]) -> Output {
-        let (at, options) = words.iter().position(|word| *word == "--").map_or_else(
-            || (0, &words[..0]),
-            |at| (at + 1, &words[..at]),
-        );
+        let (at, options) = words
+            .iter()
+            .position(|word| *word == "--")
+            .map_or_else(|| (0, &words[..0]), |at| (at + 1, &words[..at]));
         let mut line = vec!["minirunc", "exec"];
         line.extend(options);
         line.push(&self.name);

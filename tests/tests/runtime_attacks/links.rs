@@ -51,7 +51,9 @@ fn ways_out() -> Vec<String> {
 #[test]
 fn a_mount_point_behind_a_link_stays_in_the_root() {
     let host = host();
-    host.shell(&format!("mkdir {OUTSIDE} /tmp/given && echo given >/tmp/given/file"));
+    host.shell(&format!(
+        "mkdir {OUTSIDE} /tmp/given && echo given >/tmp/given/file"
+    ));
     for (number, way) in ways_out().into_iter().enumerate() {
         let name = format!("link{number}");
         let mut bundle = Bundle::new(&host, &name);
@@ -105,7 +107,9 @@ fn swapper<'a>(host: &'a Host, target: &str) -> Bundle<'a> {
 #[test]
 fn nobody_wins_a_race_for_a_mount_point() {
     let host = host();
-    host.shell(&format!("mkdir {OUTSIDE} /tmp/given; echo given >/tmp/given/file"));
+    host.shell(&format!(
+        "mkdir {OUTSIDE} /tmp/given; echo given >/tmp/given/file"
+    ));
     let swapper = swapper(&host, &format!("{}tmp/outside", "../".repeat(12)));
     let mut running = swapper.spawn();
     running.expect("swapping");
@@ -143,7 +147,11 @@ fn nobody_wins_a_race_for_a_mount_point() {
 fn nobody_wins_a_race_for_the_null_device() {
     let host = host();
     host.shell("echo victim >/tmp/victim; mkdir /tmp/shared; mknod /tmp/shared/null c 1 3");
-    symlink("/proc/sys/kernel/core_pattern", host.path("/tmp/shared/link")).unwrap();
+    symlink(
+        "/proc/sys/kernel/core_pattern",
+        host.path("/tmp/shared/link"),
+    )
+    .unwrap();
     let mut swapper = Bundle::new(&host, "swapper");
     plant(&swapper, "swap", SWAP);
     swapper.bind("/tmp/shared", "/shared");

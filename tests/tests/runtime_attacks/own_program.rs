@@ -209,7 +209,10 @@ fn the_runtime_loads_no_library_of_the_images() {
     }
     fs::write(bundle.path("/etc/ld.so.preload"), "/library.so\n").unwrap();
     fs::write(bundle.path("/etc/nsswitch.conf"), "passwd: files\n").unwrap();
-    bundle.set("/process/env", json!(["PATH=/bin", "LD_PRELOAD=/library.so"]));
+    bundle.set(
+        "/process/env",
+        json!(["PATH=/bin", "LD_PRELOAD=/library.so"]),
+    );
     bundle.script("sleep 100");
     bundle.start();
     bundle.exec(["true"]).ok();
