@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,19 @@ impl Lasting {
     /// The path cannot be looked at.
     pub fn open(path: &Path, made: usize) -> Result<Option<Self>> {
         Ok(Directory::open(path)?.map(|directory| Self { directory, made }))
+    }
+
+    /// Opens the cgroup that [`make`](Self::make) would make, of which nothing was noted because
+    /// whoever made it was killed; `None` if there is none. Those above it stay when it goes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn find(path: &Path) -> Result<Option<Self>> {
+        let Some(base) = Hierarchy::find()?.base(path.is_absolute(), &[])? else {
+            return Ok(None);
+        };
+        let names: PathBuf = names(path)?.into_iter().collect();
+        Self::open(&base.path().join(names), 1)
     }
 
     /// Turns `controllers` on in all cgroups above it, where they are not.
