@@ -58,13 +58,13 @@ impl Container {
         let has_users = kinds.contains(CloneFlags::CLONE_NEWUSER);
         let live = |inside: &Inside| {
             inside.outlive_parent()?;
+            plan.write_to_proc(proc.as_fd())?;
             if has_users {
                 process::become_root()?;
             }
             if !settings.no_new_keyring {
                 keyring::leave(self.id())?;
             }
-            plan.write_to_proc(proc.as_fd())?;
             let terminal = plan.open_terminal(inside, process::current_root()?.as_fd())?;
             process::begin_session(terminal.as_ref())?;
             drop(terminal);
@@ -77,7 +77,7 @@ impl Container {
         let (before, after) = affinity;
         scheduling::confine(pid, before.as_ref())?;
         if let Some(group) = self.group()? {
-            group.add(pid)?;
+            group.join(pid, nix::unistd::Pid::from_raw(self.record().pid))?;
         }
         scheduling::confine(pid, after.as_ref())?;
         let running = held.release(&signals)?;

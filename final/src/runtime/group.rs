@@ -40,9 +40,8 @@ impl Group {
         id: &str,
         resources: &Resources,
     ) -> Result<Option<Self>> {
-        let default = PathBuf::from(format!("minirunc-{id}"));
         let needed = resources.controllers();
-        let made = Lasting::make(path.unwrap_or(&default), &needed, &COUNTED);
+        let made = Lasting::make(&place(path, id), &needed, &COUNTED);
         let group = match made {
             Err(error) if resources.is_empty() && is_refused(&error) => None,
             made => made.map_err(|error| resources.blame(error))?.map(Self),
@@ -65,6 +64,11 @@ impl Group {
         Ok(Lasting::open(&saved.path, saved.made)?.map(Self))
     }
 
+    /// Finds the one that [`Group::create`] may have made before it was killed.
+    pub(crate) fn find(path: Option<&Path>, id: &str) -> Result<Option<Self>> {
+        Ok(Lasting::find(&place(path, id))?.map(Self))
+    }
+
     /// What [`Group::open`] needs.
     pub(crate) fn save(&self) -> SavedGroup {
         SavedGroup {
@@ -76,6 +80,12 @@ impl Group {
     /// Moves the process `pid` in.
     pub(crate) fn add(&self, pid: Pid) -> Result<()> {
         self.0.add(pid)
+    }
+
+    /// Moves the process `pid` to where the container's `first` process may have gone, if not to the
+    /// cgroup itself.
+    pub(crate) fn join(&self, pid: Pid, first: Pid) -> Result<()> {
+        self.0.add_beside(pid, first)
     }
 
     /// The processes in it and in what the container made below it, as our pid namespace has them.
@@ -133,6 +143,10 @@ impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+fn place(path: Option<&Path>, id: &str) -> PathBuf {
+    path.map_or_else(|| PathBuf::from(format!("minirunc-{id}")), Path::to_owned)
 }
 
 /// Whether it is this user who may not, so that a container without limits can do without.
