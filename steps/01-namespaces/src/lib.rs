@@ -116,6 +116,11 @@ impl Isolation<'_> {
         })
     }
 
+    /// Whether the child is to be born where this process is not.
+    fn joins(&self) -> bool {
+        !self.joined.is_empty() || self.time_offsets.is_some()
+    }
+
     fn clone_flags(&self) -> CloneFlags {
         let mut flags = self.namespaces;
         if self.ids.is_some() {
@@ -168,8 +173,7 @@ fn refuse_threads() -> Result<()> {
 /// Returns the held child in the parent, and `None` in the child.
 fn born(isolation: &Isolation, gate: Gate, theirs: &Gate) -> Result<Option<Held>> {
     let flags = isolation.clone_flags();
-    let joins = !isolation.joined.is_empty() || isolation.time_offsets.is_some();
-    let child = match joins {
+    let child = match isolation.joins() {
         true => join::clone_elsewhere(isolation, &gate, theirs)?,
         false => clone(flags, isolation.cgroup)?,
     };
@@ -377,7 +381,8 @@ impl Inside {
     /// Waits for the gate, then makes the namespaces worth their names.
     fn settle(&self, isolation: &Isolation) -> Result<()> {
         die_with_parent()?;
-        if isolation.cgroup.is_some() {
+        // Where there is a porter, the first word is hers.
+        if isolation.cgroup.is_some() && !isolation.joins() {
             self.gate.say_born()?;
         }
         self.gate.wait_for_go()?;

@@ -217,7 +217,7 @@ impl Lasting {
     /// A process is gone, or the kernel refuses to move `pid`.
     pub fn add_beside(&self, pid: Pid, other: Pid) -> Result<()> {
         match self.add(pid) {
-            Err(error) if is(&error, Errno::EBUSY) => match self.find(other)? {
+            Err(error) if is(&error, Errno::EBUSY) => match self.home_of(other)? {
                 Some(below) => below.add(pid),
                 None => Err(error),
             },
@@ -225,7 +225,7 @@ impl Lasting {
         }
     }
 
-    fn find(&self, process: Pid) -> Result<Option<Directory>> {
+    fn home_of(&self, process: Pid) -> Result<Option<Directory>> {
         let cgroups = format!("/proc/{process}/cgroup");
         let cgroups = fs::read_to_string(&cgroups).with_context(|| format!("read {cgroups}"))?;
         let hierarchy = Hierarchy::find()?;
