@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::mount::MsFlags;
 use oci_spec::runtime::{self as oci, LinuxNamespace, LinuxNamespaceType};
 use rootfs::{Attributes, Kind, Top, kind_of};
 use rustix::fs::{FsWord, fstat, fstatfs, statfs};
@@ -18,6 +19,7 @@ use sys_mount::MountFlags;
 
 use super::label::mount_label_data;
 use super::mount_options::Options;
+use super::root::keeps_shared;
 use super::{Bundle, copy_up, id_maps};
 
 /// `mounts`, decided.
@@ -184,12 +186,26 @@ impl<'a> Entry<'a> {
                 data: self.data(label),
                 plain: is_kernels(&self.target) || ["proc", "sysfs"].contains(&self.typ),
                 attributes: options.recursive().into_iter().collect(),
-                propagation: options.propagation,
+                propagation: self.propagation_of_new()?,
             },
             tree: None,
             special: self.special(),
             read_only_later,
         })
+    }
+
+    /// A new mount is nobody's peer unless it comes into a shared one: to make
+    /// it private, or a slave, is mostly nothing to do.
+    fn propagation_of_new(&self) -> Result<MsFlags> {
+        let told = self.options.propagation;
+        if !told.intersects(MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE) {
+            return Ok(told);
+        }
+        let all = self.bundle.spec.mounts().iter().flatten();
+        let mut options = all.flat_map(|mount| mount.options().iter().flatten());
+        let shares = options.any(|option| ["shared", "rshared"].contains(&option.as_str()))
+            || keeps_shared(self.bundle.spec.linux().as_ref())?;
+        Ok(if shares { told } else { MsFlags::empty() })
     }
 
     /// How errors of the kernel's name it.
@@ -294,7 +310,7 @@ fn makes_users(bundle: &Bundle) -> bool {
     namespaces_of(bundle).any(|one| one.typ() == LinuxNamespaceType::User && one.path().is_none())
 }
 
-fn namespaces_of(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
+pub(crate) fn namespaces_of(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
     let linux = bundle.spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     namespaces.into_iter().flatten()

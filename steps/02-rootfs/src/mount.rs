@@ -10,14 +10,15 @@ use nix::mount::MsFlags;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 use sys_mount::MountFlags;
 
 use crate::attributes::{self, Attributes, mount_setattr};
 use crate::path_of;
 use crate::place::{self, Kind};
+use crate::top::move_tree;
 
 /// A mount in the container, with the words of mount(2).
 #[derive(Debug, Clone)]
@@ -155,7 +156,7 @@ impl Mount {
     pub(crate) fn put(&self, top: &OwnedFd) -> Result<()> {
         if !self.needs_tree() {
             let place = self.find_place(top, Kind::Directory)?;
-            return self.mount_on(&place);
+            return self.mount_at(&path_of(place.as_fd()));
         }
         let tree = self.make_tree()?;
         let place = self.find_place(top, place::kind_of(&tree)?)?;
@@ -273,7 +274,7 @@ impl Mount {
     /// Fails where the kernel refuses: a directory stands on no file, nor a
     /// file on a directory.
     pub fn attach(&self, tree: &OwnedFd, place: &OwnedFd) -> Result<()> {
-        self.move_to(place, tree)?;
+        move_tree(tree, place, self.purpose()).with_context(|| self.name())?;
         if self.propagation.is_empty() {
             return Ok(());
         }
@@ -281,20 +282,6 @@ impl Mount {
         Attributes::propagation(self.propagation)
             .apply(tree)
             .with_context(|| format!("change the propagation of {}", self.target.display()))
-    }
-
-    fn move_to(&self, place: &OwnedFd, tree: &OwnedFd) -> Result<()> {
-        let flags =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        tracing::info!(
-            call = %format_args!(
-                "move_mount({}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)",
-                tree.as_raw_fd(),
-                place.as_raw_fd(),
-            ),
-            "{}", self.purpose()
-        );
-        move_mount(tree, "", place, "", flags).with_context(|| self.name())
     }
 
     fn name(&self) -> String {
@@ -307,20 +294,23 @@ impl Mount {
     /// # Errors
     /// Fails where the kernel refuses.
     pub fn mount_on(&self, place: &OwnedFd) -> Result<()> {
-        self.mount_at(&path_of(place.as_fd()))
+        self.explain(self.call(&path_of(place.as_fd()), &self.data))
     }
 
-    /// One call of mount(2), with `place` as its second argument.
+    /// The same with `place` as its second argument.
     pub(crate) fn mount_at(&self, place: &Path) -> Result<()> {
-        let refused = |done: &io::Result<()>, errno| matches!(done, Err(error) if error.raw_os_error() == Some(errno));
         let mut done = self.call(place, &self.data);
         // In a user namespace that maps only one's own group there is no group
         // 5, and then terminals belong to the user alone.
         if self.fstype == "devpts" && refused(&done, libc::EINVAL) {
             done = self.call(place, "newinstance,ptmxmode=0666,mode=0600");
         }
-        // In a user namespace the kernel mounts no new one where parts of the
-        // old one are covered, lest it uncover them.
+        self.explain(done)
+    }
+
+    /// In a user namespace the kernel mounts no new proc or sysfs where parts
+    /// of the old one are covered, lest it uncover them.
+    fn explain(&self, done: io::Result<()>) -> Result<()> {
         let masked = ["proc", "sysfs"].contains(&&*self.fstype) && refused(&done, libc::EPERM);
         done.with_context(|| {
             let hint = if masked {
@@ -366,6 +356,10 @@ impl Mount {
             _ => "files in memory that go with the container",
         }
     }
+}
+
+fn refused(done: &io::Result<()>, errno: i32) -> bool {
+    matches!(done, Err(error) if error.raw_os_error() == Some(errno))
 }
 
 /// What mount(2) takes as flags, and a file system being made as words.

@@ -11,10 +11,11 @@ pub fn check(sources: &Sources) -> Vec<Fault> {
         (PathBuf::from("book/sessions"), "console"),
         (PathBuf::from("book/pictures"), "svg"),
     ];
-    for step in names(&sources.root.join("steps")) {
-        let step = Path::new("steps").join(step);
-        places.push((step.join("sessions"), "console"));
-        places.push((step.join("breaks"), "patch"));
+    let steps = names(&sources.root.join("steps"));
+    let steps = steps.iter().map(|step| Path::new("steps").join(step));
+    for package in steps.chain([PathBuf::from("final")]) {
+        places.push((package.join("sessions"), "console"));
+        places.push((package.join("breaks"), "patch"));
     }
     let mut faults = Vec::new();
     for (dir, kind) in places {
