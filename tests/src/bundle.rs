@@ -50,6 +50,11 @@ impl<'a> Bundle<'a> {
         bundle
     }
 
+    /// The host that it is on.
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+
     /// The bundle's directory.
     pub fn dir(&self) -> String {
         format!("/tmp/{}", self.name)
@@ -164,24 +169,33 @@ impl<'a> Bundle<'a> {
     #[track_caller]
     pub fn start(&self) {
         self.write();
-        let out = self.host.run([
+        self.background(&[
             "minirunc",
             "run",
             "--detach",
             "--bundle",
             &self.dir(),
             &self.name,
-        ]);
-        out.ok();
+        ])
+        .ok();
+    }
+
+    /// Runs a command that leaves a process behind, whose output is not waited for.
+    #[track_caller]
+    pub fn background(&self, line: &[&str]) -> Output {
+        let script = "said=$0/said; \"$@\" >$said 2>&1; code=$?; cat $said >&2; exit $code";
+        let dir = self.dir();
+        let shell = ["sh", "-c", script, &dir];
+        self.host.run(shell.iter().chain(line))
     }
 
     /// `minirunc exec` with these options and this command, to its end.
     #[track_caller]
     pub fn exec<const N: usize>(&self, words: [&str; N]) -> Output {
-        let (at, options) = words.iter().position(|word| *word == "--").map_or_else(
-            || (0, &words[..0]),
-            |at| (at + 1, &words[..at]),
-        );
+        let (at, options) = words
+            .iter()
+            .position(|word| *word == "--")
+            .map_or_else(|| (0, &words[..0]), |at| (at + 1, &words[..at]));
         let mut line = vec!["minirunc", "exec"];
         line.extend(options);
         line.push(&self.name);

@@ -69,8 +69,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::from(error.use_stderr()))
 }
 
-/// docker and podman find out by these words that a command is missing or
-/// cannot be run, and then end with 127 or 126.
+/// docker and podman find out by these words, and docker by these very letters,
+/// that a command is missing or cannot be run, and then end with 127 or 126.
 fn in_the_words_of_clients(error: &Error) -> String {
     let sentence = format!("{error:#}");
     let words = match error
@@ -81,14 +81,8 @@ fn in_the_words_of_clients(error: &Error) -> String {
         Some(126) => "permission denied",
         _ => return sentence,
     };
-    let known = [
-        "executable file not found",
-        "no such file",
-        "permission denied",
-        "is a directory",
-    ];
-    let lower = sentence.to_lowercase();
-    if known.iter().any(|words| lower.contains(words)) {
+    let sentence = sentence.replace("Permission denied", "permission denied");
+    if sentence.contains(words) {
         sentence
     } else {
         format!("{sentence}: {words}")
@@ -208,7 +202,14 @@ mod tests {
             failure(127, "sh: command not found in the container"),
             "sh: command not found in the container: executable file not found in $PATH"
         );
-        assert_eq!(failure(126, "/etc: Is a directory"), "/etc: Is a directory");
+        assert_eq!(
+            failure(126, "/etc: Permission denied"),
+            "/etc: permission denied"
+        );
+        assert_eq!(
+            failure(126, "/etc: Is a directory"),
+            "/etc: Is a directory: permission denied"
+        );
         assert_eq!(failure(125, "mount /proc"), "mount /proc");
     }
 }

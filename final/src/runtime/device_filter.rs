@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_program_decides_as_its_rules_do() {
         let mut random = Random(42);
-        for _ in 0..2000 {
+        for _ in 0..300 {
             let count = random.below(8);
             let rules: Vec<_> = (0..count).map(|_| random.rule()).collect();
             let program = compile(&without_shadowed(&rules));

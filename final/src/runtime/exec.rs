@@ -77,7 +77,7 @@ impl Container {
         let (before, after) = affinity;
         scheduling::confine(pid, before.as_ref())?;
         if let Some(group) = self.group()? {
-            group.add(pid)?;
+            group.join(pid, nix::unistd::Pid::from_raw(self.record().pid))?;
         }
         scheduling::confine(pid, after.as_ref())?;
         let running = held.release(&signals)?;

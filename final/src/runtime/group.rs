@@ -78,6 +78,12 @@ impl Group {
         self.0.add(pid)
     }
 
+    /// Moves the process `pid` to where the container's `first` process may have gone, if not to the
+    /// cgroup itself.
+    pub(crate) fn join(&self, pid: Pid, first: Pid) -> Result<()> {
+        self.0.add_beside(pid, first)
+    }
+
     /// The processes in it and in what the container made below it, as our pid namespace has them.
     pub(crate) fn pids(&self) -> Result<Vec<Pid>> {
         self.0.processes()

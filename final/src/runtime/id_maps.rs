@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use namespaces::{IdMap, Isolation, Range};
@@ -12,7 +13,7 @@ use sys_mount::MountFlags;
 
 use super::Bundle;
 use super::mount_options::Options;
-use super::mounts::has_namespace;
+use super::mounts::{has_namespace, namespaces_of};
 use super::root;
 
 /// Opens the source of a bind in the parent, where the child could not: root of
@@ -25,47 +26,59 @@ pub(crate) fn open_for_child(
     bind: &rootfs::Mount,
     options: &Options,
 ) -> Result<Option<OwnedFd>> {
-    let ids = wanted_ids(bundle, mount, options)?;
+    let owners = wanted_owners(bundle, mount, options)?;
     let shared = root::keeps_shared(bundle.spec.linux().as_ref())?;
     let wanted = shared || has_namespace(bundle, LinuxNamespaceType::User);
     let remount = bind.flags.contains(MountFlags::REMOUNT);
-    if ids.is_none() && (!wanted || remount || !namespaces::is_privileged()?) {
+    if owners.is_none() && (!wanted || remount || !namespaces::is_privileged()?) {
         return Ok(None);
     }
     let tree = bind.make_tree()?;
     if !shared {
         Attributes::propagation(MsFlags::MS_SLAVE | MsFlags::MS_REC).apply(&tree)?;
     }
-    if let Some(ids) = ids {
-        let users = user_namespace(ids).context("make a user namespace for uidMappings")?;
+    if let Some(owners) = owners {
+        let users = owners.open().context("make a user namespace for idmap")?;
         map_ids(&tree, users.as_fd(), options.id_map.unwrap_or_default())
-            .context("uidMappings: the file system of the source cannot map ids, or you may not")?;
+            .context("idmap: the file system of the source cannot map ids, or you may not")?;
     }
     Ok(Some(tree))
 }
 
-/// The mount's own mappings, or with `idmap` alone those of the container.
-fn wanted_ids(bundle: &Bundle, mount: &oci::Mount, options: &Options) -> Result<Option<IdMap>> {
-    let (uids, gids) = (mount.uid_mappings(), mount.gid_mappings());
-    if let (Some(uids), Some(gids)) = (uids, gids) {
-        return Ok(Some(id_map(uids, gids)));
-    }
+/// Who owns the files of a mount.
+enum Owners {
+    Mapped(IdMap),
+    /// Whom a user namespace would show, which others have made.
+    Shown(PathBuf),
+}
+
+/// Those of the mount's own mappings, or with `idmap` alone of the container's.
+fn wanted_owners(bundle: &Bundle, mount: &oci::Mount, options: &Options) -> Result<Option<Owners>> {
+    let given = |ids: &Option<Vec<LinuxIdMapping>>| ids.clone().unwrap_or_default();
+    let (uids, gids) = (given(mount.uid_mappings()), given(mount.gid_mappings()));
     ensure!(
-        uids.is_none() && gids.is_none(),
+        uids.is_empty() == gids.is_empty(),
         "uidMappings and gidMappings: one does not go without the other"
     );
+    if !uids.is_empty() {
+        return Ok(Some(Owners::Mapped(id_map(&uids, &gids))));
+    }
     if options.id_map.is_none() {
         return Ok(None);
     }
+    let users = namespaces_of(bundle).find(|one| one.typ() == LinuxNamespaceType::User);
+    if let Some(path) = users.and_then(|users| users.path().clone()) {
+        return Ok(Some(Owners::Shown(path)));
+    }
     let linux = bundle.spec.linux().as_ref();
-    let of = |field: Option<&Vec<LinuxIdMapping>>| field.cloned().unwrap_or_default();
-    let uids = of(linux.and_then(|linux| linux.uid_mappings().as_ref()));
-    let gids = of(linux.and_then(|linux| linux.gid_mappings().as_ref()));
+    let uids = linux.map(|linux| given(linux.uid_mappings()));
+    let gids = linux.map(|linux| given(linux.gid_mappings()));
+    let (uids, gids) = (uids.unwrap_or_default(), gids.unwrap_or_default());
     ensure!(
         !uids.is_empty() && !gids.is_empty(),
         "options: idmap needs uidMappings and gidMappings, of the mount or of the container"
     );
-    Ok(Some(id_map(&uids, &gids)))
+    Ok(Some(Owners::Mapped(id_map(&uids, &gids))))
 }
 
 fn id_map(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMap {
@@ -81,14 +94,24 @@ fn id_map(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMap {
     }
 }
 
-/// A user namespace that nobody will ever be in: its descriptor is enough.
-fn user_namespace(ids: IdMap) -> Result<OwnedFd> {
-    let isolation = Isolation {
-        ids: Some(ids),
-        ..Isolation::users_only()?
-    };
-    let held = namespaces::spawn(&isolation, |_| Ok(0))?;
-    let path = format!("/proc/{}/ns/user", held.pid());
-    let file = File::open(&path).with_context(|| format!("open {path}"))?;
-    Ok(file.into())
+impl Owners {
+    /// A user namespace that would show them. Nobody will ever be in one that
+    /// is made for it: its descriptor is enough.
+    fn open(self) -> Result<OwnedFd> {
+        let open = |path: &Path| {
+            File::open(path)
+                .map(OwnedFd::from)
+                .with_context(|| format!("open {}", path.display()))
+        };
+        let ids = match self {
+            Owners::Shown(path) => return open(&path),
+            Owners::Mapped(ids) => ids,
+        };
+        let isolation = Isolation {
+            ids: Some(ids),
+            ..Isolation::users_only()?
+        };
+        let held = namespaces::spawn(&isolation, |_| Ok(0))?;
+        open(Path::new(&format!("/proc/{}/ns/user", held.pid())))
+    }
 }

@@ -71,8 +71,10 @@ fn set_read_only(place: &OwnedFd) -> Result<()> {
         ..Attributes::default()
     };
     read_only.apply(&copy).context("make it read-only")?;
-    move_tree(&copy, place)
+    move_tree(&copy, place, "the container may only read it")
 }
+
+const HIDDEN: &str = "what is below is not for the container";
 
 /// What hides files and directories, made when first needed.
 #[derive(Default)]
@@ -93,13 +95,13 @@ impl Covers {
                 Some(empty) => empty,
                 None => {
                     let empty = make_empty()?;
-                    move_tree(&empty, place)?;
+                    move_tree(&empty, place, HIDDEN)?;
                     self.empty = Some(empty);
                     return Ok(());
                 }
             },
         };
-        move_tree(&copy_tree(cover.as_fd(), false)?, place)
+        move_tree(&copy_tree(cover.as_fd(), false)?, place, HIDDEN)
     }
 }
 

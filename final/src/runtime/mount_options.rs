@@ -242,3 +242,72 @@ pub(crate) fn known_options() -> Vec<&'static str> {
     names.sort_unstable();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Options {
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        Options::parse(&options, "mounts[0]").unwrap()
+    }
+
+    #[test]
+    fn of_two_options_that_contradict_each_other_the_later_is_taken() {
+        assert!(!parse(&["ro", "rw"]).flags.contains(MountFlags::RDONLY));
+        assert!(parse(&["rw", "ro"]).flags.contains(MountFlags::RDONLY));
+        let recursive = parse(&["rro", "rrw"]).recursive().unwrap();
+        assert_eq!(
+            (recursive.set, recursive.clear),
+            (0, libc::MOUNT_ATTR_RDONLY)
+        );
+    }
+
+    #[test]
+    fn a_bind_is_changed_in_nothing_that_is_not_mentioned() {
+        assert_eq!(parse(&["rbind", "rprivate"]).of_bind(), None);
+        let changed = parse(&["bind", "nosuid", "exec"]).of_bind().unwrap();
+        assert_eq!(changed.set, libc::MOUNT_ATTR_NOSUID);
+        assert_eq!(changed.clear, libc::MOUNT_ATTR_NOEXEC);
+    }
+
+    #[test]
+    fn access_times_are_one_field_that_is_cleared_as_a_whole() {
+        for (option, set) in [
+            ("rnoatime", libc::MOUNT_ATTR_NOATIME),
+            ("rstrictatime", libc::MOUNT_ATTR_STRICTATIME),
+            ("rrelatime", 0),
+            ("ratime", 0),
+        ] {
+            let recursive = parse(&[option]).recursive().unwrap();
+            assert_eq!(recursive.set, set, "{option}");
+            assert_eq!(recursive.clear, libc::MOUNT_ATTR__ATIME, "{option}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_belongs_to_the_file_system() {
+        assert_eq!(
+            parse(&["ro", "size=1m", "huge=never"]).data,
+            ["size=1m", "huge=never"]
+        );
+        assert!(
+            parse(&["x-systemd.automount"])
+                .refuse_those_of_file_systems("")
+                .is_ok()
+        );
+        assert!(
+            parse(&["size=1m"])
+                .refuse_those_of_file_systems("")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn every_known_option_is_known_once() {
+        let mut names = known_options();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

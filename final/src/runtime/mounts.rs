@@ -294,7 +294,7 @@ fn makes_users(bundle: &Bundle) -> bool {
     namespaces_of(bundle).any(|one| one.typ() == LinuxNamespaceType::User && one.path().is_none())
 }
 
-fn namespaces_of(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
+pub(crate) fn namespaces_of(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
     let linux = bundle.spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     namespaces.into_iter().flatten()

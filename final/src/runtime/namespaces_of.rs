@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use namespaces::{IdMap, Isolation, Joined, Range};
@@ -31,14 +34,12 @@ impl Namespaces {
         let mut time_offsets = None;
         for (n, namespace) in linux.namespaces().iter().flatten().enumerate() {
             let kind = kind(namespace.typ());
-            if let Some(path) = namespace.path() {
-                let file = File::open(path).with_context(|| {
-                    format!("linux.namespaces[{n}].path: open {}", path.display())
-                })?;
-                joined.push(Joined {
-                    file: file.into(),
-                    kinds: kind,
-                });
+            // An empty path is none, as clients write it.
+            let path = namespace.path().as_deref();
+            if let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) {
+                let file = open(path, kind)
+                    .with_context(|| format!("linux.namespaces[{n}].path: {}", path.display()))?;
+                joined.push(Joined { file, kinds: kind });
             } else if namespace.typ() == LinuxNamespaceType::Time {
                 time_offsets = Some(offsets(linux)?);
             } else {
@@ -97,6 +98,22 @@ impl Namespaces {
     pub(crate) fn makes_mounts(&self) -> bool {
         self.made.contains(CloneFlags::CLONE_NEWNS)
     }
+}
+
+// ioctl_ns(2)
+nix::ioctl_none!(ns_get_nstype, 0xb7, 3);
+
+/// Opens the file of a namespace, which must be of this kind.
+fn open(path: &Path, wanted: CloneFlags) -> Result<OwnedFd> {
+    // A pipe without a writer would be waited for.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    // SAFETY: no memory is involved.
+    let found = unsafe { ns_get_nstype(file.as_raw_fd()) }.context("it is no namespace")?;
+    ensure!(found == wanted.bits(), "it is a namespace of another kind");
+    Ok(file.into())
 }
 
 fn joins(joined: &[Joined], kind: CloneFlags) -> bool {

@@ -41,6 +41,8 @@ struct Setting {
     file: String,
     value: String,
     absent: Absent,
+    /// The file has two words, and keeps the first.
+    behind_first: bool,
 }
 
 /// What to do where the kernel has no such file.
@@ -114,22 +116,32 @@ impl Resources {
         Ok(plan)
     }
 
-    fn set(&mut self, field: impl Into<String>, file: impl Into<String>, value: impl ToString) {
+    fn set(&mut self, field: impl Into<String>, file: impl Into<String>, value: impl Into<String>) {
         self.set_or(field, file, value, Absent::Refuse);
+    }
+
+    /// The same for what may be `max`. Where the kernel does not limit it at all, that is so.
+    fn limit(&mut self, field: &str, file: &str, value: String) {
+        let absent = match value.starts_with("max") {
+            true => Absent::Skip,
+            false => Absent::Refuse,
+        };
+        self.set_or(field, file, value, absent);
     }
 
     fn set_or(
         &mut self,
         field: impl Into<String>,
         file: impl Into<String>,
-        value: impl ToString,
+        value: impl Into<String>,
         absent: Absent,
     ) {
         self.settings.push(Setting {
             field: field.into(),
             file: file.into(),
-            value: value.to_string(),
+            value: value.into(),
             absent,
+            behind_first: false,
         });
     }
 
@@ -162,16 +174,16 @@ impl Resources {
                     0 => Absent::SkipWithoutSwap,
                     _ => Absent::Refuse,
                 };
-                self.set_or("memory.swap", "memory.swap.max", swap, absent);
+                self.set_or("memory.swap", "memory.swap.max", swap.to_string(), absent);
             }
             (Some(_), _) => bail!("memory.swap: it includes memory.limit, which is not set"),
             (None, _) => {}
         }
         if let Some(limit) = limit {
-            self.set("memory.limit", "memory.max", limit);
+            self.limit("memory.limit", "memory.max", limit.to_string());
         }
         if let Some(reservation) = reservation {
-            self.set("memory.reservation", "memory.low", reservation);
+            self.set("memory.reservation", "memory.low", reservation.to_string());
         }
         if let (Some(true), Some(Bytes::Most(limit))) = (memory.check_before_update(), limit) {
             self.checked = Some(limit);
@@ -191,25 +203,35 @@ impl Resources {
         // Before the weight, which the kernel does not take for who is idle.
         if let Some(idle) = cpu.idle() {
             ensure!(matches!(idle, 0 | 1), "cpu.idle: {idle} is neither 0 nor 1");
-            self.set("cpu.idle", "cpu.idle", idle);
+            self.set("cpu.idle", "cpu.idle", idle.to_string());
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-            self.set("cpu.shares", "cpu.weight", weight_of_shares(shares));
+            self.set(
+                "cpu.shares",
+                "cpu.weight",
+                weight_of_shares(shares).to_string(),
+            );
         }
         let quota = cpu.quota().filter(|quota| *quota != 0);
         let quota =
             quota.map(|quota| u64::try_from(quota).map_or("max".to_owned(), |q| q.to_string()));
         let period = cpu.period().filter(|period| *period != 0);
         if let Some(burst) = cpu.burst() {
-            self.set("cpu.burst", "cpu.max.burst", burst);
+            self.set("cpu.burst", "cpu.max.burst", burst.to_string());
         }
         match (quota, period) {
             (Some(quota), Some(period)) => {
-                self.set("cpu.quota", "cpu.max", format!("{quota} {period}"))
+                self.limit("cpu.quota", "cpu.max", format!("{quota} {period}"));
             }
-            (Some(quota), None) => self.set("cpu.quota", "cpu.max", quota),
-            // The quota stands first in the file: it stays what it is.
-            (None, Some(period)) => self.set("cpu.period", "cpu.max", format!("{SAME} {period}")),
+            (Some(quota), None) => self.limit("cpu.quota", "cpu.max", quota),
+            (None, Some(period)) => self.settings.push(Setting {
+                field: "cpu.period".to_owned(),
+                file: "cpu.max".to_owned(),
+                value: period.to_string(),
+                absent: Absent::Refuse,
+                // The quota stays what it is.
+                behind_first: true,
+            }),
             (None, None) => {}
         }
         for (field, list) in [("cpu.cpus", cpu.cpus()), ("cpu.mems", cpu.mems())] {
@@ -224,8 +246,8 @@ impl Resources {
     fn pids(&mut self, pids: &LinuxPids) {
         match u64::try_from(pids.limit()) {
             Ok(0) => {}
-            Ok(limit) => self.set("pids.limit", "pids.max", limit),
-            Err(_) => self.set("pids.limit", "pids.max", "max"),
+            Ok(limit) => self.set("pids.limit", "pids.max", limit.to_string()),
+            Err(_) => self.limit("pids.limit", "pids.max", "max".to_owned()),
         }
     }
 
@@ -294,12 +316,12 @@ impl Resources {
         let limit = limit.limit();
         ensure!(limit >= 0, "{field}.limit: {limit} is negative");
         let field = format!("{field}.limit");
-        self.set(&field, format!("hugetlb.{size}.max"), limit);
+        self.set(&field, format!("hugetlb.{size}.max"), limit.to_string());
         // Reserved and not yet touched (Linux 5.7): those count as well.
         self.set_or(
             field,
             format!("hugetlb.{size}.rsvd.max"),
-            limit,
+            limit.to_string(),
             Absent::Skip,
         );
         Ok(())
@@ -332,7 +354,9 @@ impl Resources {
 
     /// Whether there is no limit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.settings.is_empty()
+        self.settings
+            .iter()
+            .all(|setting| setting.absent == Absent::Skip)
     }
 
     /// The controllers without which these limits are only words.
@@ -385,13 +409,11 @@ impl Resources {
     }
 }
 
-/// Stands for the first word that the file has.
-const SAME: &str = "same";
-
 impl Setting {
     fn controller(&self) -> Option<&str> {
         let (controller, _) = self.file.split_once('.')?;
-        (controller != "cgroup").then_some(controller)
+        let is_needed = controller != "cgroup" && self.absent != Absent::Skip;
+        is_needed.then_some(controller)
     }
 
     fn write(&self, cgroup: &Lasting) -> Result<Outcome> {
@@ -405,9 +427,10 @@ impl Setting {
                 Absent::SkipWithoutSwap | Absent::Refuse => {}
             }
         }
-        if let Some(rest) = value.strip_prefix(SAME) {
+        if self.behind_first {
             let now = cgroup.read(file)?;
-            value = format!("{}{rest}", now.split_whitespace().next().unwrap_or("max"));
+            let first = now.split_whitespace().next().unwrap_or("max");
+            value = format!("{first} {value}");
         }
         match cgroup.write(file, &value, "as linux.resources has it") {
             Err(error) if is(&error, Errno::EINVAL) => Ok(Outcome::Later(error.context(field()))),
@@ -533,6 +556,21 @@ fn check_file(file: &str) -> Result<()> {
         is_plain && has_parts,
         "that is no file of a cgroup; write one such as memory.high"
     );
+    // `cgroup.procs` takes any process of the host's in.
+    let moves = [
+        "procs",
+        "threads",
+        "kill",
+        "freeze",
+        "type",
+        "subtree_control",
+    ];
+    ensure!(
+        !file
+            .strip_prefix("cgroup.")
+            .is_some_and(|rest| moves.contains(&rest)),
+        "that is no limit, but for whoever made the cgroup"
+    );
     Ok(())
 }
 
@@ -547,7 +585,10 @@ mod tests {
     /// What is written where, in order.
     fn writes(json: &str) -> Vec<String> {
         let plan = plan(json).unwrap_or_else(|error| panic!("{json}: {error:#}"));
-        let write = |setting: &Setting| format!("{} {}", setting.file, setting.value);
+        let write = |setting: &Setting| {
+            let first = if setting.behind_first { "… " } else { "" };
+            format!("{} {first}{}", setting.file, setting.value)
+        };
         plan.settings.iter().map(write).collect()
     }
 
@@ -591,7 +632,7 @@ mod tests {
             ),
             (r#"{"cpu": {"quota": 50000}}"#, &["cpu.max 50000"]),
             (r#"{"cpu": {"quota": -1, "period": 0}}"#, &["cpu.max max"]),
-            (r#"{"cpu": {"period": 50000}}"#, &["cpu.max same 50000"]),
+            (r#"{"cpu": {"period": 50000}}"#, &["cpu.max … 50000"]),
             (
                 r#"{"cpu": {"quota": 50000, "burst": 10000, "idle": 1}}"#,
                 &["cpu.idle 1", "cpu.max.burst 10000", "cpu.max 50000"],
@@ -657,9 +698,12 @@ mod tests {
             r#"{"blockIO": {"leafWeight": 0, "weightDevice": [{"major": 8, "minor": 0, "weight": 0}]}}"#,
             r#"{"network": {"classID": 0, "priorities": []}, "hugepageLimits": [], "rdma": {"a": {}}}"#,
             r#"{"devices": [{"allow": true, "access": "rwm"}]}"#,
+            r#"{"memory": {"limit": -1, "swap": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}}"#,
         ];
         for json in nothing {
-            assert!(plan(json).unwrap().is_empty(), "{json}");
+            let plan = plan(json).unwrap();
+            assert!(plan.is_empty(), "{json}");
+            assert!(plan.controllers().is_empty(), "{json}");
         }
     }
 

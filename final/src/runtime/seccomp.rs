@@ -109,7 +109,7 @@ struct Profile<'a> {
 
 /// One entry of `linux.seccomp.syscalls`: any of its rules gives its answer.
 struct Entry<'a> {
-    names: &'a [String],
+    names: Vec<Name<'a>>,
     rules: Vec<Rule>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Profile<'a> {
             source.listener_path().is_some(),
             "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs it, and it is missing"
         );
-        let named = |entry: &&Entry| entry.names.iter().any(|name| name == "sendmsg");
+        let named = |entry: &&Entry| entry.names.iter().any(|name| name.text == "sendmsg");
         let rules = self.entries.iter().filter(named).flat_map(|e| &e.rules);
         let always = rules.clone().find(|rule| rule.all.is_empty());
         let answer = match (always, rules.count()) {
@@ -230,11 +230,11 @@ impl<'a> Profile<'a> {
     fn calls(&self, machine: Machine) -> Vec<(u32, Option<Cow<'_, Rule>>)> {
         let mut calls = Vec::new();
         for entry in &self.entries {
-            for name in entry.names {
+            for name in &entry.names {
                 if machine == Machine::X86 {
-                    calls.extend(entry.multiplexed(name));
+                    calls.extend(entry.multiplexed(name.text));
                 }
-                let Some(number) = machine.number(&Name::new(name)) else {
+                let Some(number) = machine.number(name) else {
                     continue;
                 };
                 if entry.rules.is_empty() {
@@ -306,7 +306,7 @@ impl<'a> Entry<'a> {
             all.into_iter().map(alone).collect()
         };
         Ok(Entry {
-            names: source.names(),
+            names: source.names().iter().map(|name| Name::new(name)).collect(),
             rules,
         })
     }

@@ -10,14 +10,15 @@ use nix::mount::MsFlags;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 use sys_mount::MountFlags;
 
 use crate::attributes::{self, Attributes, mount_setattr};
 use crate::path_of;
 use crate::place::{self, Kind};
+use crate::top::move_tree;
 
 /// A mount in the container, with the words of mount(2).
 #[derive(Debug, Clone)]
@@ -273,7 +274,7 @@ impl Mount {
     /// Fails where the kernel refuses: a directory stands on no file, nor a
     /// file on a directory.
     pub fn attach(&self, tree: &OwnedFd, place: &OwnedFd) -> Result<()> {
-        self.move_to(place, tree)?;
+        move_tree(tree, place, self.purpose()).with_context(|| self.name())?;
         if self.propagation.is_empty() {
             return Ok(());
         }
@@ -281,20 +282,6 @@ impl Mount {
         Attributes::propagation(self.propagation)
             .apply(tree)
             .with_context(|| format!("change the propagation of {}", self.target.display()))
-    }
-
-    fn move_to(&self, place: &OwnedFd, tree: &OwnedFd) -> Result<()> {
-        let flags =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        tracing::info!(
-            call = %format_args!(
-                "move_mount({}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)",
-                tree.as_raw_fd(),
-                place.as_raw_fd(),
-            ),
-            "{}", self.purpose()
-        );
-        move_mount(tree, "", place, "", flags).with_context(|| self.name())
     }
 
     fn name(&self) -> String {

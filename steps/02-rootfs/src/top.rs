@@ -90,7 +90,7 @@ impl Top {
     pub fn bind_file(&self, file: BorrowedFd, target: &Path) -> Result<()> {
         let place = place::open_plain(&self.0, target, Kind::File)?;
         copy_tree(file, false)
-            .and_then(|tree| move_tree(&tree, &place))
+            .and_then(|tree| move_tree(&tree, &place, "the container sees this file"))
             .with_context(|| {
                 format!(
                     "mount an open file on {} in the container",
@@ -153,19 +153,19 @@ pub fn copy_tree(file: BorrowedFd, all: bool) -> Result<OwnedFd> {
     open_tree(file, "", flags).context("copy a mount")
 }
 
-/// Moves what is nowhere yet to an open place.
+/// Moves what is nowhere yet to an open place, for a `purpose` to be told.
 ///
 /// # Errors
 /// Fails where the kernel refuses.
-pub fn move_tree(tree: &OwnedFd, place: &OwnedFd) -> Result<()> {
+pub fn move_tree(tree: &OwnedFd, place: &OwnedFd, purpose: &str) -> Result<()> {
     tracing::info!(
         call = %format_args!(
             "move_mount({}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)",
             tree.as_raw_fd(),
             place.as_raw_fd(),
         ),
-        "it comes to its place"
+        "{purpose}"
     );
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(tree, "", place, "", flags).context("move a mount to its place")
+    Ok(move_mount(tree, "", place, "", flags)?)
 }

@@ -163,6 +163,14 @@ impl Hierarchy {
     }
 }
 
+/// The root of the tree where it mostly is, if that will do as a [base](Hierarchy::base): then the
+/// list of all mounts need not be read, which grows with each container on this host.
+pub(crate) fn usual_root(absolute: bool, needed: &[&str]) -> Result<Option<Directory>> {
+    let root = Directory::open(Path::new("/sys/fs/cgroup"))?;
+    Ok(root
+        .filter(|root| (absolute || root.is_ours()) && offers(root, needed, str::to_owned).is_ok()))
+}
+
 fn nowhere(needed: &[&str], from: &Path, why: String) -> Result<Option<Directory>> {
     match needed.first() {
         None => Ok(None),

@@ -12,6 +12,7 @@
 //! one belongs to whoever keeps a record of it: here is no lock, and nothing happens on drop.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path};
@@ -24,7 +25,7 @@ use nix::unistd::{Pid, Uid};
 use rustix::fs::Mode;
 
 use crate::directory::Directory;
-use crate::hierarchy::{Hierarchy, offers, refuse_others};
+use crate::hierarchy::{Hierarchy, offers, refuse_others, usual_root};
 use crate::parent::switch;
 
 /// Everybody may look: the container's root, who is somebody else on the host, finds itself here.
@@ -36,6 +37,9 @@ const PUBLIC: Mode = Mode::RWXU
 
 /// How long the killed may take to be gone: a dying process may still wait for a disk.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often to begin again where others remove what we are about to use.
+const TRIES: usize = 10;
 
 /// One cgroup, made for one container, that stays until it is removed.
 #[derive(Debug)]
@@ -55,13 +59,18 @@ impl Lasting {
     /// is needed.
     ///
     /// # Errors
-    /// [`Missing`](crate::Missing), where a controller needed is not to be had; somebody is in the cgroup,
-    /// or in one above that would have to pass controllers on; the kernel refuses to make it. What
-    /// was made until then is removed again.
+    /// [`Missing`](crate::Missing), where a controller needed is not to be had; somebody is in the
+    /// cgroup, or in one above that would have to pass controllers on; the kernel refuses to make
+    /// it. What was made until then is removed again.
     pub fn make(path: &Path, needed: &[&str], wanted: &[&str]) -> Result<Option<Self>> {
         let names = names(path)?;
+        let mut tries = 0;
         loop {
-            let Some(directory) = Hierarchy::find()?.base(path.is_absolute(), needed)? else {
+            let base = match usual_root(path.is_absolute(), needed)? {
+                None => Hierarchy::find()?.base(path.is_absolute(), needed)?,
+                root => root,
+            };
+            let Some(directory) = base else {
                 return Ok(None);
             };
             let mut cgroup = Self { directory, made: 0 };
@@ -71,10 +80,12 @@ impl Lasting {
             if let Err(error) = cgroup.remove() {
                 tracing::warn!("a cgroup stays behind: {error:#}");
             }
-            // Somebody removed one above meanwhile, as empty as it was.
-            if !is(&error, Errno::ENOENT) && !is(&error, Errno::ENODEV) {
+            // Somebody may just have removed one above, as empty as it was.
+            let is_gone = is(&error, Errno::ENOENT) || is(&error, Errno::ENODEV);
+            if !is_gone || tries == TRIES {
                 return Err(error);
             }
+            tries += 1;
         }
     }
 
@@ -95,8 +106,9 @@ impl Lasting {
             self.made = made;
         }
         let path = self.path().display();
+        let is_empty = || self.directory.wait_until("populated", 0, Duration::ZERO);
         ensure!(
-            self.made > 0 || self.processes()?.is_empty(),
+            self.made > 0 || is_empty()?,
             "the cgroup {path} is in use: there are processes in it; see {path}/cgroup.procs"
         );
         Ok(())
@@ -183,6 +195,38 @@ impl Lasting {
     /// The process is gone, or the kernel refuses to move it.
     pub fn add(&self, pid: Pid) -> Result<()> {
         self.directory.add(pid)
+    }
+
+    /// The same, or to where the process `other` is below, if nobody may be in this one any more: a
+    /// container may have made cgroups of its own, and given them controllers.
+    ///
+    /// # Errors
+    /// A process is gone, or the kernel refuses to move `pid`.
+    pub fn add_beside(&self, pid: Pid, other: Pid) -> Result<()> {
+        match self.add(pid) {
+            Err(error) if is(&error, Errno::EBUSY) => match self.find(other)? {
+                Some(below) => below.add(pid),
+                None => Err(error),
+            },
+            added => added,
+        }
+    }
+
+    fn find(&self, process: Pid) -> Result<Option<Directory>> {
+        let cgroups = format!("/proc/{process}/cgroup");
+        let cgroups = fs::read_to_string(&cgroups).with_context(|| format!("read {cgroups}"))?;
+        let hierarchy = Hierarchy::find()?;
+        let (Some(path), Some(root)) = (
+            cgroups.lines().find_map(|line| line.strip_prefix("0::/")),
+            hierarchy.mount(),
+        ) else {
+            return Ok(None);
+        };
+        let path = root.join(path);
+        match path.starts_with(self.path()) {
+            true => Directory::open(&path),
+            false => Ok(None),
+        }
     }
 
     /// The processes in it and in the cgroups below it that our pid namespace shows, in no order.

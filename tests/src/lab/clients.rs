@@ -66,7 +66,11 @@ pub fn freight() -> Result<Freight> {
             .iter()
             .map(|name| (dir.join(name), Path::new("/clients").join(name)))
             .collect(),
-        programs: ["podman", "conmon"].into_iter().filter_map(find).collect(),
+        // Without runc dockerd does not start, whatever it is told to use.
+        programs: ["podman", "conmon", "runc"]
+            .into_iter()
+            .filter_map(find)
+            .collect(),
         // The seccomp profile of podman's containers.
         directories: vec![PathBuf::from("/usr/share/containers")],
         own: &["machine", "minirunc"],

@@ -42,9 +42,10 @@ const NEEDED: [(&str, &str); 24] = [
 
 /// The suites of which a virtual machine tells more than a real one with no
 /// controllers: all of it, or what is marked as for there alone.
-const IN_THE_VM: [(&str, &str); 5] = [
+const IN_THE_VM: [(&str, &str); 6] = [
     ("vm", WHOLE),
     ("step03", WHOLE),
+    ("runtime_limits", "--ignored"),
     ("harness", WHOLE),
     ("doctor", "--ignored"),
     ("cleanup", "--ignored"),

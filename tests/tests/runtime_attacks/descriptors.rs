@@ -110,7 +110,7 @@ fn a_command_has_the_three_standard_streams_and_what_was_passed_on() {
     let host = host();
     let mut bundle = Bundle::new(&host, "open");
     // The glob is expanded by a shell that has no other file open.
-    let list = "for fd in /proc/self/fd/*; do [ -e $fd ] && echo ${fd##*/}; done";
+    let list = "for fd in /proc/self/fd/*; do [ -e $fd ] && echo ${fd##*/}; done; true";
     bundle.script(list);
     bundle.write();
     let run = ["run", "--bundle", &bundle.dir(), "open"];
@@ -134,7 +134,7 @@ fn a_command_has_the_three_standard_streams_and_what_was_passed_on() {
     let out = with_open_files(&host, exec);
     assert_eq!(open_files(&out), ["0", "1", "2", "3", "4"]);
     // The first process of one that was started by another command.
-    let list = "for fd in /proc/1/fd/*; do [ -e $fd ] && echo ${fd##*/}; done";
+    let list = "for fd in /proc/1/fd/*; do [ -e $fd ] && echo ${fd##*/}; done; true";
     let out = bundle.exec(["sh", "-c", list]);
     assert_eq!(open_files(&out), ["0", "1", "2"]);
     bundle.delete();

@@ -66,7 +66,9 @@ fn a_null_device_of_a_volume_is_looked_at_before_it_covers_anything() {
     ];
     for (number, fake) in fakes.into_iter().enumerate() {
         let name = format!("volume{number}");
-        host.shell(&format!("mkdir /tmp/dev{number}; cd /tmp/dev{number}; {fake}"));
+        host.shell(&format!(
+            "mkdir /tmp/dev{number}; cd /tmp/dev{number}; {fake}"
+        ));
         let mut bundle = Bundle::new(&host, &name);
         bundle.unmount("/dev");
         bundle.bind(&format!("/tmp/dev{number}"), "/dev");

@@ -103,7 +103,9 @@ fn an_ordinary_user_reaches_nothing_through_a_process_that_becomes_theirs() {
     let host = Host::new();
     let mut bundle = Bundle::new(&host, "user");
     bundle.set("/process/user", json!({"uid": 1234, "gid": 1234}));
-    host.shell("chmod 777 /tmp/user/rootfs; touch /tmp/user/rootfs/seen; chmod 666 /tmp/user/rootfs/seen");
+    host.shell(
+        "chmod 777 /tmp/user/rootfs; touch /tmp/user/rootfs/seen; chmod 666 /tmp/user/rootfs/seen",
+    );
     assert_eq!(reached(&host, &mut bundle, "1234:1234"), "");
 }
 

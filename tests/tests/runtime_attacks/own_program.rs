@@ -16,6 +16,7 @@ const LIBRARY: &str = r#"
     #define _GNU_SOURCE
     #include <fcntl.h>
     #include <stdio.h>
+    #include <stdlib.h>
     #include <unistd.h>
     __attribute__((constructor)) static void loaded(void) {
         char self[64];
@@ -57,7 +58,7 @@ const OVERWRITE: &str = r##"
 
 /// Opens the program of every process that comes by, again and again, and tries
 /// to write to each that is not of the image.
-const WATCH: &str = r##"
+const WATCHER: &str = r##"
     #define _GNU_SOURCE
     #include <dirent.h>
     #include <fcntl.h>
@@ -154,7 +155,7 @@ fn an_entry_point_that_is_the_runtimes_program_cannot_overwrite_it() {
         bundle.write();
         let name = format!("entry{number}");
         let run = [RUNTIME, "run", "--detach", "--bundle", &bundle.dir(), &name];
-        let out = host.run(run);
+        let out = bundle.background(&run);
         // Where the runtime runs inside at all, it is a copy that is sealed.
         if out.code() == 0 {
             let log = log(&bundle);
@@ -172,17 +173,18 @@ fn a_process_of_the_container_cannot_overwrite_the_program_that_joins_it() {
     let host = Host::new();
     let before = copy_runtime(&host);
     let mut bundle = with_libraries(&host, "joined");
-    plant(&bundle, "watch", WATCH);
-    bundle.script("watch >/watched 2>&1");
+    plant(&bundle, "watcher", WATCHER);
+    bundle.script("watcher >/watched 2>&1");
     bundle.write();
-    host.run([RUNTIME, "run", "-d", "--bundle", &bundle.dir(), "joined"])
+    bundle
+        .background(&[RUNTIME, "run", "-d", "--bundle", &bundle.dir(), "joined"])
         .ok();
     wait_for("the watcher", 10, || {
         fs::read_to_string(bundle.path("/watched"))
             .ok()
             .filter(|text| text.contains("watching"))
     });
-    host.run([RUNTIME, "exec", "-d", "joined", "/proc/self/exe", "-v"]);
+    bundle.background(&[RUNTIME, "exec", "-d", "joined", "/proc/self/exe", "-v"]);
     for _ in 0..20 {
         let exec = [RUNTIME, "exec", "--env", "LD_PRELOAD=", "joined", "true"];
         host.run(exec).ok();
@@ -209,7 +211,10 @@ fn the_runtime_loads_no_library_of_the_images() {
     }
     fs::write(bundle.path("/etc/ld.so.preload"), "/library.so\n").unwrap();
     fs::write(bundle.path("/etc/nsswitch.conf"), "passwd: files\n").unwrap();
-    bundle.set("/process/env", json!(["PATH=/bin", "LD_PRELOAD=/library.so"]));
+    bundle.set(
+        "/process/env",
+        json!(["PATH=/bin", "LD_PRELOAD=/library.so"]),
+    );
     bundle.script("sleep 100");
     bundle.start();
     bundle.exec(["true"]).ok();

@@ -111,9 +111,17 @@ fn parameters_are_the_kernels_whatever_the_image_has() {
     bundle.script("sleep 100");
     bundle.write();
     let dir = bundle.dir();
-    host.shell(&format!(
-        "minirunc run -d --pid-file /tmp/pid --bundle {dir} parameters"
-    ));
+    let run = [
+        "minirunc",
+        "run",
+        "-d",
+        "--pid-file",
+        "/tmp/pid",
+        "--bundle",
+        &dir,
+        "parameters",
+    ];
+    bundle.background(&run).ok();
     let value = "nsenter --net --target $(cat /tmp/pid) cat /proc/sys/net/ipv4/ip_forward";
     assert_eq!(host.shell(value), "1");
     assert_eq!(host.shell("cat /proc/$(cat /tmp/pid)/oom_score_adj"), "500");

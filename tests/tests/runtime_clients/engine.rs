@@ -79,17 +79,40 @@ impl Engine<'_> {
 
     #[track_caller]
     pub fn inspect(&self, name: &str, what: &str) -> String {
+        let what = what.replace(' ', "}} {{");
         let line = format!("inspect --type container --format '{{{{{what}}}}}' {name}");
         self.call(&line).ok()
     }
 
-    /// What a file of the container's cgroup holds, seen from outside.
+    /// The container's cgroup, seen from outside.
     #[track_caller]
-    pub fn cgroup_file(&self, name: &str, file: &str) -> String {
+    fn cgroup(&self, name: &str) -> Cgroup<'_> {
         let pid = self.inspect(name, ".State.Pid");
-        self.host.shell(&format!(
-            "cat /sys/fs/cgroup$(sed -n s/^0:://p /proc/{pid}/cgroup)/{file}"
-        ))
+        let path = self
+            .host
+            .shell(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"));
+        Cgroup {
+            host: self.host,
+            path,
+        }
+    }
+}
+
+struct Cgroup<'a> {
+    host: &'a Host,
+    path: String,
+}
+
+impl Cgroup<'_> {
+    #[track_caller]
+    fn read(&self, file: &str) -> String {
+        self.host
+            .shell(&format!("cat /sys/fs/cgroup{}/{file}", self.path))
+    }
+
+    #[track_caller]
+    fn holds(&self, file: &str, value: &str) {
+        assert_eq!(self.read(file), value, "{file}");
     }
 }
 
@@ -133,9 +156,11 @@ fn not_found(engine: &Engine<'_>) {
 }
 
 fn not_executable(engine: &Engine<'_>) {
-    let out = engine.run("busybox /etc/plain");
-    let error = out.exits(126).to_lowercase();
-    assert!(error.contains("permission denied"), "{out}");
+    for command in ["/etc/plain", "/etc"] {
+        let out = engine.run(&format!("busybox {command}"));
+        let error = out.exits(126).to_lowercase();
+        assert!(error.contains("permission denied"), "{out}");
+    }
 }
 
 /// Types until the shell on the other side sees a window of that size.
@@ -258,20 +283,24 @@ fn capabilities(engine: &Engine<'_>) {
 
 /// Where the machine's root lacks a capability itself, its containers do as well.
 fn privileged(engine: &Engine<'_>) {
-    let own = engine
-        .host
-        .shell("sed -n 's/^CapEff:.//p' /proc/self/status");
+    // docker of this age knows no later ones.
+    const KNOWN: u64 = (1 << 38) - 1;
+    let bits = |hex: &str| u64::from_str_radix(hex, 16).expect("a set of capabilities");
+    let own = bits(
+        &engine
+            .host
+            .shell("sed -n 's/^CapEff:.//p' /proc/self/status"),
+    );
     let out = engine.run(
         "--privileged busybox sh -c 'sed -n s/^CapEff:.//p /proc/self/status; \
          grep Seccomp: /proc/self/status; mkdir /m; \
          mount -t tmpfs x /m && mknod /m/kmsg c 1 11 && : </m/kmsg && echo all'",
     );
     let text = out.ok();
-    assert!(text.starts_with(&own), "expected {own}: {out}");
-    assert!(
-        text.contains("Seccomp:\t0") && text.ends_with("all"),
-        "{out}"
-    );
+    let mut lines = text.lines();
+    let found = bits(lines.next().unwrap_or_default());
+    assert_eq!(found & KNOWN, own & KNOWN, "{found:x} and {own:x}: {out}");
+    assert!(lines.eq(["Seccomp:\t0", "all"]), "{out}");
 }
 
 fn seccomp(engine: &Engine<'_>) {
@@ -396,12 +425,13 @@ fn life(engine: &Engine<'_>) {
     assert!(list.contains("service") && list.contains("Up "), "{list}");
     assert!(engine.call("top service").ok().contains("sleep 0.05"));
 
+    let cgroup = engine.cgroup("service");
     engine.call("pause service").ok();
     assert_eq!(state(engine), "paused");
-    assert_eq!(engine.cgroup_file("service", "cgroup.freeze"), "1");
+    cgroup.holds("cgroup.freeze", "1");
     engine.call("unpause service").ok();
     assert_eq!(state(engine), "running");
-    assert_eq!(engine.cgroup_file("service", "cgroup.freeze"), "0");
+    cgroup.holds("cgroup.freeze", "0");
 
     engine.call("stop service").ok();
     assert_eq!(engine.inspect("service", ".State.ExitCode"), "3");
@@ -482,42 +512,54 @@ pub fn limits_are_in_force(engine: &Engine<'_>) {
         "bounded",
         "--memory 64m --memory-swap 64m --cpus 0.5 --pids-limit 32 busybox sleep 1000",
     );
-    let holds = |file: &str, value: &str| {
-        assert_eq!(engine.cgroup_file("bounded", file), value, "{file}");
-    };
-    holds("memory.max", "67108864");
-    holds("cpu.max", "50000 100000");
-    holds("pids.max", "32");
+    let cgroup = engine.cgroup("bounded");
+    cgroup.holds("memory.max", "67108864");
+    cgroup.holds("cpu.max", "50000 100000");
+    cgroup.holds("pids.max", "32");
     let script = "for n in $(seq 40); do sleep 100 & done";
     let out = engine.call(&format!("exec bounded sh -c '{script}'"));
     assert!(out.errors().contains("fork"), "{out}");
-    if engine.name == "docker" {
-        engine
-            .call("update --memory 96m --memory-swap 96m --pids-limit 48 --cpus 0.25 bounded")
-            .ok();
-        holds("memory.max", "100663296");
-        holds("cpu.max", "25000 100000");
-        holds("pids.max", "48");
+    let stats = "stats --no-stream --format '{{.MemUsage}}' bounded";
+    let stats = engine.call(stats).ok();
+    let is_limit = stats.ends_with("/ 64MiB") || stats.ends_with("/ 67.11MB");
+    assert!(is_limit, "{stats}");
+    // podman of this age changes no limit on processes, and docker wants to hear of swap.
+    let docker = engine.name == "docker";
+    let more = if docker {
+        "--memory-swap 96m --pids-limit 48"
     } else {
-        engine.call("update --memory 96m --cpus 0.25 bounded").ok();
-        holds("memory.max", "100663296");
-        holds("cpu.max", "25000 100000");
+        ""
+    };
+    let line = format!("update --memory 96m --cpus 0.25 {more} bounded");
+    engine.call(&line).ok();
+    cgroup.holds("memory.max", "100663296");
+    cgroup.holds("cpu.max", "25000 100000");
+    if docker {
+        cgroup.holds("pids.max", "48");
     }
-    let stats = engine
-        .call("stats --no-stream --format '{{.MemUsage}}' bounded")
-        .ok();
-    assert!(
-        stats.contains("96MiB") || stats.contains("100.7MB"),
-        "{stats}"
-    );
     engine.remove("bounded");
 }
 
+/// First as somebody in the container, then as its first process.
 pub fn hog_is_killed(engine: &Engine<'_>) {
-    let hog = "busybox dd if=/dev/zero of=/dev/null bs=200M count=1";
-    engine.start("hog", &format!("--memory 64m --memory-swap 64m {hog}"));
-    assert_eq!(engine.call("wait hog").ok(), "137");
-    assert_eq!(engine.inspect("hog", ".State.OOMKilled"), "true");
+    let hog = "dd if=/dev/zero of=/dev/null bs=200M count=1";
+    let limit = "--memory 64m --memory-swap 64m";
+    let script = format!("sleep 1; {hog}; echo it ended with $?; exec sleep 1000");
+    engine.start("hog", &format!("{limit} busybox sh -c '{script}'"));
+    wait_for("the hog's end", 30, || {
+        let log = engine.call("logs hog").ok();
+        log.contains("it ended with 137").then_some(())
+    });
+    let events = engine.cgroup("hog").read("memory.events");
+    assert!(events.contains("oom_kill 1"), "{events}");
+    // podman of this age does not find what conmon notes down.
+    if engine.name == "docker" {
+        engine.call("kill hog").ok();
+        wait_for("docker to tell of it", 30, || {
+            let state = engine.inspect("hog", ".State.Running .State.OOMKilled");
+            (state == "false true").then_some(())
+        });
+    }
     engine.remove("hog");
-    engine.run("--memory 64m busybox true").ok();
+    engine.run(&format!("{limit} busybox {hog}")).exits(137);
 }

@@ -60,7 +60,11 @@ impl Listener {
     ///
     /// # Errors
     /// The agent is gone.
-    pub(crate) fn send(&self, listener: &OwnedFd, pid: i32, state: State) -> Result<()> {
+    pub(crate) fn send(&self, listener: &OwnedFd, pid: i32, mut state: State) -> Result<()> {
+        // A container that is being created has no other process yet.
+        if state.pid().is_none() {
+            state.set_pid(Some(pid));
+        }
         let mut message = ContainerProcessState::default();
         message
             .set_version(state.version().clone())

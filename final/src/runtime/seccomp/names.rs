@@ -1,6 +1,8 @@
 //! System calls by name: one name has another number on each machine.
 
 use oci_spec::runtime::Arch;
+use syscalls::x86_64::Sysno;
+use syscalls::{aarch64, arm, x86};
 
 /// An instruction set whose programs this kernel may run. A filter tells them
 /// apart by `seccomp_data.arch`, and x32 by bit 30 of the number besides.
@@ -74,7 +76,7 @@ impl Machine {
 
 /// A name that is looked up on several machines.
 pub(super) struct Name<'a> {
-    text: &'a str,
+    pub(super) text: &'a str,
     hash: u32,
 }
 
@@ -147,30 +149,29 @@ macro_rules! table {
     };
 }
 
-static X86_64: Table = table!(syscalls::x86_64::Sysno);
-static X86: Table = table!(syscalls::x86::Sysno);
-static AARCH64: Table = table!(syscalls::aarch64::Sysno);
-static ARM: Table = table!(syscalls::arm::Sysno);
+static X86_64: Table = table!(Sysno);
+static X86: Table = table!(x86::Sysno);
+static AARCH64: Table = table!(aarch64::Sysno);
+static ARM: Table = table!(arm::Sysno);
 
 /// x32 has the numbers of x86_64, but for the calls whose structures differ:
 /// those follow each other from 512 on (arch/x86/entry/syscalls/syscall_64.tbl).
 #[rustfmt::skip]
-const X32_OWN: [&str; 36] = [
-    "rt_sigaction", "rt_sigreturn", "ioctl", "readv", "writev", "recvfrom", "sendmsg", "recvmsg",
-    "execve", "ptrace", "rt_sigpending", "rt_sigtimedwait", "rt_sigqueueinfo", "sigaltstack",
-    "timer_create", "mq_notify", "kexec_load", "waitid", "set_robust_list", "get_robust_list",
-    "vmsplice", "move_pages", "preadv", "pwritev", "rt_tgsigqueueinfo", "recvmmsg", "sendmmsg",
-    "process_vm_readv", "process_vm_writev", "setsockopt", "getsockopt", "io_setup", "io_submit",
-    "execveat", "preadv2", "pwritev2",
+const X32_OWN: [Sysno; 36] = [
+    Sysno::rt_sigaction, Sysno::rt_sigreturn, Sysno::ioctl, Sysno::readv, Sysno::writev,
+    Sysno::recvfrom, Sysno::sendmsg, Sysno::recvmsg, Sysno::execve, Sysno::ptrace,
+    Sysno::rt_sigpending, Sysno::rt_sigtimedwait, Sysno::rt_sigqueueinfo, Sysno::sigaltstack,
+    Sysno::timer_create, Sysno::mq_notify, Sysno::kexec_load, Sysno::waitid,
+    Sysno::set_robust_list, Sysno::get_robust_list, Sysno::vmsplice, Sysno::move_pages,
+    Sysno::preadv, Sysno::pwritev, Sysno::rt_tgsigqueueinfo, Sysno::recvmmsg, Sysno::sendmmsg,
+    Sysno::process_vm_readv, Sysno::process_vm_writev, Sysno::setsockopt, Sysno::getsockopt,
+    Sysno::io_setup, Sysno::io_submit, Sysno::execveat, Sysno::preadv2, Sysno::pwritev2,
 ];
 
 fn x32(name: &Name) -> Option<u32> {
     let common = X86_64.find(name)?;
-    let own = (512..)
-        .zip(X32_OWN)
-        .find(|(_, own)| *own == name.text)
-        .map(|(number, _)| number);
-    Some(X32_BIT | own.unwrap_or(common))
+    let own = X32_OWN.iter().position(|call| *call as u32 == common);
+    Some(X32_BIT | own.map_or(common, |position| 512 + position as u32))
 }
 
 fn arm_private(name: &Name) -> Option<u32> {
@@ -218,14 +219,14 @@ pub(super) fn multiplexed(name: &str) -> Option<Multiplexed> {
     };
     if let Some(call) = at((1, &SOCKETCALL)) {
         return Some(Multiplexed {
-            number: syscalls::x86::Sysno::socketcall as u32,
+            number: x86::Sysno::socketcall as u32,
             call,
             mask: u32::MAX.into(),
         });
     }
     let call = IPC.iter().find_map(|(first, names)| at((*first, names)))?;
     Some(Multiplexed {
-        number: syscalls::x86::Sysno::ipc as u32,
+        number: x86::Sysno::ipc as u32,
         call,
         // The upper half is the version of the call's interface (ipc(2)).
         mask: 0xffff,
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_table_is_found() {
-        let all = (0..500).filter_map(syscalls::x86_64::Sysno::new);
+        let all = (0..500).filter_map(Sysno::new);
         let mut count = 0;
         for call in all {
             let found = number(Machine::X86_64, call.name());

@@ -1,0 +1,296 @@
+//! Each of the calls fails once in turn.
+
+use std::collections::BTreeMap;
+
+use harness::{Bundle, Host, Output, assert_same};
+
+use crate::{difference, look, rich};
+
+/// What may fail, and how.
+const FAULTS: [(&str, &str); 53] = [
+    ("accept4", "EIO"),
+    ("bind", "EIO"),
+    ("bpf", "EPERM"),
+    ("capset", "EPERM"),
+    ("chdir", "EIO"),
+    ("clone", "EAGAIN"),
+    ("clone3", "EAGAIN"),
+    ("close_range", "EIO"),
+    ("connect", "EIO"),
+    ("execveat", "EIO"),
+    ("fchdir", "EIO"),
+    ("fchmod", "EIO"),
+    ("fchownat", "EIO"),
+    ("flock", "EIO"),
+    ("fsconfig", "EIO"),
+    ("fsmount", "EIO"),
+    ("fsopen", "EIO"),
+    ("keyctl", "EIO"),
+    ("listen", "EIO"),
+    ("memfd_create", "EMFILE"),
+    ("mkdir", "ENOSPC"),
+    ("mkdirat", "ENOSPC"),
+    ("mknodat", "EIO"),
+    ("mount", "EIO"),
+    ("mount_setattr", "EIO"),
+    ("move_mount", "EIO"),
+    ("open_tree", "EIO"),
+    ("openat2", "EIO"),
+    ("personality", "EIO"),
+    ("pidfd_open", "EMFILE"),
+    ("pidfd_send_signal", "EIO"),
+    ("pivot_root", "EIO"),
+    ("prctl", "EPERM"),
+    ("prlimit64", "EPERM"),
+    ("recvmsg", "EIO"),
+    ("rename", "EIO"),
+    ("renameat", "EIO"),
+    ("rmdir", "EBUSY"),
+    ("seccomp", "EIO"),
+    ("sendmsg", "EIO"),
+    ("setdomainname", "EIO"),
+    ("setgid", "EPERM"),
+    ("setgroups", "EPERM"),
+    ("sethostname", "EIO"),
+    ("setns", "EIO"),
+    ("setresuid", "EPERM"),
+    ("setsid", "EPERM"),
+    ("setuid", "EPERM"),
+    ("socket", "EMFILE"),
+    ("symlinkat", "EIO"),
+    ("umount2", "EIO"),
+    ("unlinkat", "EIO"),
+    ("unshare", "EIO"),
+];
+
+/// How often each call is made by `line`, in the process that makes it most
+/// often: strace(1) counts `when=` for each process.
+fn counts(bundle: &Bundle, line: &[&str]) -> BTreeMap<String, usize> {
+    let calls: Vec<&str> = FAULTS.iter().map(|(call, _)| *call).collect();
+    let trace = format!("trace={},write", calls.join(","));
+    let strace = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/tmp/trace",
+        "-e",
+        &trace,
+    ];
+    bundle.background(&[&strace, line].concat()).ok();
+    let text = std::fs::read_to_string(bundle.host().path("/tmp/trace")).unwrap();
+    let mut each = BTreeMap::<(&str, &str), usize>::new();
+    for line in text.lines().filter(|line| !line.contains("resumed>")) {
+        let Some((pid, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        let call = rest.trim().split('(').next().unwrap_or_default();
+        *each.entry((call, pid)).or_default() += 1;
+    }
+    let mut most = BTreeMap::new();
+    for ((call, _), count) in each {
+        let entry = most.entry(call.to_owned()).or_insert(0);
+        *entry = count.max(*entry);
+    }
+    most
+}
+
+/// Which of `count` calls are tried: of many every few, and always the first
+/// and the last ones.
+fn chosen(count: usize) -> Vec<usize> {
+    let step = count.div_ceil(12).max(1);
+    (1..=count)
+        .filter(|n| n % step == 0 || *n <= 3 || *n + 2 > count)
+        .collect()
+}
+
+/// Runs `line` once for each fault that can happen in it; `after` looks at how
+/// that ended, and puts things right again.
+fn each_fault(
+    bundle: &Bundle,
+    line: &[&str],
+    only: &[&str],
+    counts: &BTreeMap<String, usize>,
+    mut after: impl FnMut(&Output) -> Vec<String>,
+) {
+    let mut complaints = String::new();
+    let (mut tried, mut failed) = (0, 0);
+    for (call, error) in FAULTS.into_iter().chain([("write", "ENOSPC")]) {
+        if !only.is_empty() && !only.contains(&call) {
+            continue;
+        }
+        for n in chosen(counts.get(call).copied().unwrap_or(0)) {
+            let trace = format!("trace={call}");
+            let inject = format!("inject={call}:error={error}:when={n}");
+            let strace = [
+                "strace",
+                "-D",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &trace,
+                "-e",
+                &inject,
+            ];
+            let out = bundle.background(&[&strace, line].concat());
+            tried += 1;
+            failed += usize::from(out.code() != 0);
+            for complaint in judge(&out).into_iter().chain(after(&out)) {
+                complaints += &format!("{call} number {n}: {complaint}: {}\n", out.errors());
+            }
+        }
+    }
+    println!("{failed} of {tried} faults were fatal");
+    assert!(complaints.is_empty(), "{}\n{complaints}", line.join(" "));
+    assert!(failed * 3 > tried, "{failed} of {tried} faults were fatal");
+}
+
+/// What is wrong with how a command with a fault ended.
+fn judge(out: &Output) -> Option<String> {
+    let errors = out.errors();
+    match out.code() {
+        // There was another way, or nobody needs what failed.
+        0 => None,
+        1 | 255 if errors.contains("panicked") => Some("a panic".to_owned()),
+        1 | 255 if !errors.contains("minirunc: ") => Some("no sentence".to_owned()),
+        1 | 255 => None,
+        code => Some(format!("ended with status {code}")),
+    }
+}
+
+const CREATE: [&str; 3] = ["minirunc", "create", "--bundle"];
+
+fn create_with_faults(host: &Host, bundle: &Bundle, name: &str) {
+    let delete = || host.run(["minirunc", "delete", "--force", name]);
+    let dir = bundle.dir();
+    let create = [&CREATE[..], &[&dir, name]].concat();
+    bundle.background(&create).ok();
+    delete().ok();
+    let everything = host.snapshot();
+    let before = look(host);
+    let counts = counts(bundle, &create);
+    delete().ok();
+    each_fault(bundle, &create, &[], &counts, |out| {
+        let left = if out.code() == 0 {
+            delete().ok();
+            difference(host, &before)
+        } else {
+            let left = difference(host, &before);
+            delete();
+            left
+        };
+        left
+    });
+    assert_same(&everything, &host.snapshot().without("/tmp/trace"));
+}
+
+#[test]
+fn whatever_call_of_create_fails_there_is_a_sentence_and_nothing_is_left() {
+    let host = Host::new();
+    let bundle = rich(&host, "create");
+    create_with_faults(&host, &bundle, "create");
+}
+
+#[test]
+fn the_same_in_a_user_namespace() {
+    let host = Host::new();
+    let mut bundle = rich(&host, "users");
+    bundle.own_users();
+    bundle.write();
+    create_with_faults(&host, &bundle, "users");
+}
+
+/// What is called by the first process after it was started.
+const AT_THE_END: [&str; 12] = [
+    "accept4",
+    "capset",
+    "chdir",
+    "close_range",
+    "personality",
+    "prctl",
+    "prlimit64",
+    "seccomp",
+    "setgid",
+    "setgroups",
+    "setuid",
+    "recvmsg",
+];
+
+#[test]
+fn whatever_call_of_run_fails_there_is_a_sentence_and_nothing_is_left() {
+    let host = Host::new();
+    let mut bundle = rich(&host, "run");
+    bundle.command(["true"]);
+    bundle.write();
+    let run = ["minirunc", "run", "--bundle", "/tmp/run", "run"];
+    bundle.background(&run).ok();
+    let before = look(&host);
+    let counts = counts(&bundle, &run);
+    each_fault(&bundle, &run, &AT_THE_END, &counts, |_| {
+        let left = difference(&host, &before);
+        host.run(["minirunc", "delete", "--force", "run"]);
+        left
+    });
+}
+
+#[test]
+fn whatever_call_of_start_fails_the_container_can_be_removed() {
+    let host = Host::new();
+    let bundle = rich(&host, "start");
+    let create = [&CREATE[..], &["/tmp/start", "start"]].concat();
+    let start = ["minirunc", "start", "start"];
+    let delete = || host.run(["minirunc", "delete", "--force", "start"]).ok();
+    bundle.background(&create).ok();
+    let before = {
+        delete();
+        look(&host)
+    };
+    bundle.background(&create).ok();
+    let counts = counts(&bundle, &start);
+    delete();
+    bundle.background(&create).ok();
+    each_fault(&bundle, &start, &[], &counts, |_| {
+        delete();
+        let left = difference(&host, &before);
+        bundle.background(&create).ok();
+        left
+    });
+    delete();
+}
+
+#[test]
+fn whatever_call_of_delete_fails_the_next_one_removes_all() {
+    let host = Host::new();
+    let bundle = rich(&host, "delete");
+    let create = [&CREATE[..], &["/tmp/delete", "delete"]].concat();
+    let delete = ["minirunc", "delete", "--force", "delete"];
+    bundle.background(&create).ok();
+    host.run(delete).ok();
+    let before = look(&host);
+    bundle.background(&create).ok();
+    let counts = counts(&bundle, &delete);
+    bundle.background(&create).ok();
+    each_fault(&bundle, &delete, &[], &counts, |_| {
+        host.run(delete).ok();
+        let left = difference(&host, &before);
+        bundle.background(&create).ok();
+        left
+    });
+    host.run(delete).ok();
+}
+
+#[test]
+fn whatever_call_of_exec_fails_the_container_goes_on_alone() {
+    let host = Host::new();
+    let bundle = rich(&host, "exec");
+    bundle.start();
+    let exec = ["minirunc", "exec", "exec", "true"];
+    bundle.background(&exec).ok();
+    let before = look(&host);
+    let counts = counts(&bundle, &exec);
+    each_fault(&bundle, &exec, &[], &counts, |_| difference(&host, &before));
+    bundle.delete();
+}
