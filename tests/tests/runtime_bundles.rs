@@ -177,7 +177,7 @@ mounts.1 = {"destination": "/tmp/../../etc", "type": "tmpfs"} => mounts[1].desti
 mounts.1 = {"destination": "/a\u0000b", "type": "tmpfs"} => mounts[1].destination: it holds a NUL byte
 mounts.1 = {"destination": "/tmp", "type": "moonfs", "source": "x"} => mounts[1] (/tmp): 
 mounts.1 = {"destination": "/tmp", "type": "bind", "source": "/no/such", "options": ["bind"]} => mounts[1] (/tmp): open /no/such
-mounts.1 = {"destination": "/tmp", "options": ["bind"]} => mounts[1] (/tmp): source: 
+mounts.1 = {"destination": "/tmp", "options": ["bind"]} => mounts[1].source: a bind needs one
 mounts.1 = {"destination": "/tmp", "type": "tmpfs", "options": [7]} => mounts[1].options[0]: invalid type
 mounts.1 = {"destination": "/tmp", "type": "tmpfs", "options": ["size=moon"]} => mounts[1]
 mounts.1 = {"destination": "/tmp", "source": "/", "options": ["bind"], "uidMappings": [{}]} => mounts[1].uidMappings[0].size: it is 0
@@ -223,9 +223,9 @@ linux.sysctl = {"kernel.panic": "1"} => linux.sysctl
 linux.sysctl = {"net/../vm/swappiness": "1"} => linux.sysctl
 linux.maskedPaths = ["proc/kcore"] => linux.maskedPaths[0]
 linux.readonlyPaths = ["proc/sys"] => linux.readonlyPaths[0]
-linux.devices = [{"type": "c", "path": "dev/x", "major": 1, "minor": 3}] => linux.devices[0] (dev/x): path: 
+linux.devices = [{"type": "c", "path": "dev/x", "major": 1, "minor": 3}] => linux.devices[0].path: it must be absolute
 linux.devices = [{"type": "q", "path": "/dev/x", "major": 1, "minor": 3}] => linux.devices[0].type: unknown variant
-linux.devices = [{"type": "c", "path": "/dev/x", "major": -1, "minor": 3}] => linux.devices[0] (/dev/x): major: 
+linux.devices = [{"type": "c", "path": "/dev/x", "major": -1, "minor": 3}] => linux.devices[0].major: -1
 linux.cgroupsPath = "/../x" => linux.cgroupsPath
 linux.resources = {"memory": {"limit": "64m"}} => linux.resources.memory.limit: invalid type
 linux.resources = {"memory": {"limit": -2}} => linux.resources.memory.limit

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, value_parser};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use jiff::SignedDuration;
 use minidocker::runtime::{Runtime, Status};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
@@ -57,9 +58,9 @@ pub(crate) struct Events {
     /// Once, and not again and again
     #[arg(long)]
     stats: bool,
-    /// The pause in between, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
-    interval: u64,
+    /// The pause in between
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
+    interval: Duration,
 }
 
 impl Events {
@@ -78,9 +79,16 @@ impl Events {
             if self.stats {
                 return Ok(());
             }
-            sleep(Duration::from_secs(self.interval));
+            sleep(self.interval);
         }
     }
+}
+
+/// As runc has it: `5s`, `500ms`, `1m30s`.
+fn parse_interval(text: &str) -> Result<Duration> {
+    let time = Duration::try_from(text.parse::<SignedDuration>()?)?;
+    ensure!(!time.is_zero(), "it is no time at all");
+    Ok(time)
 }
 
 /// Change what a running container may take
