@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::mount::MsFlags;
 use oci_spec::runtime::{self as oci, LinuxNamespace, LinuxNamespaceType};
 use rootfs::{Attributes, Kind, Top, kind_of};
 use rustix::fs::{FsWord, fstat, fstatfs, statfs};
@@ -18,6 +19,7 @@ use sys_mount::MountFlags;
 
 use super::label::mount_label_data;
 use super::mount_options::Options;
+use super::root::keeps_shared;
 use super::{Bundle, copy_up, id_maps};
 
 /// `mounts`, decided.
@@ -184,12 +186,26 @@ impl<'a> Entry<'a> {
                 data: self.data(label),
                 plain: is_kernels(&self.target) || ["proc", "sysfs"].contains(&self.typ),
                 attributes: options.recursive().into_iter().collect(),
-                propagation: options.propagation,
+                propagation: self.propagation_of_new()?,
             },
             tree: None,
             special: self.special(),
             read_only_later,
         })
+    }
+
+    /// A new mount is nobody's peer unless it comes into a shared one: to make
+    /// it private, or a slave, is mostly nothing to do.
+    fn propagation_of_new(&self) -> Result<MsFlags> {
+        let told = self.options.propagation;
+        if !told.intersects(MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE) {
+            return Ok(told);
+        }
+        let all = self.bundle.spec.mounts().iter().flatten();
+        let mut options = all.flat_map(|mount| mount.options().iter().flatten());
+        let shares = options.any(|option| ["shared", "rshared"].contains(&option.as_str()))
+            || keeps_shared(self.bundle.spec.linux().as_ref())?;
+        Ok(if shares { told } else { MsFlags::empty() })
     }
 
     /// How errors of the kernel's name it.

@@ -54,6 +54,8 @@ pub(crate) enum Word {
     Terminal(OwnedFd),
     /// The child gave up.
     Failure(Failure),
+    /// The child lives.
+    Born,
     /// The child waits for the gate to be opened once more.
     Pause,
     /// execve(2) closed the gate.
@@ -146,6 +148,11 @@ impl Gate {
             .context("hand the container's terminal to the parent")
     }
 
+    /// Child: says that it lives, where that is in doubt.
+    pub(crate) fn say_born(&self) -> Result<()> {
+        self.send(b"born", &[]).context("greet the parent")
+    }
+
     /// Child: says that it waits.
     pub(crate) fn say_pause(&self) -> Result<()> {
         self.send(b"pause", &[])
@@ -188,6 +195,7 @@ impl Gate {
         match (packet.get(..length), descriptor) {
             (Some([]), _) => Ok(Word::End),
             (Some([b't', ..]), Some(master)) => Ok(Word::Terminal(master)),
+            (Some([b'b', ..]), _) => Ok(Word::Born),
             (Some([b'p', ..]), _) => Ok(Word::Pause),
             (Some([b'!', status, sentence @ ..]), _) => Ok(Word::Failure(Failure {
                 status: *status,

@@ -34,6 +34,7 @@ use std::panic::{self, AssertUnwindSafe};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -167,17 +168,43 @@ fn refuse_threads() -> Result<()> {
 /// Returns the held child in the parent, and `None` in the child.
 fn born(isolation: &Isolation, gate: Gate, theirs: &Gate) -> Result<Option<Held>> {
     let flags = isolation.clone_flags();
-    let child = if isolation.joined.is_empty() && isolation.time_offsets.is_none() {
-        clone(flags, isolation.cgroup)?
-    } else {
-        join::clone_elsewhere(isolation, &gate, theirs)?
+    let joins = !isolation.joined.is_empty() || isolation.time_offsets.is_some();
+    let child = match joins {
+        true => join::clone_elsewhere(isolation, &gate, theirs)?,
+        false => clone(flags, isolation.cgroup)?,
     };
-    Ok(child.map(|(process, in_cgroup)| Held {
+    let Some((mut process, mut in_cgroup)) = child else {
+        return Ok(None);
+    };
+    // Kernels since 6.14 kill a child at birth where its parent's cgroup was
+    // once emptied by cgroup.kill and its own was not, or the other way round.
+    if in_cgroup && !says_a_word(&process, &gate)? {
+        let Some((again, _)) = clone(flags, None)? else {
+            return Ok(None);
+        };
+        (process, in_cgroup) = (again, false);
+    }
+    Ok(Some(Held {
         process,
         gate,
         terminal: None,
         in_cgroup,
     }))
+}
+
+/// Waits for the first word of a child, which [`Held::release`] and
+/// [`Held::advance`] skip, or for its end.
+fn says_a_word(process: &Process, gate: &Gate) -> Result<bool> {
+    let mut waiting = [
+        PollFd::new(gate.as_fd(), PollFlags::POLLIN),
+        PollFd::new(process.pidfd.as_fd(), PollFlags::POLLIN),
+    ];
+    while let Err(errno) = poll(&mut waiting, PollTimeout::NONE) {
+        if errno != Errno::EINTR {
+            return Err(errno).context("wait for the child's first word");
+        }
+    }
+    Ok(waiting[0].any() == Some(true))
 }
 
 /// Returns the child and whether it was born in `cgroup`, and `None` in the child.
@@ -350,6 +377,9 @@ impl Inside {
     /// Waits for the gate, then makes the namespaces worth their names.
     fn settle(&self, isolation: &Isolation) -> Result<()> {
         die_with_parent()?;
+        if isolation.cgroup.is_some() {
+            self.gate.say_born()?;
+        }
         self.gate.wait_for_go()?;
         signals::start_afresh()?;
         if isolation.namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
@@ -537,6 +567,7 @@ impl Held {
                     running.process.reap()?;
                     return Err(failure.into());
                 }
+                Word::Born => {}
                 Word::Pause => bail!("the container's first process waits for something else"),
                 Word::End => return Ok(running),
             }
@@ -553,6 +584,7 @@ impl Held {
         loop {
             let ended_for = signals::await_word(&self.process, signals, self.gate.as_fd())?;
             match self.gate.hear()? {
+                Word::Born => {}
                 Word::Terminal(master) => self.terminal = Some(master),
                 Word::Failure(failure) => {
                     self.process.reap()?;

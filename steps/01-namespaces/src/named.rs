@@ -57,7 +57,7 @@ impl NamedGate {
         match gate.hear()? {
             Word::End => Ok(()),
             Word::Failure(failure) => Err(failure.into()),
-            Word::Terminal(_) | Word::Pause => {
+            Word::Terminal(_) | Word::Born | Word::Pause => {
                 bail!("the container's first process said something that nobody asked for")
             }
         }

@@ -156,7 +156,7 @@ impl Mount {
     pub(crate) fn put(&self, top: &OwnedFd) -> Result<()> {
         if !self.needs_tree() {
             let place = self.find_place(top, Kind::Directory)?;
-            return self.mount_on(&place);
+            return self.mount_at(&path_of(place.as_fd()));
         }
         let tree = self.make_tree()?;
         let place = self.find_place(top, place::kind_of(&tree)?)?;
@@ -294,20 +294,23 @@ impl Mount {
     /// # Errors
     /// Fails where the kernel refuses.
     pub fn mount_on(&self, place: &OwnedFd) -> Result<()> {
-        self.mount_at(&path_of(place.as_fd()))
+        self.explain(self.call(&path_of(place.as_fd()), &self.data))
     }
 
-    /// One call of mount(2), with `place` as its second argument.
+    /// The same with `place` as its second argument.
     pub(crate) fn mount_at(&self, place: &Path) -> Result<()> {
-        let refused = |done: &io::Result<()>, errno| matches!(done, Err(error) if error.raw_os_error() == Some(errno));
         let mut done = self.call(place, &self.data);
         // In a user namespace that maps only one's own group there is no group
         // 5, and then terminals belong to the user alone.
         if self.fstype == "devpts" && refused(&done, libc::EINVAL) {
             done = self.call(place, "newinstance,ptmxmode=0666,mode=0600");
         }
-        // In a user namespace the kernel mounts no new one where parts of the
-        // old one are covered, lest it uncover them.
+        self.explain(done)
+    }
+
+    /// In a user namespace the kernel mounts no new proc or sysfs where parts
+    /// of the old one are covered, lest it uncover them.
+    fn explain(&self, done: io::Result<()>) -> Result<()> {
         let masked = ["proc", "sysfs"].contains(&&*self.fstype) && refused(&done, libc::EPERM);
         done.with_context(|| {
             let hint = if masked {
@@ -353,6 +356,10 @@ impl Mount {
             _ => "files in memory that go with the container",
         }
     }
+}
+
+fn refused(done: &io::Result<()>, errno: i32) -> bool {
+    matches!(done, Err(error) if error.raw_os_error() == Some(errno))
 }
 
 /// What mount(2) takes as flags, and a file system being made as words.
