@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use minidocker::runtime::{Id, Runtime, become_sealed_copy};
+use minidocker::runtime::{Id, Runtime, run_where_sealed};
 
 /// What `--version` says after the program's name; docker and podman read it.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
@@ -84,9 +84,9 @@ enum Command {
 
 fn main() -> ExitCode {
     cli::default_sigpipe();
-    // Before anything else is done, for the copy does it again.
+    // Before anything else is done, for it is all done again there.
     if begins_a_process()
-        && let Err(error) = become_sealed_copy()
+        && let Err(error) = run_where_sealed()
     {
         return log::complain(&error, 1);
     }

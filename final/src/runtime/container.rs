@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use namespaces::NamedGate;
@@ -81,9 +82,21 @@ impl Runtime {
         let home = Home::open(self.root(), id)?;
         match home.read_record() {
             Ok(Some(record)) => Container::of(id.clone(), home, record).delete(force),
-            // Whoever was creating it is dead, for we hold the lock.
-            Ok(None) => home.remove(),
-            Err(_) if force => home.remove(),
+            // Whoever was creating it is dead, for we hold the lock, and with
+            // that one whom it had made.
+            Ok(None) => {
+                if let Some(group) = unrecorded_group(id, &home)? {
+                    group.remove()?;
+                }
+                home.remove()
+            }
+            Err(_) if force => {
+                if let Some(group) = unrecorded_group(id, &home)? {
+                    group.kill()?;
+                    group.remove()?;
+                }
+                home.remove()
+            }
             Err(error) => Err(error),
         }
     }
@@ -369,6 +382,20 @@ impl Container {
         state.set_status(status).set_pid(Some(self.record.pid));
         hooks::run(hooks, moment, &state)
     }
+}
+
+/// The cgroup of a container of which there is no record, by its configuration.
+/// Without that, too, it was not made yet.
+fn unrecorded_group(id: &Id, home: &Home) -> Result<Option<Group>> {
+    let Ok(bundle) = home
+        .config()
+        .and_then(|text| Bundle::reload(&text, Path::new("/")))
+    else {
+        return Ok(None);
+    };
+    let linux = bundle.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    Group::find(path, id.as_str())
 }
 
 fn open_process(pid: Pid) -> rustix::io::Result<OwnedFd> {

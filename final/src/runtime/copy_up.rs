@@ -17,7 +17,11 @@ use rustix::io::Errno;
 /// Whatever others do in `from` meanwhile, no link is followed.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let open = |dir: &OwnedFd| open_dir(dir.as_fd(), c".").context("open the directory");
-    copy_dir(&open(from)?, &open(to)?)
+    let (from, to) = (open(from)?, open(to)?);
+    // The one of its options, or else already the one of what it covers.
+    let mode = Mode::from_raw_mode(fstat(&to)?.st_mode);
+    copy_dir(&from, &to)?;
+    fchmod(&to, mode).context("give it back its mode")
 }
 
 fn open_dir(at: BorrowedFd, name: &CStr) -> Result<OwnedFd, Errno> {

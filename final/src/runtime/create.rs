@@ -56,7 +56,10 @@ impl Runtime {
         // Born with its namespaces, and held at the gate. (step 1)
         let mut isolation = plan.namespaces.isolation(plan.hostname.as_deref());
         isolation.cgroup = group.as_fd();
-        let held = namespaces::spawn(&isolation, |inside| init::live(inside, &plan, &gate))?;
+        let held = namespaces::spawn(&isolation, |inside| {
+            home.close_copy()?;
+            init::live(inside, &plan, &gate)
+        })?;
         if !held.born_in_cgroup() {
             group.add(held.pid())?;
         }

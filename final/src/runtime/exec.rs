@@ -58,13 +58,13 @@ impl Container {
         let has_users = kinds.contains(CloneFlags::CLONE_NEWUSER);
         let live = |inside: &Inside| {
             inside.outlive_parent()?;
+            plan.write_to_proc(proc.as_fd())?;
             if has_users {
                 process::become_root()?;
             }
             if !settings.no_new_keyring {
                 keyring::leave(self.id())?;
             }
-            plan.write_to_proc(proc.as_fd())?;
             let terminal = plan.open_terminal(inside, process::current_root()?.as_fd())?;
             process::begin_session(terminal.as_ref())?;
             drop(terminal);

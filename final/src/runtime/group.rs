@@ -40,9 +40,8 @@ impl Group {
         id: &str,
         resources: &Resources,
     ) -> Result<Option<Self>> {
-        let default = PathBuf::from(format!("minirunc-{id}"));
         let needed = resources.controllers();
-        let made = Lasting::make(path.unwrap_or(&default), &needed, &COUNTED);
+        let made = Lasting::make(&place(path, id), &needed, &COUNTED);
         let group = match made {
             Err(error) if resources.is_empty() && is_refused(&error) => None,
             made => made.map_err(|error| resources.blame(error))?.map(Self),
@@ -63,6 +62,11 @@ impl Group {
     /// Opens it again; `None` if it is gone.
     pub(crate) fn open(saved: &SavedGroup) -> Result<Option<Self>> {
         Ok(Lasting::open(&saved.path, saved.made)?.map(Self))
+    }
+
+    /// Finds the one that [`Group::create`] may have made before it was killed.
+    pub(crate) fn find(path: Option<&Path>, id: &str) -> Result<Option<Self>> {
+        Ok(Lasting::find(&place(path, id))?.map(Self))
     }
 
     /// What [`Group::open`] needs.
@@ -139,6 +143,10 @@ impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+fn place(path: Option<&Path>, id: &str) -> PathBuf {
+    path.map_or_else(|| PathBuf::from(format!("minirunc-{id}")), Path::to_owned)
 }
 
 /// Whether it is this user who may not, so that a container without limits can do without.

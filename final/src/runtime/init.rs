@@ -13,6 +13,9 @@ use super::{hooks, keyring, process};
 
 /// The child's side of the story; `gate` is where it waits to be started.
 pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8> {
+    // The last writes to a /proc that is the host's, and can be trusted. As long as
+    // we are who we were: after a change of user only root may write to ours.
+    plan.process.write_to_proc(plan.proc.as_fd())?;
     // A user namespace is entered as nobody; its root owns what is made below.
     if plan.namespaces.has_users() {
         process::become_root()?;
@@ -23,9 +26,7 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     if let Some(name) = &plan.domainname {
         set_domainname(name)?;
     }
-    // The last writes to a /proc that is the host's, and can be trusted.
     plan.sysctls.write(plan.proc.as_fd())?;
-    plan.process.write_to_proc(plan.proc.as_fd())?;
 
     // The root file system is put together beside the host's. (step 2)
     let top = plan.root.as_ref().map(RootPlan::prepare).transpose()?;

@@ -58,7 +58,7 @@ pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
 pub use id::Id;
-pub use seal::become_sealed_copy;
+pub use seal::run_where_sealed;
 pub use spec::{default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
 pub use stats::Stats;

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use namespaces::{Command, Inside};
+use nix::errno::Errno;
 use nix::sys::personality::{self, Persona};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, setgid, setgroups, setresgid, setresuid, setsid, setuid};
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::unistd::{Gid, Uid, fchown, setgid, setgroups, setresgid, setresuid, setsid, setuid};
 use oci_spec::runtime::{
     Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, State, User,
 };
@@ -145,6 +146,7 @@ impl ProcessPlan {
             command.to_mut().env.push(home);
         }
         umask(Mode::from_bits_truncate(self.user.umask().unwrap_or(0o022)));
+        self.give_streams()?;
         // A filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)), so where
         // the second is not asked for it is installed while the first is there.
         if !self.no_new_privileges {
@@ -172,6 +174,33 @@ impl ProcessPlan {
         }
     }
 
+    /// So that the user may open `/dev/stdout` anew, as programs do that log
+    /// there: a pipe or terminal is opened with the permissions that it has.
+    /// Only what is the container's own is given away, no terminal or file of
+    /// the caller's.
+    fn give_streams(&self) -> Result<()> {
+        let uid = Uid::from_raw(self.user.uid());
+        for stream in [0, 1, 2] {
+            // SAFETY: nothing closes them; where one is closed already, fstat says so.
+            let stream = unsafe { BorrowedFd::borrow_raw(stream) };
+            let Ok(found) = fstat(stream) else { continue };
+            let own = match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
+                SFlag::S_IFIFO => true,
+                SFlag::S_IFCHR => self.terminal.is_some(),
+                _ => false,
+            };
+            if !own || found.st_uid == uid.as_raw() {
+                continue;
+            }
+            match fchown(stream, Some(uid), None) {
+                // It belongs to somebody whom the container does not know.
+                Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
+                Err(errno) => return Err(errno).context("give the streams to process.user"),
+            }
+        }
+        Ok(())
+    }
+
     /// Groups first: once the user id is no longer 0 the others may not change.
     fn become_user(&self) -> Result<()> {
         let (uid, gid) = (self.user.uid(), self.user.gid());
@@ -180,7 +209,7 @@ impl ProcessPlan {
         match setgroups(&self.groups) {
             // In a user namespace with one id setgroups(2) is denied, and there
             // is no group to drop or to add.
-            Err(nix::errno::Errno::EPERM) if self.groups.is_empty() => {}
+            Err(Errno::EPERM) if self.groups.is_empty() => {}
             done => done.context("process.user.additionalGids: set them")?,
         }
         setgid(Gid::from_raw(gid)).map_err(|errno| unmapped("gid", gid, errno))?;
@@ -191,9 +220,9 @@ impl ProcessPlan {
 /// As in linux/personality.h; nix knows the flags only.
 const PER_LINUX32: i32 = 0x0008;
 
-fn unmapped(field: &str, id: u32, errno: nix::errno::Errno) -> anyhow::Error {
+fn unmapped(field: &str, id: u32, errno: Errno) -> anyhow::Error {
     match errno {
-        nix::errno::Errno::EINVAL => anyhow!(
+        Errno::EINVAL => anyhow!(
             "process.user.{field}: {id} is not mapped into the container's user namespace (linux.{field}Mappings)"
         ),
         errno => anyhow!(errno).context(format!("process.user.{field}: become {id}")),
@@ -204,7 +233,7 @@ fn unmapped(field: &str, id: u32, errno: nix::errno::Errno) -> anyhow::Error {
 /// it makes from here on belongs to that root.
 pub(crate) fn become_root() -> Result<()> {
     match setgroups(&[]) {
-        Ok(()) | Err(nix::errno::Errno::EPERM) => {}
+        Ok(()) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(errno).context("leave the caller's groups"),
     }
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));

@@ -1,20 +1,28 @@
-//! A copy of this program that nobody can change.
+//! This program, run once more where nobody can write to it.
 //!
 //! Until execve(2) the container's first process runs our program, and where
 //! an image's entry point is `/proc/self/exe` it runs it once more, inside.
 //! Then a process of the container finds the host's file in `/proc/PID/exe`,
 //! and as root could write to it: the next container is started by what the
-//! last one wrote (CVE-2019-5736). What it finds now is a file in memory, sealed
-//! against writing (memfd_create(2), fcntl(2) "File Sealing").
+//! last one wrote (CVE-2019-5736).
+//!
+//! What it finds now is on a read-only mount, which is in no mount namespace,
+//! so that nobody can make it writable again. Where no such mount can be had,
+//! as without root, it is a copy in memory, sealed against writing
+//! (memfd_create(2), fcntl(2) "File Sealing"): that costs a millisecond for each
+//! few megabytes, and the memory.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::fcntl::{AtFlags, FcntlArg, SealFlag, fcntl};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::execveat;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
@@ -24,20 +32,59 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
 
-/// Runs this program once more from a sealed copy in memory, with the same
-/// arguments. Returns in the copy only.
+/// Runs this program once more where nobody can write to it, with the same
+/// arguments. Returns there only.
 ///
 /// # Errors
-/// Fails where the copy cannot be made or run.
-pub fn become_sealed_copy() -> Result<()> {
-    let mut original = File::open("/proc/self/exe").context("open /proc/self/exe")?;
-    if is_sealed(&original) {
+/// Fails where neither a mount nor a copy can be made or run.
+pub fn run_where_sealed() -> Result<()> {
+    let mut program = File::open("/proc/self/exe").context("open /proc/self/exe")?;
+    if is_sealed(&program) {
         return Ok(());
     }
+    if let Ok(mounted) = mount_read_only(&program) {
+        // It returns where a security module wants to know a program by its path.
+        run(mounted.as_fd())?.ok();
+    }
+    let copy = copy(&mut program)?;
+    run(copy.as_fd())?.context("run the copy of this program")?;
+    Ok(())
+}
+
+fn is_sealed(program: &File) -> bool {
+    let seals = fcntl(program, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    seals.is_ok_and(|seals| seals.contains(SEALS)) || is_mounted_apart(program)
+}
+
+/// Whether it is all of a read-only mount that is nowhere: only such a file has
+/// this name.
+fn is_mounted_apart(program: &File) -> bool {
+    fstatvfs(program).is_ok_and(|mount| mount.flags().contains(FsFlags::ST_RDONLY))
+        && fs::read_link("/proc/self/exe").is_ok_and(|name| name == Path::new("/"))
+}
+
+/// Where the descriptor is closed, as execve(2) does, the mount is of no
+/// namespace for good, and lives as long as the program is run or held open.
+fn mount_read_only(program: &File) -> Result<OwnedFd> {
+    let mount = rootfs::copy_tree(program.as_fd(), false)?;
+    let read_only = rootfs::Attributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..rootfs::Attributes::default()
+    };
+    read_only.apply(&mount)?;
+    Ok(mount)
+}
+
+fn copy(program: &mut File) -> Result<File> {
     let mut copy = new_file().context("make a file in memory for a copy of this program")?;
-    io::copy(&mut original, &mut copy).context("copy this program to memory")?;
+    io::copy(program, &mut copy).context("copy this program to memory")?;
     copy.rewind().context("copy this program to memory")?;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS)).context("seal the copy of this program")?;
+    Ok(copy)
+}
+
+/// Returns why the program could not be run.
+fn run(program: BorrowedFd) -> Result<nix::Result<Infallible>> {
     let strings = |all: &mut dyn Iterator<Item = OsString>| -> Result<Vec<CString>> {
         all.map(|one| Ok(CString::new(one.into_vec())?)).collect()
     };
@@ -48,14 +95,7 @@ pub fn become_sealed_copy() -> Result<()> {
         variable.push(value);
         variable
     }))?;
-    let Err(errno) =
-        execveat(&copy, c"", &args, &env, AtFlags::AT_EMPTY_PATH) as nix::Result<Infallible>;
-    Err(errno).context("run the copy of this program")
-}
-
-fn is_sealed(program: &File) -> bool {
-    fcntl(program, FcntlArg::F_GET_SEALS)
-        .is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(SEALS))
+    Ok(execveat(program, c"", &args, &env, AtFlags::AT_EMPTY_PATH))
 }
 
 /// `MFD_EXEC` says that it will be run, which kernels since 6.3 like to know

@@ -10,7 +10,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -112,6 +112,12 @@ impl Home {
             .with_context(|| format!("lock {}", self.path.display()))
     }
 
+    /// Child: closes its copy of the descriptor, which would hold the lock for as
+    /// long as it waits to be started, whatever becomes of us (flock(2)).
+    pub(crate) fn close_copy(&self) -> Result<()> {
+        nix::unistd::close(self.directory.as_raw_fd()).context("close the container's directory")
+    }
+
     pub(crate) fn keep(&mut self) {
         self.temporary = false;
     }
@@ -193,9 +199,6 @@ impl AsFd for Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // The container's first process has a copy of the descriptor, which would
-        // hold the lock until it becomes the command (flock(2)).
-        let _ = self.directory.unlock();
         if self.temporary
             && let Err(error) = self.remove()
         {

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -123,6 +123,19 @@ impl Lasting {
         Ok(Directory::open(path)?.map(|directory| Self { directory, made }))
     }
 
+    /// Opens the cgroup that [`make`](Self::make) would make, of which nothing was noted because
+    /// whoever made it was killed; `None` if there is none. Those above it stay when it goes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn find(path: &Path) -> Result<Option<Self>> {
+        let Some(base) = Hierarchy::find()?.base(path.is_absolute(), &[])? else {
+            return Ok(None);
+        };
+        let names: PathBuf = names(path)?.into_iter().collect();
+        Self::open(&base.path().join(names), 1)
+    }
+
     /// Turns `controllers` on in all cgroups above it, where they are not.
     ///
     /// # Errors
@@ -204,7 +217,7 @@ impl Lasting {
     /// A process is gone, or the kernel refuses to move `pid`.
     pub fn add_beside(&self, pid: Pid, other: Pid) -> Result<()> {
         match self.add(pid) {
-            Err(error) if is(&error, Errno::EBUSY) => match self.find(other)? {
+            Err(error) if is(&error, Errno::EBUSY) => match self.home_of(other)? {
                 Some(below) => below.add(pid),
                 None => Err(error),
             },
@@ -212,7 +225,7 @@ impl Lasting {
         }
     }
 
-    fn find(&self, process: Pid) -> Result<Option<Directory>> {
+    fn home_of(&self, process: Pid) -> Result<Option<Directory>> {
         let cgroups = format!("/proc/{process}/cgroup");
         let cgroups = fs::read_to_string(&cgroups).with_context(|| format!("read {cgroups}"))?;
         let hierarchy = Hierarchy::find()?;

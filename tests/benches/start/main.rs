@@ -5,11 +5,12 @@
 //! makes both slow, and not the result wrong. Before each run the kernel gets a moment of rest: it
 //! frees network links and namespaces behind the last one's back, and whoever comes next pays.
 //!
-//! `cargo bench -- load` measures the loading of a Debian image instead. A number after
-//! the dashes is the number of pairs.
+//! `cargo bench -- load` measures the loading of a Debian image instead, and `cargo bench --
+//! runtime` the OCI runtime. A number after the dashes is the number of pairs.
 
 mod floor;
 mod load;
+mod runtime;
 
 use std::env;
 use std::fs;
@@ -64,14 +65,18 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let pairs = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(100);
-    build_steps();
+    let runtime = args.iter().any(|arg| arg == "runtime");
+    match runtime {
+        true => build(&["final"]),
+        false => build(&["step01", "step02", "step03", "step04", "step05"]),
+    }
     let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
     fs::create_dir_all(&scratch)?;
     if args.iter().any(|arg| arg == "load") {
         // Its packages come from the network, which is out of reach after the next line.
         let archive = load::debian_archive(&scratch)?;
         keep_to_ourselves(&scratch)?;
-        return load::compare(&scratch, &archive, &step_binary("step05")?);
+        return load::compare(&scratch, &archive, &built("step05")?);
     }
     keep_to_ourselves(&scratch)?;
     mount(
@@ -82,12 +87,15 @@ fn main() -> Result<()> {
         None::<&str>,
     )
     .context("mount tmpfs")?;
+    if runtime {
+        return runtime::compare(&scratch, pairs);
+    }
     start_to_exit(&scratch, pairs)
 }
 
 /// `cargo bench` builds this program only.
-fn build_steps() {
-    for package in ["step01", "step02", "step03", "step04", "step05"] {
+fn build(packages: &[&str]) {
+    for package in packages {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--release", "--package", package]);
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -99,8 +107,8 @@ fn build_steps() {
     }
 }
 
-/// The steps' binaries lie one directory above the benchmark's own.
-fn step_binary(name: &str) -> Result<PathBuf> {
+/// The project's binaries lie one directory above the benchmark's own.
+fn built(name: &str) -> Result<PathBuf> {
     let own = env::current_exe()?;
     let release = own
         .parent()
@@ -175,20 +183,22 @@ fn start_to_exit(scratch: &Path, pairs: usize) -> Result<()> {
         ("step03", "crun", 1.0),
         ("step04 bridge", "floor", 3.0),
     ];
-    for (name, rival, goal) in goals {
+    for (name, rival, most) in goals {
         let (Some(subject), Some(rival)) = (find(name), find(rival)) else {
             println!("?? {name} / {rival}: not measured, see above");
             continue;
         };
         let measured = quantile(&Series::of(subject, rival, pairs)?.ratios, 0.5);
-        let verdict = if measured <= goal { "ok" } else { "!!" };
-        println!(
-            "{verdict} {name} / {}: {measured:.2}, goal {goal:.2}",
-            rival.name
-        );
+        goal(&format!("{name} / {}", rival.name), measured, most);
     }
     println!("   private memory of the waiting parent: goal 2048 KiB");
     Ok(())
+}
+
+/// Says whether a goal is reached.
+fn goal(what: &str, measured: f64, most: f64) {
+    let verdict = if measured <= most { "ok" } else { "!!" };
+    println!("{verdict} {what}: {measured:.2}, goal {most:.2}");
 }
 
 /// Those that really run a container here; of the others it says why not.
@@ -197,7 +207,7 @@ fn subjects(scratch: &Path, root: &Path) -> Result<Vec<Subject>> {
         .to_str()
         .context("the target directory's path is not UTF-8")?;
     let image = load::busybox_archive(scratch)?;
-    let loaded = Command::new(step_binary("step05")?)
+    let loaded = Command::new(built("step05")?)
         .arg("load")
         .arg(&image)
         .output();
@@ -208,7 +218,7 @@ fn subjects(scratch: &Path, root: &Path) -> Result<Vec<Subject>> {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         Ok(Subject {
             name,
-            program: step_binary(binary)?,
+            program: built(binary)?,
             args,
             bundle: None,
         })

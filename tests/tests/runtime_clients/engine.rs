@@ -15,7 +15,7 @@ pub struct Engine<'a> {
 type Check = (&'static str, fn(&Engine<'_>));
 
 /// What must hold on any machine.
-const EVERYWHERE: [Check; 20] = [
+const EVERYWHERE: [Check; 21] = [
     ("the exit status is the command's", exit_status),
     ("words and variables arrive byte for byte", words),
     ("standard input and much output pass through", streams),
@@ -25,6 +25,7 @@ const EVERYWHERE: [Check; 20] = [
     ("volumes, writable and not", volumes),
     ("a read-only root, and memory on /tmp", read_only),
     ("users and groups", users),
+    ("the streams of a user", streams_of_a_user),
     ("capabilities and no new privileges", capabilities),
     ("a privileged container", privileged),
     ("the seccomp profile", seccomp),
@@ -185,7 +186,8 @@ fn terminal(engine: &Engine<'_>) {
     expect_size(&mut terminal, "24 80");
     terminal.resize(30, 100);
     expect_size(&mut terminal, "30 100");
-    terminal.send("echo ${HOME:+good} night; sleep 1000\n");
+    // The group that gets the Ctrl-C is in the foreground by the time it speaks.
+    terminal.send("sh -c \"echo ${HOME:+good} night; exec sleep 1000\"\n");
     terminal.expect("good night");
     terminal.send("\x03");
     terminal.send("echo status $?\n");
@@ -235,6 +237,14 @@ fn users(engine: &Engine<'_>) {
     assert_eq!(out, format!("1234\n2345\n2345 3456\nno\n{none}"));
     let out = engine.run(&format!("-u 77:88 --group-add 99 {line}")).ok();
     assert_eq!(out, format!("77\n88\n88 99\nno\n{none}"));
+}
+
+/// Programs that log to /dev/stdout open it anew, and must be let.
+fn streams_of_a_user(engine: &Engine<'_>) {
+    let out = engine.run("-u ann busybox sh -c 'echo out >/dev/stdout; echo err >/dev/stderr'");
+    assert_eq!((out.ok(), out.errors()), ("out".into(), "err".into()));
+    let out = engine.run("-t -u ann busybox sh -c 'stat -c %u /dev/pts/0; echo fine >/dev/tty'");
+    assert_eq!(out.ok().replace('\r', ""), "1234\nfine");
 }
 
 /// The sets of capabilities of a container's command, by name.

@@ -61,6 +61,7 @@ fn podman_runs_containers() {
     checks.check("a bridge of podman's", || bridge(&podman));
     checks.check("ids of its own", || user_namespaces(&podman));
     checks.check("a pod", || pod(&podman));
+    checks.check("mounts of podman's", || mounts(&podman));
     checks.check("a limit that cannot be held is refused", || {
         refused(&podman);
     });
@@ -99,6 +100,17 @@ fn user_namespaces(podman: &Engine<'_>) {
         .run("--userns auto busybox cat /proc/self/uid_map")
         .ok();
     assert!(out.contains(" 200000 "), "{out}");
+}
+
+fn mounts(podman: &Engine<'_>) {
+    let out = podman.run(
+        "--tmpfs /etc --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700 \
+         --mount type=bind,src=/tmp/image,dst=/ours,ro=true -v /tmp/image:/over:O busybox sh -c \
+         'cat /etc/plain; stat -c %a /t; touch /over/new && ls /over/new; touch /ours/no'",
+    );
+    assert_eq!(out.text(), "text\n700\n/over/new");
+    assert!(out.errors().contains("Read-only file system"), "{out}");
+    podman.host.shell("test ! -e /tmp/image/new");
 }
 
 /// Whose containers join the namespaces of its first.

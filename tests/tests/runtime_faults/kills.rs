@@ -25,14 +25,16 @@ fn killed(host: &Host, bundle: &Bundle, name: &str, line: &str, ready: &[&[&str]
         }
     };
     get_ready();
-    host.run(["sh", "-c", &format!("{line} >/dev/null 2>&1 </dev/null")]);
     host.run(delete).ok();
     let before = look(host);
     for _ in 0..TIMES {
         get_ready();
         let moment = moment();
-        let script = format!("exec {line} >/dev/null 2>&1 </dev/null");
-        host.spawn(["sh", "-c", &script]).kill_after(moment);
+        let script = format!(
+            "{line} >/dev/null 2>&1 </dev/null & sleep {}; kill -KILL $!; wait",
+            moment.as_secs_f64()
+        );
+        host.run(["sh", "-c", &script]);
         host.run(delete).ok();
         let left = difference(host, &before);
         assert!(left.is_empty(), "killed after {moment:?}: {left:#?}");

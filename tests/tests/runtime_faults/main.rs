@@ -17,8 +17,9 @@ use serde_json::json;
 fn rich<'a>(host: &'a Host, name: &str) -> Bundle<'a> {
     let mut bundle = Bundle::new(host, name);
     let dir = bundle.dir();
+    // Of the groups above its own a container removes those that it can.
     host.shell(&format!(
-        "mkdir {dir}/given {dir}/rootfs/filled; echo x >{dir}/rootfs/filled/x"
+        "mkdir -p /sys/fs/cgroup/faults {dir}/given {dir}/rootfs/filled; echo x >{dir}/rootfs/filled/x"
     ));
     bundle.bind(&format!("{dir}/given"), "/given/deep");
     bundle.add(
@@ -33,7 +34,7 @@ fn rich<'a>(host: &'a Host, name: &str) -> Bundle<'a> {
     );
     bundle.add(
         "/linux/devices",
-        json!({"path": "/dev/extra", "type": "c", "major": 1, "minor": 5, "uid": 7}),
+        json!({"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "uid": 7}),
     );
     bundle.add("/linux/namespaces", json!({"type": "time"}));
     bundle.set("/linux/timeOffsets", json!({"boottime": {"secs": 100}}));
