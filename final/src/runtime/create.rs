@@ -175,6 +175,7 @@ impl Plan {
             rootfs: bundle.rootfs.clone(),
             created: Timestamp::now(),
             owner: getuid().as_raw(),
+            annotations: bundle.spec.annotations().clone().unwrap_or_default(),
             cgroup,
         }
     }
