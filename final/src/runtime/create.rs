@@ -75,6 +75,7 @@ impl Runtime {
             held
         };
         let held = held.advance(&signals)?;
+        plan.process.rlimits.set(held.pid())?;
 
         // Complete: from here on it is a container that other commands find.
         record.pid = pid;
