@@ -137,7 +137,13 @@ fn each_fault(
             let out = bundle.background(&[&strace, line].concat());
             tried += 1;
             failed += usize::from(out.code() != 0);
-            for complaint in judge(&out).into_iter().chain(after(&out)) {
+            // Where what is written is the sentence, it may end after a word.
+            let word = if call == "write" {
+                "minirunc"
+            } else {
+                "minirunc: "
+            };
+            for complaint in judge(&out, word).into_iter().chain(after(&out)) {
                 complaints += &format!("{call} number {n}: {complaint}: {}\n", out.errors());
             }
         }
@@ -148,13 +154,13 @@ fn each_fault(
 }
 
 /// What is wrong with how a command with a fault ended.
-fn judge(out: &Output) -> Option<String> {
+fn judge(out: &Output, word: &str) -> Option<String> {
     let errors = out.errors();
     match out.code() {
         // There was another way, or nobody needs what failed.
         0 => None,
         1 | 255 if errors.contains("panicked") => Some("a panic".to_owned()),
-        1 | 255 if !errors.contains("minirunc: ") => Some("no sentence".to_owned()),
+        1 | 255 if !errors.contains(word) => Some("no sentence".to_owned()),
         1 | 255 => None,
         code => Some(format!("ended with status {code}")),
     }
