@@ -230,9 +230,21 @@ pub(crate) struct Spec {
 impl Spec {
     pub(crate) fn run(self) -> Result<()> {
         let path = self.bundle.join("config.json");
-        let text = serde_json::to_string_pretty(&default_spec(self.rootless))?;
+        let mut spec = serde_json::to_value(default_spec(self.rootless))?;
+        sort_capabilities(&mut spec);
+        let text = serde_json::to_string_pretty(&spec)?;
         let written = File::create_new(&path).and_then(|mut file| writeln!(file, "{text}"));
         written.with_context(|| format!("write {} (it is never overwritten)", path.display()))
+    }
+}
+
+/// They are sets, which come in another order each time.
+fn sort_capabilities(spec: &mut Value) {
+    let sets = spec.pointer_mut("/process/capabilities");
+    for set in sets.and_then(Value::as_object_mut).into_iter().flatten() {
+        if let Some(names) = set.1.as_array_mut() {
+            names.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+        }
     }
 }
 
