@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use minidocker::runtime::{Container, Runtime, Status, default_spec, features};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Subject;
 
