@@ -44,7 +44,7 @@ impl Rlimits {
     pub(crate) fn set(&self, pid: nix::unistd::Pid) -> Result<()> {
         let pid = Pid::from_raw(pid.as_raw());
         for (kind, limit) in &self.0 {
-            prlimit(pid, resource(*kind), limit.clone())
+            prlimit(pid, resource(*kind), *limit)
                 .with_context(|| format!("process.rlimits: set {kind}"))?;
         }
         Ok(())
