@@ -78,7 +78,7 @@ fn counts(bundle: &Bundle, line: &[&str]) -> BTreeMap<String, usize> {
         &trace,
     ];
     bundle.background(&[&strace, line].concat()).ok();
-    let text = std::fs::read_to_string(bundle.host().path("/tmp/trace")).unwrap();
+    let text = std::fs::read_to_string(bundle.host().path("/tmp/trace")).expect("read the trace");
     let mut each = BTreeMap::<(&str, &str), usize>::new();
     for line in text.lines().filter(|line| !line.contains("resumed>")) {
         let Some((pid, rest)) = line.split_once(' ') else {
@@ -179,13 +179,12 @@ fn create_with_faults(host: &Host, bundle: &Bundle, name: &str) {
     let counts = counts(bundle, &create);
     delete().ok();
     each_fault(bundle, &create, &[], &counts, |out| {
-        let left = if out.code() == 0 {
+        if out.code() == 0 {
             delete().ok();
             difference(host, &before)
         } else {
             let left = difference(host, &before);
             delete();
-            left
         };
         left
     });

@@ -190,7 +190,8 @@ fn a_record_that_makes_no_sense_kills_nobody() {
 fn edit(host: &Host, bundle: &Bundle, change: impl FnOnce(&mut Value)) {
     let name = bundle.dir().replace("/tmp/", "/run/minirunc/");
     let path = host.path(&format!("{name}/state.json"));
-    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut record: Value =
+        serde_json::from_slice(&fs::read(&path).expect("read the record")).expect("a record");
     change(&mut record);
-    fs::write(path, record.to_string()).unwrap();
+    fs::write(path, record.to_string()).expect("write the record");
 }
