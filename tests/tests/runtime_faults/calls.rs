@@ -181,11 +181,10 @@ fn create_with_faults(host: &Host, bundle: &Bundle, name: &str) {
     each_fault(bundle, &create, &[], &counts, |out| {
         if out.code() == 0 {
             delete().ok();
-            difference(host, &before)
-        } else {
-            let left = difference(host, &before);
-            delete();
-        };
+            return difference(host, &before);
+        }
+        let left = difference(host, &before);
+        delete();
         left
     });
     let own = format!("{dir}/said");
