@@ -16,7 +16,9 @@ const BUSYBOX: &str = r#"
     for name in $(busybox --list); do [ -e "bin/$name" ] || ln -s busybox "bin/$name"; done
     printf 'root:x:0:0::/root:/bin/sh\nann:x:1234:2345::/tmp:/bin/sh\n' >etc/passwd
     printf 'root:x:0:\nstaff:x:2345:\n' >etc/group
-    cd .. && minirunc spec
+    cd ..
+    rm -f config.json
+    minirunc spec
 "#;
 
 /// A bundle at `/tmp/NAME` of a host, whose container is called NAME too.

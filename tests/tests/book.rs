@@ -320,6 +320,18 @@ fn a_file_that_is_not_as_it_should_be_is_refused() {
         ),
         (
             "",
+            "final/sessions/s.console",
+            "$ a\n",
+            "s.console: no page shows this",
+        ),
+        (
+            "",
+            "final/breaks/p.patch",
+            "",
+            "p.patch: no page shows this",
+        ),
+        (
+            "",
             "book/pictures/p.svg",
             PICTURE,
             "p.svg: no page shows this",

@@ -1,46 +1,24 @@
 //! What a container's process may do: capabilities, system calls, parameters.
 
-use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use harness::{Host, Output};
+use harness::{Bundle, Host, Output};
 use serde_json::{Value, json};
-
-const ROOT: &str = r#"
-    mkdir -p /tmp/root
-    cd /tmp/root
-    mkdir -p bin dev proc sys tmp
-    for name in $(busybox --list); do ln -s busybox "bin/$name"; done
-    cp --remove-destination "$(command -v busybox)" bin/busybox
-"#;
-
-fn machine() -> Host {
-    let host = Host::new();
-    host.shell(ROOT);
-    host
-}
 
 /// What `minirunc spec` writes, for `script`, after `change`.
 fn run(host: &Host, script: &str, change: impl FnOnce(&mut Value)) -> Output {
-    let dir = "/tmp/box";
-    host.shell("mkdir -p /tmp/box && rm -f /tmp/box/config.json");
-    host.run(["minirunc", "spec", "--bundle", dir]).ok();
-    let path = host.path("/tmp/box/config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["sh", "-c", script]);
-    config["root"]["path"] = json!("/tmp/root");
+    let mut bundle = Bundle::new(host, "box");
+    bundle.script(script);
     // The rules for devices need a cgroup, and have tests of their own.
-    config["linux"]["resources"] = json!({});
-    change(&mut config);
-    fs::write(path, config.to_string()).unwrap();
-    host.run(["minirunc", "run", "--bundle", dir, "box"])
+    bundle.set("/linux/resources", json!({}));
+    change(&mut bundle.config);
+    bundle.run()
 }
 
 #[test]
 fn a_process_of_the_default_configuration_has_dockers_capabilities() {
-    let host = machine();
+    let host = Host::new();
     let out = run(
         &host,
         "grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status",
@@ -65,7 +43,7 @@ fn a_process_of_the_default_configuration_has_dockers_capabilities() {
 
 #[test]
 fn a_process_without_the_field_has_no_capability_and_another_user_its_ambient_ones() {
-    let host = machine();
+    let host = Host::new();
     let out = run(&host, "grep Cap /proc/self/status", |config| {
         config["process"]["capabilities"] = Value::Null;
     });
@@ -90,7 +68,7 @@ fn a_process_without_the_field_has_no_capability_and_another_user_its_ambient_on
 
 #[test]
 fn the_default_profile_forbids_namespaces_and_mounts_even_to_an_almighty_root() {
-    let host = machine();
+    let host = Host::new();
     let script = "unshare -U true; mount -t tmpfs t /tmp; unshare -m true; echo end";
     let out = run(&host, script, |config| {
         for set in ["bounding", "effective", "permitted"] {
@@ -105,7 +83,7 @@ fn the_default_profile_forbids_namespaces_and_mounts_even_to_an_almighty_root() 
 
 #[test]
 fn a_filter_answers_as_the_profile_says_with_and_without_new_privileges() {
-    let host = machine();
+    let host = Host::new();
     for no_new_privileges in [true, false] {
         let out = run(&host, "mkdir /tmp/a; echo after", |config| {
             config["process"]["noNewPrivileges"] = json!(no_new_privileges);
@@ -132,7 +110,7 @@ fn a_filter_answers_as_the_profile_says_with_and_without_new_privileges() {
 
 #[test]
 fn an_agent_is_given_the_listener_and_told_of_the_process() {
-    let host = machine();
+    let host = Host::new();
     let agent = UnixListener::bind(host.path("/tmp/agent")).unwrap();
     let told = std::thread::spawn(move || {
         let mut text = String::new();
@@ -162,7 +140,7 @@ fn an_agent_is_given_the_listener_and_told_of_the_process() {
 
 #[test]
 fn parameters_are_set_in_the_containers_namespaces_and_only_there() {
-    let host = machine();
+    let host = Host::new();
     let file = "/proc/sys/kernel/shmmni";
     let before = host.shell(&format!("cat {file}"));
     let script = "cd /proc/sys; cat net/ipv4/ip_forward kernel/shmmni kernel/domainname";

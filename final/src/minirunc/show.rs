@@ -36,8 +36,8 @@ struct Shown {
     bundle: PathBuf,
     rootfs: PathBuf,
     created: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<HashMap<String, String>>,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    annotations: HashMap<String, String>,
     owner: String,
 }
 
@@ -57,7 +57,7 @@ impl Shown {
             bundle: record.bundle.clone(),
             rootfs: record.rootfs.clone(),
             created: record.created.to_string(),
-            annotations: container.spec()?.annotations().clone(),
+            annotations: record.annotations.clone(),
             owner: name_of(record.owner),
         })
     }

@@ -75,6 +75,7 @@ impl Runtime {
             held
         };
         let held = held.advance(&signals)?;
+        plan.process.rlimits.set(held.pid())?;
 
         // Complete: from here on it is a container that other commands find.
         record.pid = pid;
@@ -175,6 +176,7 @@ impl Plan {
             rootfs: bundle.rootfs.clone(),
             created: Timestamp::now(),
             owner: getuid().as_raw(),
+            annotations: bundle.spec.annotations().clone().unwrap_or_default(),
             cgroup,
         }
     }

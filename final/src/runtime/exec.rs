@@ -80,6 +80,7 @@ impl Container {
             group.join(pid, nix::unistd::Pid::from_raw(self.record().pid))?;
         }
         scheduling::confine(pid, after.as_ref())?;
+        plan.rlimits.set(pid)?;
         let running = held.release(&signals)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid.as_raw())?;

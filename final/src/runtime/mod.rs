@@ -40,6 +40,7 @@ mod namespaces_of;
 mod process;
 mod procfs;
 mod resources;
+mod rlimits;
 mod root;
 mod scheduling;
 mod seal;

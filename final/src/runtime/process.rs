@@ -10,17 +10,15 @@ use anyhow::{Context, Result, anyhow};
 use namespaces::{Command, Inside};
 use nix::errno::Errno;
 use nix::sys::personality::{self, Persona};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setgid, setgroups, setresgid, setresuid, setsid, setuid};
-use oci_spec::runtime::{
-    Linux, LinuxNamespaceType, LinuxPersonalityDomain, PosixRlimitType, Process, State, User,
-};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxPersonalityDomain, Process, State, User};
 use rustix::fs::OFlags;
 
 use super::capabilities::Sets;
 use super::console::{ConsoleSocket, Terminal};
 use super::label::Label;
+use super::rlimits::Rlimits;
 use super::scheduling::Scheduling;
 use super::seccomp::{Filter, Listener};
 use super::{home, procfs};
@@ -32,7 +30,7 @@ pub(crate) struct ProcessPlan {
     terminal: Option<Wanted>,
     user: User,
     groups: Vec<Gid>,
-    limits: Vec<(Resource, u64, u64)>,
+    pub(crate) rlimits: Rlimits,
     oom_score: Option<i32>,
     personality: Option<Persona>,
     scheduling: Scheduling,
@@ -68,7 +66,7 @@ impl ProcessPlan {
             terminal: terminal(process, console_socket)?,
             user: process.user().clone(),
             groups: groups.map(|gid| Gid::from_raw(*gid)).collect(),
-            limits: limits(process)?,
+            rlimits: Rlimits::plan(process)?,
             oom_score: process.oom_score_adj(),
             personality: linux
                 .and_then(|linux| linux.personality().as_ref())
@@ -132,9 +130,6 @@ impl ProcessPlan {
             personality::set(persona).context("linux.personality: set it")?;
         }
         self.scheduling.apply()?;
-        for (resource, soft, hard) in &self.limits {
-            limit(*resource, *soft, *hard)?;
-        }
         // Before any name of the image's is looked up: see the leaf.
         let agent = self.agent.as_ref().map(|(agent, _)| agent.as_fd());
         inside.close_files(passed, agent)?;
@@ -298,56 +293,4 @@ fn terminal(process: &Process, socket: Option<&Path>) -> Result<Option<Wanted>> 
             .map(|size| (characters(size.height()), characters(size.width()))),
         socket: socket.map(ConsoleSocket::connect).transpose()?,
     }))
-}
-
-fn limits(process: &Process) -> Result<Vec<(Resource, u64, u64)>> {
-    let mut limits = Vec::new();
-    for wanted in process.rlimits().iter().flatten() {
-        let resource = resource(wanted.typ());
-        let (_, ours) = getrlimit(resource).context("read this process's limits")?;
-        let mut hard = wanted.hard();
-        // Only CAP_SYS_RESOURCE may raise one (setrlimit(2)).
-        if hard > ours && !has_sys_resource()? {
-            tracing::warn!(
-                "process.rlimits: {} is narrowed from {hard} to {ours}, for want of CAP_SYS_RESOURCE",
-                wanted.typ()
-            );
-            hard = ours;
-        }
-        limits.push((resource, wanted.soft().min(hard), hard));
-    }
-    Ok(limits)
-}
-
-fn has_sys_resource() -> Result<bool> {
-    let sets = rustix::thread::capabilities(None).context("read this process's capabilities")?;
-    Ok(sets
-        .effective
-        .contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
-}
-
-fn limit(resource: Resource, soft: u64, hard: u64) -> Result<()> {
-    setrlimit(resource, soft, hard)
-        .with_context(|| format!("process.rlimits: set {resource:?} to {soft} and {hard}"))
-}
-
-fn resource(of: PosixRlimitType) -> Resource {
-    match of {
-        PosixRlimitType::RlimitCpu => Resource::RLIMIT_CPU,
-        PosixRlimitType::RlimitFsize => Resource::RLIMIT_FSIZE,
-        PosixRlimitType::RlimitData => Resource::RLIMIT_DATA,
-        PosixRlimitType::RlimitStack => Resource::RLIMIT_STACK,
-        PosixRlimitType::RlimitCore => Resource::RLIMIT_CORE,
-        PosixRlimitType::RlimitRss => Resource::RLIMIT_RSS,
-        PosixRlimitType::RlimitNproc => Resource::RLIMIT_NPROC,
-        PosixRlimitType::RlimitNofile => Resource::RLIMIT_NOFILE,
-        PosixRlimitType::RlimitMemlock => Resource::RLIMIT_MEMLOCK,
-        PosixRlimitType::RlimitAs => Resource::RLIMIT_AS,
-        PosixRlimitType::RlimitLocks => Resource::RLIMIT_LOCKS,
-        PosixRlimitType::RlimitSigpending => Resource::RLIMIT_SIGPENDING,
-        PosixRlimitType::RlimitMsgqueue => Resource::RLIMIT_MSGQUEUE,
-        PosixRlimitType::RlimitNice => Resource::RLIMIT_NICE,
-        PosixRlimitType::RlimitRtprio => Resource::RLIMIT_RTPRIO,
-        PosixRlimitType::RlimitRttime => Resource::RLIMIT_RTTIME,
-    }
 }

@@ -8,6 +8,7 @@
 //!     └── start.sock      the named gate; gone once the container was started
 //! ```
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -46,6 +47,9 @@ pub struct Record {
     pub created: Timestamp,
     /// The user who created it.
     pub owner: u32,
+    /// The bundle's annotations.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
     /// The container's cgroup, where it has one.
     pub(crate) cgroup: Option<SavedGroup>,
 }

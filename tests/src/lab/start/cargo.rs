@@ -58,6 +58,7 @@ pub fn workspace(source: &str, step: u8, manifests: &[String], lock: &str) -> St
             let keep = match section {
                 _ if name.is_empty() => true,
                 "[workspace.dependencies]" => used(name),
+                "[profile.runtime]" => false,
                 "[profile.dev.package]" => lock.contains(&format!("\nname = \"{name}\"\n")),
                 _ => true,
             };
