@@ -7,7 +7,7 @@ use harness::{Bundle, Host, Output, assert_same};
 use crate::{difference, look, rich};
 
 /// What may fail, and how.
-const FAULTS: [(&str, &str); 52] = [
+const FAULTS: [(&str, &str); 51] = [
     ("bind", "EIO"),
     ("bpf", "EPERM"),
     ("capset", "EPERM"),
@@ -40,7 +40,6 @@ const FAULTS: [(&str, &str); 52] = [
     ("pidfd_send_signal", "EIO"),
     ("pivot_root", "EIO"),
     ("prctl", "EPERM"),
-    ("prlimit64", "EPERM"),
     ("recvmsg", "EIO"),
     ("rename", "EIO"),
     ("renameat", "EIO"),
@@ -211,13 +210,12 @@ fn the_same_in_a_user_namespace() {
 }
 
 /// What is called by the first process after it was started.
-const AT_THE_END: [&str; 11] = [
+const AT_THE_END: [&str; 10] = [
     "capset",
     "chdir",
     "close_range",
     "personality",
     "prctl",
-    "prlimit64",
     "seccomp",
     "setgid",
     "setgroups",
