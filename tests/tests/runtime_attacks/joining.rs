@@ -83,7 +83,7 @@ fn reached(host: &Host, bundle: &mut Bundle, user: &str) -> String {
     for _ in 0..60 {
         bundle.exec(["--user", user, "--", "true"]);
     }
-    let seen = std::fs::read_to_string(bundle.path("/seen")).unwrap();
+    let seen = std::fs::read_to_string(bundle.path("/seen")).expect("read what they saw");
     bundle.delete();
     let mut lines: Vec<&str> = seen.lines().filter(|line| *line != "reaching").collect();
     lines.sort_unstable();

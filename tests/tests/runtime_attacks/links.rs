@@ -30,9 +30,10 @@ const OUTSIDE: &str = "/tmp/outside";
 
 /// What would have been made there.
 fn outside(host: &Host) -> Vec<String> {
-    let entries = fs::read_dir(host.path(OUTSIDE)).unwrap();
+    let entries = fs::read_dir(host.path(OUTSIDE)).expect("list the directory outside");
     entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
 }
 
@@ -95,7 +96,7 @@ fn an_absolute_link_stays_in_the_root_and_works() {
 /// /shared/a with the link /shared/b.
 fn swapper<'a>(host: &'a Host, target: &str) -> Bundle<'a> {
     host.shell("mkdir -p /tmp/shared/a");
-    symlink(target, host.path("/tmp/shared/b")).unwrap();
+    symlink(target, host.path("/tmp/shared/b")).expect("make a link");
     let mut swapper = Bundle::new(host, "swapper");
     plant(&swapper, "swap", SWAP);
     swapper.bind("/tmp/shared", "/shared");

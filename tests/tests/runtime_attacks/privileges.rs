@@ -63,8 +63,9 @@ fn exec_takes_no_user_that_is_not_a_number_and_nothing_else() {
 const SETS: [&str; 3] = ["sh", "-c", "grep ^Cap /proc/self/status"];
 
 fn set(status: &str, name: &str) -> u64 {
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let digits = line.and_then(|line| line.strip_prefix(':')).map(str::trim);
+    u64::from_str_radix(digits.unwrap_or_default(), 16).expect("a set of capabilities")
 }
 
 /// CVE-2022-27650, CVE-2022-29162: what is inheritable is everybody's who can

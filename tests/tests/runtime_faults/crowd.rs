@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use harness::{Bundle, Host, Output};
+use harness::{Bundle, Host, Output, wait_for};
 use serde_json::{Value, json};
 
 use crate::{difference, look, rich};
@@ -134,7 +134,11 @@ fn a_container_that_is_killed_from_many_sides_dies_once() {
     for out in all.iter().filter(|out| out.code() != 0) {
         assert!(out.exits(1).contains("not running"), "{out}");
     }
-    host.run(["minirunc", "delete", "killed"]).ok();
+    // A signal is sent before it is obeyed.
+    wait_for("its end", 5, || {
+        let out = host.run(["minirunc", "delete", "killed"]);
+        (out.code() == 0).then_some(())
+    });
 }
 
 /// A record whose pid is another process's by now.
@@ -190,7 +194,8 @@ fn a_record_that_makes_no_sense_kills_nobody() {
 fn edit(host: &Host, bundle: &Bundle, change: impl FnOnce(&mut Value)) {
     let name = bundle.dir().replace("/tmp/", "/run/minirunc/");
     let path = host.path(&format!("{name}/state.json"));
-    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut record: Value =
+        serde_json::from_slice(&fs::read(&path).expect("read the record")).expect("a record");
     change(&mut record);
-    fs::write(path, record.to_string()).unwrap();
+    fs::write(path, record.to_string()).expect("write the record");
 }

@@ -12,7 +12,9 @@ const TIMES: usize = 30;
 /// A moment within the time that the command takes.
 fn moment() -> Duration {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Duration::from_micros(u64::from(now.unwrap().subsec_nanos() / 7 % 60_000))
+    Duration::from_micros(u64::from(
+        now.map_or(0, |now| now.subsec_nanos()) / 7 % 60_000,
+    ))
 }
 
 /// Kills `line` again and again. Before it `ready` is done; what it has left is
