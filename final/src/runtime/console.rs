@@ -15,7 +15,7 @@
 //! container: what was opened there is looked at before it is believed.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +30,12 @@ const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 /// Where the caller waits for the container's terminal.
 #[derive(Debug)]
 pub(crate) struct ConsoleSocket(OwnedFd);
+
+impl AsFd for ConsoleSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl ConsoleSocket {
     /// Parent: connects to the socket at `path`, for the child to use. A name

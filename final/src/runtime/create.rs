@@ -243,7 +243,7 @@ struct Unfinished<'a> {
 
 impl Unfinished<'_> {
     fn run_hooks(&self) -> Result<()> {
-        let state = self.plan.state(ContainerState::Created, self.pid)?;
+        let state = self.plan.state(ContainerState::Creating, self.pid)?;
         let all = [
             ("prestart", self.plan.hooks.prestart()),
             ("createRuntime", self.plan.hooks.create_runtime()),

@@ -1,10 +1,12 @@
 //! One more process in a container that runs.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
-use namespaces::{Inside, Isolation, Joined, Running, Signals};
+use anyhow::{Context, Result, bail, ensure};
+use namespaces::{Inside, Isolation, Joined, Outside, Running, Signals};
+use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
+use nix::unistd::{pipe2, read, write};
 use oci_spec::runtime::{ContainerState, Process};
 
 use super::create::{state_of, write_pid};
@@ -46,10 +48,20 @@ impl Container {
             .flatten()
             .fold(CloneFlags::empty(), |all, one| all | kind(one.typ()));
         let joined = [Joined { file, kinds }];
+        // Who may trace others in the container could take the host's files from
+        // a process that joins it: none is open any more when it does.
+        let (told, teller) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+        let mut kept = plan.kept_files();
+        kept.push(told.as_fd());
         let isolation = Isolation {
             namespaces: CloneFlags::empty(),
             ids: None,
             joined: &joined,
+            outside: Some(Outside {
+                last: &|| plan.write_to_proc(proc.as_fd()),
+                passed: settings.preserve_fds,
+                kept,
+            }),
             time_offsets: None,
             propagation: None,
             hostname: None,
@@ -58,7 +70,6 @@ impl Container {
         let has_users = kinds.contains(CloneFlags::CLONE_NEWUSER);
         let live = |inside: &Inside| {
             inside.outlive_parent()?;
-            plan.write_to_proc(proc.as_fd())?;
             if has_users {
                 process::become_root()?;
             }
@@ -68,7 +79,7 @@ impl Container {
             let terminal = plan.open_terminal(inside, process::current_root()?.as_fd())?;
             process::begin_session(terminal.as_ref())?;
             drop(terminal);
-            plan.become_command(inside, settings.preserve_fds, proc.as_fd())
+            plan.become_command(inside, settings.preserve_fds, || read_number(&told))
         };
         let held = namespaces::spawn(&isolation, live)?;
 
@@ -81,10 +92,20 @@ impl Container {
         }
         scheduling::confine(pid, after.as_ref())?;
         plan.rlimits.set(pid)?;
+        if plan.has_agent() {
+            write(&teller, &pid.as_raw().to_ne_bytes()).context("tell the process its pid")?;
+        }
         let running = held.release(&signals)?;
         if let Some(path) = &settings.pid_file {
             write_pid(path, pid.as_raw())?;
         }
         Ok(running)
     }
+}
+
+fn read_number(told: &OwnedFd) -> Result<i32> {
+    let mut number = [0; 4];
+    let length = read(told, &mut number).context("hear this process's pid")?;
+    ensure!(length == number.len(), "nobody tells this process its pid");
+    Ok(i32::from_ne_bytes(number))
 }

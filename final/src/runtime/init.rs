@@ -9,7 +9,7 @@ use oci_spec::runtime::{ContainerState, Hook};
 
 use super::create::Plan;
 use super::root::RootPlan;
-use super::{hooks, keyring, process};
+use super::{hooks, keyring, process, procfs};
 
 /// The child's side of the story; `gate` is where it waits to be started.
 pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8> {
@@ -52,6 +52,15 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     process::begin_session(terminal.as_ref())?;
     drop(terminal);
 
+    // Whoever else runs in the container later must find nothing of the host's here.
+    let pid = match plan.process.has_agent() {
+        true => procfs::own_pid(plan.proc.as_fd())?,
+        false => 0,
+    };
+    let mut kept = plan.process.kept_files();
+    kept.push(gate.as_fd());
+    inside.close_files(plan.passed_files, &kept)?;
+
     // What can be said of the command now is said to whoever creates it.
     plan.process.command.locate()?;
     inside.outlive_parent()?;
@@ -61,7 +70,7 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     inside.wait_at(gate)?;
     run_hooks(plan, "startContainer", plan.hooks.start_container())?;
     plan.process
-        .become_command(inside, plan.passed_files, plan.proc.as_fd())
+        .become_command(inside, plan.passed_files, || Ok(pid))
 }
 
 /// In the container, with its own pid as the container sees it.
@@ -70,7 +79,11 @@ fn run_hooks(plan: &Plan, moment: &str, hooks: &Option<Vec<Hook>>) -> Result<()>
         return Ok(());
     };
     let pid = nix::unistd::getpid().as_raw();
-    hooks::run(hooks, moment, &plan.state(ContainerState::Created, pid)?)
+    let status = match moment {
+        "startContainer" => ContainerState::Created,
+        _ => ContainerState::Creating,
+    };
+    hooks::run(hooks, moment, &plan.state(status, pid)?)
 }
 
 /// The name belongs to the uts namespace, as the hostname does.

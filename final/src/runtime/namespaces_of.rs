@@ -73,6 +73,7 @@ impl Namespaces {
             namespaces: self.made,
             ids: self.ids.clone(),
             joined: &self.joined,
+            outside: None,
             time_offsets: self.time_offsets.as_deref(),
             propagation: Some(self.propagation),
             hostname,

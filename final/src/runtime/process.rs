@@ -115,24 +115,29 @@ impl ProcessPlan {
         Ok(Some(terminal))
     }
 
+    /// What it needs of the host's until it is the command.
+    pub(crate) fn kept_files(&self) -> Vec<BorrowedFd<'_>> {
+        let agent = self.agent.as_ref().map(|(agent, _)| agent.as_fd());
+        let wanted = self.terminal.as_ref();
+        let socket = wanted.and_then(|wanted| Some(wanted.socket.as_ref()?.as_fd()));
+        agent.into_iter().chain(socket).collect()
+    }
+
     /// Becomes the command, which gets `passed` files after standard error.
+    /// `pid` says which number this process has on the host.
     pub(crate) fn become_command(
         &self,
         inside: &Inside,
         passed: u32,
-        proc: BorrowedFd,
+        pid: impl Fn() -> Result<i32>,
     ) -> Result<u8> {
-        let pid = match &self.agent {
-            Some(_) => procfs::own_pid(proc)?,
-            None => 0,
-        };
+        let pid = self.agent.as_ref().map_or(Ok(0), |_| pid())?;
         if let Some(persona) = self.personality {
             personality::set(persona).context("linux.personality: set it")?;
         }
         self.scheduling.apply()?;
         // Before any name of the image's is looked up: see the leaf.
-        let agent = self.agent.as_ref().map(|(agent, _)| agent.as_fd());
-        inside.close_files(passed, agent)?;
+        inside.close_files(passed, &self.kept_files())?;
         let program = self.command.locate()?;
         let mut command = Cow::Borrowed(&self.command);
         if command.env("HOME").is_none() {
@@ -158,7 +163,11 @@ impl ProcessPlan {
         inside.become_program(&program, &command)
     }
 
-    /// `pid` is this process's on the host.
+    /// Whether somebody outside will want to know which process it is.
+    pub(crate) fn has_agent(&self) -> bool {
+        self.agent.is_some()
+    }
+
     fn install_filter(&self, pid: i32) -> Result<()> {
         let Some(filter) = &self.seccomp else {
             return Ok(());

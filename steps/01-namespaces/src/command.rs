@@ -169,7 +169,7 @@ impl Inside {
     /// Fails with a [`Failure`] of status 127 or 126 where the command is
     /// missing or cannot be run, and with any other error before that.
     pub fn exec(&self, command: &Command) -> Result<u8> {
-        self.gate.outlive_other_files(0, None)?;
+        self.gate.outlive_other_files(0, &[])?;
         let program = command.locate()?;
         if command.init
             && let Some(status) = init::stay_behind()?
@@ -195,12 +195,12 @@ impl Inside {
     }
 
     /// Closes all files but standard input, output and error, the `passed` ones
-    /// after them and `kept`, as [`Inside::exec`] does before it looks at any
+    /// after them and those `kept`, as [`Inside::exec`] does before it looks at any
     /// name.
     ///
     /// # Errors
     /// Fails on kernels before Linux 5.9.
-    pub fn close_files(&self, passed: u32, kept: Option<BorrowedFd>) -> Result<()> {
+    pub fn close_files(&self, passed: u32, kept: &[BorrowedFd]) -> Result<()> {
         self.gate.outlive_other_files(passed, kept)
     }
 

@@ -116,10 +116,10 @@ impl Gate {
     /// a directory that we hold leads to the host's own (CVE-2024-21626), which
     /// the container could then overwrite (CVE-2019-5736).
     ///
-    /// `passed` descriptors from 3 on are the command's, and `kept` is needed
-    /// until execve(2).
-    pub(crate) fn outlive_other_files(&self, passed: u32, kept: Option<BorrowedFd>) -> Result<()> {
-        let own = [Some(self.0.as_fd()), kept].into_iter().flatten();
+    /// `passed` descriptors from 3 on are the command's, and those `kept` are
+    /// needed until execve(2).
+    pub(crate) fn outlive_other_files(&self, passed: u32, kept: &[BorrowedFd]) -> Result<()> {
+        let own = kept.iter().copied().chain([self.0.as_fd()]);
         let mut own: Vec<u32> = own.map(|fd| fd.as_raw_fd() as u32).collect();
         own.sort_unstable();
         let mut first = 3_u32.saturating_add(passed);

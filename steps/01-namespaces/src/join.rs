@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   parent                      porter                         child
-//!     │  fork ───────────────────▶ no longer dumpable
+//!     │  fork ───────────────────▶ what is left to do outside
 //!     │                            │  setns(…): each namespace
 //!     │                            │  clone3(CLONE_PARENT|…) ───▶ the parent's child
 //!     │ ◀── pid and pidfd ──────── │                              │ waits at the gate
@@ -13,8 +13,8 @@
 //! namespace counts for children only. So a porter goes in, and its child is
 //! born as its sister (clone(2), `CLONE_PARENT`): the parent stays outside.
 
-use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{fmt, fs};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -37,6 +37,27 @@ pub struct Joined {
     pub file: OwnedFd,
     /// Of which kinds: one for a file, any for a pidfd.
     pub kinds: CloneFlags,
+}
+
+/// For a child that is born among strangers. Who may trace it finds what it
+/// has open, and through a directory of the host's all of the host.
+pub struct Outside<'a> {
+    /// What has to be done with the host's files; the child inherits what the
+    /// porter becomes by it.
+    pub last: &'a dyn Fn() -> Result<()>,
+    /// How many files after standard error are the command's.
+    pub passed: u32,
+    /// What is needed besides; everything else is closed.
+    pub kept: Vec<BorrowedFd<'a>>,
+}
+
+impl fmt::Debug for Outside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Outside")
+            .field("passed", &self.passed)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
+    }
 }
 
 /// As `clone`, in the namespaces that [`Isolation::joined`] names.
@@ -62,7 +83,7 @@ pub(crate) fn clone_elsewhere(
             };
             Ok(Some((process, false)))
         }
-        ForkResult::Child => match carry(isolation, theirs) {
+        ForkResult::Child => match carry(isolation, ours, theirs) {
             Ok(None) => Ok(None),
             Ok(Some(())) => leave(0),
             Err(error) => {
@@ -79,13 +100,22 @@ fn leave(status: i32) -> ! {
 }
 
 /// The porter's life. `None`: this is its sister.
-fn carry(isolation: &Isolation, gate: &Gate) -> Result<Option<()>> {
+fn carry(isolation: &Isolation, ours: &Gate, gate: &Gate) -> Result<Option<()>> {
+    if let Some(outside) = &isolation.outside {
+        (outside.last)()?;
+    }
     // Whoever is in the namespaces already could otherwise trace us, and reach
     // through /proc/PID what we hold of the host (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).context("keep others from looking into this process")?;
     enter(isolation.joined)?;
     if let Some(offsets) = isolation.time_offsets {
         make_time(offsets)?;
+    }
+    if let Some(outside) = &isolation.outside {
+        // The parent's end as well: it is dropped on the way out of here.
+        let mut kept = outside.kept.clone();
+        kept.push(ours.as_fd());
+        gate.outlive_other_files(outside.passed, &kept)?;
     }
     let flags = isolation.clone_flags() | CloneFlags::CLONE_PARENT;
     let Some((mut sister, _)) = crate::clone(flags, None)? else {

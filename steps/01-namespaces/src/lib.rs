@@ -45,7 +45,7 @@ pub use command::{Command, User};
 pub use gate::{Failure, exit_status};
 pub use id::{ContainerId, parse_hostname};
 pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
-pub use join::Joined;
+pub use join::{Joined, Outside};
 pub use named::NamedGate;
 pub use signals::Signals;
 pub use terminal::{begin_on_terminal, set_terminal_size, slave_of};
@@ -62,6 +62,8 @@ pub struct Isolation<'a> {
     pub ids: Option<IdMap>,
     /// Namespaces of others that the child enters before its own are made.
     pub joined: &'a [Joined],
+    /// What is done, and let go of, before they are entered.
+    pub outside: Option<Outside<'a>>,
     /// A time namespace whose clocks differ by these lines of
     /// `/proc/PID/timens_offsets` (time_namespaces(7)).
     pub time_offsets: Option<&'a str>,
@@ -109,6 +111,7 @@ impl Isolation<'_> {
             namespaces: CloneFlags::empty(),
             ids,
             joined: &[],
+            outside: None,
             time_offsets: None,
             propagation: None,
             hostname: None,

@@ -5,7 +5,7 @@
 //! place at the gate: says "go", and hears what goes wrong, or by end of file
 //! that the command runs.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -18,6 +18,12 @@ use crate::gate::{Gate, Word};
 /// The socket that the child listens on.
 #[derive(Debug)]
 pub struct NamedGate(OwnedFd);
+
+impl AsFd for NamedGate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl NamedGate {
     /// Makes the gate `name` in the directory `place`, for a child to

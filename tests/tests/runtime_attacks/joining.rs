@@ -121,7 +121,6 @@ fn root_of_a_user_namespace_reaches_nothing_even_if_it_may_trace() {
 /// One that may trace processes of the host's root does control a process of
 /// root's; but what that one holds of the host must not be there to be taken.
 #[test]
-#[ignore = "a process that joins still holds files of the host, and only a user namespace keeps them from one that may trace"]
 fn who_may_trace_finds_no_file_of_the_hosts_in_a_process_that_joins() {
     let host = Host::new();
     let mut bundle = Bundle::new(&host, "trace");

@@ -52,6 +52,7 @@ fn user(caller: &Caller) -> Finding {
             required: true,
         }),
         joined: &[],
+        outside: None,
         time_offsets: None,
         propagation: None,
         hostname: None,
