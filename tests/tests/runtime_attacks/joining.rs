@@ -18,6 +18,17 @@ const REACH: &str = r##"
     #include <sys/ptrace.h>
     #include <sys/wait.h>
     #include <unistd.h>
+    /// Those that trace each other would stop each other for good.
+    static int is_one_of_us(int pid) {
+        char path[64], name[64] = "";
+        snprintf(path, sizeof path, "/proc/%d/comm", pid);
+        int comm = open(path, O_RDONLY);
+        if (comm >= 0) {
+            read(comm, name, sizeof name - 1);
+            close(comm);
+        }
+        return !strcmp(name, "reach\n") || !strcmp(name, "sh\n");
+    }
     static void try(const char *door) {
         static const char *ways[] = {
             "/tmp/secret-of-the-host", "/secret-of-the-host", "/../tmp/secret-of-the-host",
@@ -44,7 +55,7 @@ const REACH: &str = r##"
             while ((one = readdir(proc))) {
                 int pid = atoi(one->d_name);
                 char path[300], name[256] = "";
-                if (pid < 2 || pid == getpid())
+                if (pid < 2 || is_one_of_us(pid))
                     continue;
                 snprintf(path, sizeof path, "/proc/%d/root", pid);
                 try(path);
