@@ -101,7 +101,8 @@ fn end(host: &Host, mut running: harness::Running) {
 
 /// Changes what the container `box` may use, with the file that `update` reads.
 fn update(host: &Host, resources: &Value) -> harness::Output {
-    fs::write(host.path("/tmp/resources"), resources.to_string()).unwrap();
+    fs::write(host.path("/tmp/resources"), resources.to_string())
+        .expect("write to the machine's memory");
     host.run(["minirunc", "update", "--resources", "/tmp/resources", "box"])
 }
 
