@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -90,9 +90,23 @@ impl Home {
     /// Opens the directory of a container that is there, and waits until
     /// nobody else changes it.
     pub(crate) fn open(root: &Path, id: &Id) -> Result<Home> {
-        let home = Home::look(root, id)?;
-        home.lock()?;
-        Ok(home)
+        loop {
+            let home = Home::look(root, id)?;
+            home.lock()?;
+            // While we waited it may have been deleted, and another one made.
+            if home.is_current()? {
+                return Ok(home);
+            }
+        }
+    }
+
+    fn is_current(&self) -> Result<bool> {
+        let ours = self
+            .directory
+            .metadata()
+            .context("stat a container's directory")?;
+        let there = fs::metadata(&self.path);
+        Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())))
     }
 
     /// The same for who changes nothing, and must not wait: a hook of the
