@@ -136,11 +136,11 @@ fn each_fault(
             let out = bundle.background(&[&strace, line].concat());
             tried += 1;
             failed += usize::from(out.code() != 0);
-            // Where what is written is the sentence, it may end after a word.
-            let word = if call == "write" {
-                "minirunc"
-            } else {
-                "minirunc: "
+            // strace counts for each process: a write of the child's may fail, and then
+            // the parent's, which is the sentence.
+            let word = match call {
+                "write" => "",
+                _ => "minirunc: ",
             };
             for complaint in judge(&out, word).into_iter().chain(after(&out)) {
                 complaints += &format!("{call} number {n}: {complaint}: {}\n", out.errors());
