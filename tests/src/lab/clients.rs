@@ -42,10 +42,11 @@ pub fn ensure() -> Result<()> {
     }
     let packed = part.join("packed");
     fs::create_dir_all(&packed).with_context(|| format!("create {}", packed.display()))?;
-    // apt's own user cannot write to this directory, and need not.
-    let mut apt = Command::new("apt-get");
-    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download"]);
-    call(apt.args(PACKAGES).current_dir(&packed))?;
+    // The lists may be old or absent: then once more, with new ones.
+    if download(&packed).is_err() {
+        call(Command::new("apt-get").args(["update", "--quiet"]))?;
+        download(&packed)?;
+    }
     for package in fs::read_dir(&packed)? {
         call(
             Command::new("dpkg")
@@ -56,6 +57,13 @@ pub fn ensure() -> Result<()> {
     }
     fs::remove_dir_all(&packed).context("remove the packages")?;
     fs::rename(&part, &dir).context("keep the unpacked clients")
+}
+
+fn download(into: &Path) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    // apt's own user cannot write to this directory, and need not.
+    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download"]);
+    call(apt.args(PACKAGES).current_dir(into)).map(drop)
 }
 
 /// What a virtual machine gets in which clients run, podman included.
