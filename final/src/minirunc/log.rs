@@ -2,7 +2,6 @@
 //! to the program that called us: podman's conmon and containerd's shim read
 //! the last error there, and show it to their users.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,9 +11,9 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Error, Result};
 use clap::ValueEnum;
+use cli::Told;
 use jiff::Timestamp;
 use namespaces::Failure;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -150,29 +149,6 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
-}
-
-/// The two fields of an event that matter here.
-#[derive(Default)]
-struct Told {
-    call: Option<String>,
-    why: String,
-}
-
-impl Visit for Told {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            "call" => self.call = Some(format!("{value:?}")),
-            "message" => self.why = format!("{value:?}"),
-            _ => {}
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "call" {
-            self.call = Some(value.to_owned());
-        }
-    }
 }
 
 #[cfg(test)]

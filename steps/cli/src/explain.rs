@@ -5,11 +5,12 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::process;
 
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::Told;
 
 /// The leaves in the order of the book's chapters.
 const CHAPTERS: [&str; 5] = ["namespaces", "rootfs", "cgroups", "network", "images"];
@@ -88,29 +89,4 @@ fn place(target: &str) -> String {
         .iter()
         .position(|chapter| *chapter == leaf)
         .map_or_else(String::new, |n| format!(" [book {}: {section}]", n + 1))
-}
-
-/// The two fields of an event that matter here.
-#[derive(Default)]
-struct Told {
-    /// The call as its man page writes it.
-    call: Option<String>,
-    /// Why it is made.
-    why: String,
-}
-
-impl Visit for Told {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            "call" => self.call = Some(format!("{value:?}")),
-            "message" => self.why = format!("{value:?}"),
-            _ => {}
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "call" {
-            self.call = Some(value.to_owned());
-        }
-    }
 }

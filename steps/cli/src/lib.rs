@@ -8,8 +8,10 @@
 
 mod dirs;
 mod explain;
+mod told;
 
 pub use dirs::Dirs;
+pub use told::Told;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

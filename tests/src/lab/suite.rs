@@ -87,6 +87,10 @@ pub fn run() -> Result<u8> {
     if geteuid().is_root() {
         phases.run("images", || images::ensure().map(|()| true))?;
         phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
+        phases.cargo(
+            "tests that ask the kernel as root",
+            &["test", "--package", "final", "--lib", "--", "--ignored"],
+        )?;
         phases.run("virtual machine", || {
             in_the_vm(whole(), &|name| {
                 let (_, which) = IN_THE_VM.iter().find(|(suite, _)| *suite == name)?;
