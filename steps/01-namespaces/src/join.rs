@@ -18,7 +18,6 @@ use std::{fmt, fs};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
@@ -172,10 +171,4 @@ fn make_time(offsets: &str) -> Result<()> {
     }
     fs::write("/proc/self/timens_offsets", offsets)
         .with_context(|| format!("set the clocks of the time namespace to {offsets:?}"))
-}
-
-/// The flags as the man page writes them.
-pub(crate) fn mount_names(flags: MsFlags) -> String {
-    let names: Vec<&str> = flags.iter_names().map(|(name, _)| name).collect();
-    names.join("|")
 }

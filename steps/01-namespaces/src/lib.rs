@@ -449,8 +449,9 @@ fn make_private() -> Result<()> {
 /// As [`make_private`], for who wants the host's mounts to show up inside
 /// (`MS_SLAVE`), or those made inside to show up there (`MS_SHARED`).
 fn propagate(how: MsFlags) -> Result<()> {
+    let names: Vec<&str> = how.iter_names().map(|(name, _)| name).collect();
     tracing::info!(
-        call = %format_args!(r#"mount(NULL, "/", NULL, {}, NULL)"#, join::mount_names(how)),
+        call = %format_args!(r#"mount(NULL, "/", NULL, {}, NULL)"#, names.join("|")),
         "which mounts pass between the container and the host"
     );
     nix::mount::mount(None::<&str>, "/", None::<&str>, how, None::<&str>)
