@@ -54,19 +54,12 @@ impl Bundle {
             text,
         })
     }
+}
 
-    /// The same from the copy of `config.json` that was made when the container
-    /// was: nothing is checked again, for the root file system may be gone.
-    pub(crate) fn reload(text: &[u8], path: &Path) -> Result<Bundle> {
-        let spec: Spec = parse(text)?;
-        let root = spec.root().as_ref().context("root: it is missing")?;
-        Ok(Bundle {
-            rootfs: path.join(root.path()),
-            path: path.to_owned(),
-            spec,
-            text: text.to_vec(),
-        })
-    }
+/// Reads the copy of `config.json` that was made when the container was: nothing
+/// is checked again, for the root file system may be gone.
+pub(crate) fn reread(text: &[u8]) -> Result<Spec> {
+    parse(text)
 }
 
 /// Checks what is to join a container, as [`Bundle::load`] does its first process.

@@ -1,8 +1,8 @@
 //! A container that was created: what may happen to it from then on.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use namespaces::NamedGate;
@@ -15,7 +15,7 @@ use super::group::Group;
 use super::resources::Resources;
 use super::state::{self, GATE, Home, Record};
 use super::stats::Stats;
-use super::{Bundle, Id, Runtime, hooks};
+use super::{Id, Runtime, bundle, hooks};
 
 /// Where a container is in its life. The runtime-spec knows all of them but
 /// the pause, which it leaves to the runtimes.
@@ -51,6 +51,8 @@ pub struct Container {
     id: Id,
     home: Home,
     record: Record,
+    /// Its configuration, once somebody asked for it.
+    spec: OnceCell<Spec>,
 }
 
 impl Runtime {
@@ -120,7 +122,20 @@ impl Runtime {
 
 impl Container {
     pub(crate) fn of(id: Id, home: Home, record: Record) -> Container {
-        Container { id, home, record }
+        Container {
+            id,
+            home,
+            record,
+            spec: OnceCell::new(),
+        }
+    }
+
+    /// One whose configuration is at hand, and need not be read again.
+    pub(crate) fn with_spec(self, spec: Spec) -> Container {
+        Container {
+            spec: OnceCell::from(spec),
+            ..self
+        }
     }
 
     fn read(id: &Id, home: Home) -> Result<Container> {
@@ -148,8 +163,12 @@ impl Container {
     ///
     /// # Errors
     /// Fails where the runtime's copy of it is damaged.
-    pub fn spec(&self) -> Result<Spec> {
-        Ok(Bundle::reload(&self.home.config()?, &self.record.bundle)?.spec)
+    pub fn spec(&self) -> Result<&Spec> {
+        if let Some(spec) = self.spec.get() {
+            return Ok(spec);
+        }
+        let spec = bundle::reread(&self.home.config()?)?;
+        Ok(self.spec.get_or_init(|| spec))
     }
 
     /// What it is doing now.
@@ -378,7 +397,7 @@ impl Container {
         }
         .as_deref()
         .unwrap_or_default();
-        let mut state = state_of(&self.id, &spec, &self.record.bundle)?;
+        let mut state = state_of(&self.id, spec, &self.record.bundle)?;
         state.set_status(status).set_pid(Some(self.record.pid));
         hooks::run(hooks, moment, &state)
     }
@@ -387,13 +406,10 @@ impl Container {
 /// The cgroup of a container of which there is no record, by its configuration.
 /// Without that, too, it was not made yet.
 fn unrecorded_group(id: &Id, home: &Home) -> Result<Option<Group>> {
-    let Ok(bundle) = home
-        .config()
-        .and_then(|text| Bundle::reload(&text, Path::new("/")))
-    else {
+    let Ok(spec) = home.config().and_then(|text| bundle::reread(&text)) else {
         return Ok(None);
     };
-    let linux = bundle.spec.linux().as_ref();
+    let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
     Group::find(path, id.as_str())
 }

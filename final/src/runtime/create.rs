@@ -91,7 +91,7 @@ impl Runtime {
         std::mem::forget(unfinished);
         drop(gate);
         Ok(Created {
-            container: Container::of(id.clone(), home, record),
+            container: Container::of(id.clone(), home, record).with_spec(bundle.spec.clone()),
             process,
         })
     }

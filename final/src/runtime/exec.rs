@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use namespaces::{Inside, Isolation, Joined, Outside, Running, Signals};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::unistd::{pipe2, read, write};
+use nix::unistd::{Pid, pipe2, read, write};
 use oci_spec::runtime::{ContainerState, Process};
 
 use super::create::{state_of, write_pid};
-use super::namespaces_of::kind;
+use super::namespaces_of::{kind, listed};
 use super::process::{self, ProcessPlan};
 use super::{Container, Settings, Status, keyring, procfs, scheduling};
 
@@ -28,7 +28,7 @@ impl Container {
         }
         let spec = self.spec()?;
         let linux = spec.linux().as_ref();
-        let mut state = state_of(self.id(), &spec, &self.record().bundle)?;
+        let mut state = state_of(self.id(), spec, &self.record().bundle)?;
         state
             .set_status(ContainerState::Running)
             .set_pid(Some(self.record().pid));
@@ -42,17 +42,13 @@ impl Container {
         let file = self
             .first_process()?
             .context("cannot exec in a stopped container")?;
-        let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-        let kinds = namespaces
-            .into_iter()
-            .flatten()
-            .fold(CloneFlags::empty(), |all, one| all | kind(one.typ()));
+        let kinds = listed(linux).fold(CloneFlags::empty(), |all, one| all | kind(one.typ()));
         let joined = [Joined { file, kinds }];
         // Who may trace others in the container could take the host's files from
         // a process that joins it: none is open any more when it does.
-        let (told, teller) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+        let own_pid = plan.has_agent().then(Told::make).transpose()?;
         let mut kept = plan.kept_files();
-        kept.push(told.as_fd());
+        kept.extend(own_pid.as_ref().map(|told| told.reader.as_fd()));
         let isolation = Isolation {
             namespaces: CloneFlags::empty(),
             ids: None,
@@ -79,7 +75,8 @@ impl Container {
             let terminal = plan.open_terminal(inside, process::current_root()?.as_fd())?;
             process::begin_session(terminal.as_ref())?;
             drop(terminal);
-            plan.become_command(inside, settings.preserve_fds, || read_number(&told))
+            let pid = own_pid.as_ref().map_or(Ok(0), Told::hear)?;
+            plan.become_command(inside, settings.preserve_fds, pid)
         };
         let held = namespaces::spawn(&isolation, live)?;
 
@@ -88,12 +85,12 @@ impl Container {
         let (before, after) = affinity;
         scheduling::confine(pid, before.as_ref())?;
         if let Some(group) = self.group()? {
-            group.join(pid, nix::unistd::Pid::from_raw(self.record().pid))?;
+            group.join(pid, Pid::from_raw(self.record().pid))?;
         }
         scheduling::confine(pid, after.as_ref())?;
         plan.rlimits.set(pid)?;
-        if plan.has_agent() {
-            write(&teller, &pid.as_raw().to_ne_bytes()).context("tell the process its pid")?;
+        if let Some(told) = &own_pid {
+            told.say(pid)?;
         }
         let running = held.release(&signals)?;
         if let Some(path) = &settings.pid_file {
@@ -103,9 +100,28 @@ impl Container {
     }
 }
 
-fn read_number(told: &OwnedFd) -> Result<i32> {
-    let mut number = [0; 4];
-    let length = read(told, &mut number).context("hear this process's pid")?;
-    ensure!(length == number.len(), "nobody tells this process its pid");
-    Ok(i32::from_ne_bytes(number))
+/// How the process learns its pid on the host, whose `/proc` it cannot see.
+struct Told {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Told {
+    fn make() -> Result<Told> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+        Ok(Told { reader, writer })
+    }
+
+    fn say(&self, pid: Pid) -> Result<()> {
+        let number = pid.as_raw().to_ne_bytes();
+        write(&self.writer, &number).context("tell the process its pid")?;
+        Ok(())
+    }
+
+    fn hear(&self) -> Result<i32> {
+        let mut number = [0; 4];
+        let length = read(&self.reader, &mut number).context("hear this process's pid")?;
+        ensure!(length == number.len(), "nobody tells this process its pid");
+        Ok(i32::from_ne_bytes(number))
+    }
 }

@@ -69,8 +69,7 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
     // Created. Whoever starts it takes the parent's place.
     inside.wait_at(gate)?;
     run_hooks(plan, "startContainer", plan.hooks.start_container())?;
-    plan.process
-        .become_command(inside, plan.passed_files, || Ok(pid))
+    plan.process.become_command(inside, plan.passed_files, pid)
 }
 
 /// In the container, with its own pid as the container sees it.

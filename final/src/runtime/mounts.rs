@@ -14,11 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::mount::MsFlags;
 use oci_spec::runtime::{self as oci, LinuxNamespace, LinuxNamespaceType};
 use rootfs::{Attributes, Kind, Top, kind_of};
-use rustix::fs::{FsWord, fstat, fstatfs, statfs};
+use rustix::fs::{FsWord, PROC_SUPER_MAGIC, fstat, fstatfs, statfs};
 use sys_mount::MountFlags;
 
 use super::label::mount_label_data;
 use super::mount_options::Options;
+use super::namespaces_of::listed;
 use super::root::keeps_shared;
 use super::{Bundle, copy_up, id_maps};
 
@@ -293,12 +294,11 @@ const EMULATED: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// PROC_SUPER_MAGIC and CGROUP2_SUPER_MAGIC (linux/magic.h).
-const PROC: FsWord = 0x9fa0;
+/// CGROUP2_SUPER_MAGIC (linux/magic.h).
 const CGROUP2: FsWord = 0x6367_7270;
 
 fn is_procfs(found: &rustix::fs::StatFs) -> Result<bool> {
-    Ok(found.f_type == PROC)
+    Ok(found.f_type == PROC_SUPER_MAGIC)
 }
 
 /// Whether the container is in such a namespace other than the runtime's.
@@ -311,9 +311,7 @@ fn makes_users(bundle: &Bundle) -> bool {
 }
 
 pub(crate) fn namespaces_of(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
-    let linux = bundle.spec.linux().as_ref();
-    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-    namespaces.into_iter().flatten()
+    listed(bundle.spec.linux().as_ref())
 }
 
 impl Planned {

@@ -11,7 +11,7 @@ use namespaces::{IdMap, Isolation, Joined, Range};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::unistd::Uid;
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
 
 /// What the container's first process is born into.
 #[derive(Debug)]
@@ -119,6 +119,12 @@ fn open(path: &Path, wanted: CloneFlags) -> Result<OwnedFd> {
 
 fn joins(joined: &[Joined], kind: CloneFlags) -> bool {
     joined.iter().any(|one| one.kinds.contains(kind))
+}
+
+/// What `linux.namespaces` lists.
+pub(crate) fn listed(linux: Option<&Linux>) -> impl Iterator<Item = &LinuxNamespace> {
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten()
 }
 
 /// The flag of clone(2) and setns(2) for a kind of namespace.

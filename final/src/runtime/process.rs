@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use super::capabilities::Sets;
 use super::console::{ConsoleSocket, Terminal};
 use super::label::Label;
+use super::namespaces_of::listed;
 use super::rlimits::Rlimits;
 use super::scheduling::Scheduling;
 use super::seccomp::{Filter, Listener};
@@ -124,14 +125,8 @@ impl ProcessPlan {
     }
 
     /// Becomes the command, which gets `passed` files after standard error.
-    /// `pid` says which number this process has on the host.
-    pub(crate) fn become_command(
-        &self,
-        inside: &Inside,
-        passed: u32,
-        pid: impl Fn() -> Result<i32>,
-    ) -> Result<u8> {
-        let pid = self.agent.as_ref().map_or(Ok(0), |_| pid())?;
+    /// `pid` is this process's on the host, where [`ProcessPlan::has_agent`].
+    pub(crate) fn become_command(&self, inside: &Inside, passed: u32, pid: i32) -> Result<u8> {
         if let Some(persona) = self.personality {
             personality::set(persona).context("linux.personality: set it")?;
         }
@@ -264,9 +259,7 @@ pub(crate) fn current_root() -> Result<OwnedFd> {
 
 /// Whether the process is in a user namespace that is not the runtime's.
 fn own_user(linux: Option<&Linux>) -> bool {
-    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-    let mut namespaces = namespaces.into_iter().flatten();
-    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+    listed(linux).any(|namespace| namespace.typ() == LinuxNamespaceType::User)
 }
 
 /// Of two variables with one name the later counts.
