@@ -11,13 +11,16 @@
 //! `MINIRUNC=/usr/bin/crun` for the runtime.
 
 mod bundle;
+mod c;
 mod command;
 mod host;
 mod snapshot;
 mod step;
+pub mod strace;
 mod terminal;
 
 pub use bundle::Bundle;
+pub use c::compile_c;
 pub use command::{Output, Running, inner};
 pub use host::{Host, Setup, User};
 pub use snapshot::{Snapshot, assert_same};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use harness::{Host, Output, User, assert_same, wait_for};
+use harness::{Host, Output, User, assert_same, strace, wait_for};
 
 /// A run that uses everything that step 4 has.
 const RUN: [&str; 9] = [
@@ -62,44 +62,21 @@ const FAULTS: [(&str, &str, &[&str]); 16] = [
 ];
 
 fn with_fault(host: &Host, call: &str, error: &str, n: usize) -> Output {
-    let trace = format!("trace={call}");
-    let inject = format!("inject={call}:error={error}:when={n}");
-    let strace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ];
-    host.run(strace.iter().chain(&RUN))
+    let options = strace::failing(call, error, n);
+    host.run(line(&options))
 }
 
-/// How often each call is made, in the process that makes it most often:
-/// strace(1) counts `when=` for each process.
+fn line(options: &[String]) -> impl Iterator<Item = &str> {
+    let options = options.iter().map(String::as_str);
+    std::iter::once("strace").chain(options).chain(RUN)
+}
+
+/// How often each call is made, in the process that makes it most often.
 fn counts(host: &Host) -> BTreeMap<String, usize> {
     let calls: Vec<&str> = FAULTS.iter().map(|(call, ..)| *call).collect();
-    let trace = format!("trace={}", calls.join(","));
-    let strace = ["strace", "-f", "-qq", "-o", "/tmp/trace", "-e", &trace];
-    host.run(strace.iter().chain(&RUN)).ok();
-    let text = host.shell("cat /tmp/trace; rm /tmp/trace");
-    let mut each = BTreeMap::<(String, String), usize>::new();
-    for line in text.lines().filter(|line| !line.contains("resumed>")) {
-        let Some((pid, rest)) = line.split_once(' ') else {
-            continue;
-        };
-        let call = rest.trim().split('(').next().unwrap_or_default();
-        *each.entry((call.to_owned(), pid.to_owned())).or_default() += 1;
-    }
-    let mut most = BTreeMap::new();
-    for ((call, _), count) in each {
-        let entry = most.entry(call).or_insert(0);
-        *entry = count.max(*entry);
-    }
-    most
+    let options = strace::tracing(&calls, "/tmp/trace");
+    host.run(line(&options)).ok();
+    strace::most_calls(&host.shell("cat /tmp/trace; rm /tmp/trace"))
 }
 
 #[test]

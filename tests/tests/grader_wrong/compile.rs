@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{build_dir, lab};
+use harness::{build_dir, compile_c, lab};
 
 use crate::wrong::Wrong;
 
@@ -23,18 +23,9 @@ pub fn c_source() -> String {
 /// virtual machine, too.
 pub fn compile(name: &str, step: u8, source: &str, warnings: &[&str]) -> PathBuf {
     let program = scratch().join(name);
-    let file = program.with_extension("c");
-    write(&file, source);
-    let out = Command::new("cc")
-        .args(["-O1", "-static"])
-        .args(warnings)
-        .arg(format!("-DSTEP={step}"))
-        .arg("-o")
-        .args([&program, &file])
-        .output()
-        .expect("run cc (Debian: apt-get install gcc libc6-dev)");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{name}: {said}");
+    let step = format!("-DSTEP={step}");
+    let options = ["-static"].iter().chain(warnings).copied();
+    compile_c(&program, source, options.chain([step.as_str()]));
     program
 }
 

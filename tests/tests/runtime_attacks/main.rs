@@ -15,9 +15,8 @@ mod secrets;
 mod terminal;
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use harness::{Bundle, Host, build_dir};
+use harness::{Bundle, Host, build_dir, compile_c};
 
 /// Compiles a program, static, and puts it into the bundle's root as /bin/NAME.
 fn plant(bundle: &Bundle, name: &str, source: &str) {
@@ -31,17 +30,8 @@ fn compile(name: &str, source: &str, options: &[&str]) -> PathBuf {
     let dir = build_dir().join("attacks");
     std::fs::create_dir_all(&dir).expect("make a directory beside the programs");
     let program = dir.join(format!("{name}-{}", std::process::id()));
-    let file = program.with_extension("c");
-    std::fs::write(&file, source).expect("write a source file");
-    let out = Command::new("cc")
-        .args(["-O1", "-Wall", "-Wextra", "-Werror"])
-        .args(options)
-        .arg("-o")
-        .args([&program, &file])
-        .output()
-        .expect("run cc (Debian: apt-get install gcc libc6-dev)");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{name}: {said}");
+    let strict = ["-Wall", "-Wextra", "-Werror"];
+    compile_c(&program, source, strict.iter().chain(options));
     program
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use harness::{Bundle, Host, Output, assert_same};
+use harness::{Bundle, Host, Output, assert_same, strace};
 
 use crate::{difference, look, rich};
 
@@ -62,36 +62,22 @@ const FAULTS: [(&str, &str); 51] = [
 ];
 
 /// How often each call is made by `line`, in the process that makes it most
-/// often: strace(1) counts `when=` for each process.
+/// often.
 fn counts(bundle: &Bundle, line: &[&str]) -> BTreeMap<String, usize> {
-    let calls: Vec<&str> = FAULTS.iter().map(|(call, _)| *call).collect();
-    let trace = format!("trace={},write", calls.join(","));
-    let strace = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        "/tmp/trace",
-        "-e",
-        &trace,
-    ];
-    bundle.background(&[&strace, line].concat()).ok();
+    let calls = FAULTS.iter().map(|(call, _)| *call).chain(["write"]);
+    let options = strace::tracing(&calls.collect::<Vec<_>>(), "/tmp/trace");
+    traced(bundle, &options, line).ok();
     let text = std::fs::read_to_string(bundle.host().path("/tmp/trace")).expect("read the trace");
-    let mut each = BTreeMap::<(&str, &str), usize>::new();
-    for line in text.lines().filter(|line| !line.contains("resumed>")) {
-        let Some((pid, rest)) = line.split_once(' ') else {
-            continue;
-        };
-        let call = rest.trim().split('(').next().unwrap_or_default();
-        *each.entry((call, pid)).or_default() += 1;
-    }
-    let mut most = BTreeMap::new();
-    for ((call, _), count) in each {
-        let entry = most.entry(call.to_owned()).or_insert(0);
-        *entry = count.max(*entry);
-    }
-    most
+    strace::most_calls(&text)
+}
+
+/// Runs `line` as our child and strace as our grandchild (`-D`), not the other
+/// way round.
+fn traced(bundle: &Bundle, options: &[String], line: &[&str]) -> Output {
+    let mut all = vec!["strace", "-D"];
+    all.extend(options.iter().map(String::as_str));
+    all.extend(line);
+    bundle.background(&all)
 }
 
 /// Which of `count` calls are tried: of many every few, and always the first
@@ -119,21 +105,7 @@ fn each_fault(
             continue;
         }
         for n in chosen(counts.get(call).copied().unwrap_or(0)) {
-            let trace = format!("trace={call}");
-            let inject = format!("inject={call}:error={error}:when={n}");
-            let strace = [
-                "strace",
-                "-D",
-                "-f",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                &trace,
-                "-e",
-                &inject,
-            ];
-            let out = bundle.background(&[&strace, line].concat());
+            let out = traced(bundle, &strace::failing(call, error, n), line);
             tried += 1;
             failed += usize::from(out.code() != 0);
             // strace counts for each process: a write of the child's may fail, and then
