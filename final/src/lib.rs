@@ -5,4 +5,6 @@
 
 #![warn(missing_docs)]
 
+pub mod engine;
+pub mod registry;
 pub mod runtime;

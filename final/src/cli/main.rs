@@ -1,0 +1,3 @@
+//! `minidocker`: docker's command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The images at hand.

@@ -1,0 +1,3 @@
+//! What exists and what may happen to it.
+
+pub mod images;
