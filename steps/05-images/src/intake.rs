@@ -44,6 +44,16 @@ impl Store {
         })
     }
 
+    /// Whether nothing of an image is missing, as far as can be told without reading it.
+    pub fn is_complete(&self, image: &Image) -> bool {
+        let blobs = image.manifest().layers.iter();
+        let mut blobs = blobs
+            .chain([&image.manifest().config])
+            .chain(image.manifests());
+        let mut layers = image.document().rootfs.diff_ids.iter();
+        blobs.all(|blob| self.has_blob(blob)) && layers.all(|it| self.layer(it).is_dir())
+    }
+
     /// Whether a blob is here, in its full length.
     pub fn has_blob(&self, blob: &Descriptor) -> bool {
         let file = std::fs::metadata(self.blob_path(&blob.digest));
@@ -97,15 +107,11 @@ impl Intake<'_> {
             spool: Spool::new(path, file),
             unpacking: match unpacked {
                 true => None,
-                false => Some(self.unpacking()?),
+                false => Some(Unpacking::begin(self.scratch.path(), store.attributes)?),
             },
         };
         incoming.go_on()?;
         Ok(Some(incoming))
-    }
-
-    fn unpacking(&self) -> Result<Unpacking> {
-        Unpacking::begin(self.scratch.path(), self.store.attributes)
     }
 
     /// Gives the image its name, now that all of it is here, and says under which digest the name's
@@ -187,18 +193,6 @@ impl Incoming<'_> {
             }
             None => Ok(()),
         }
-    }
-
-    /// Begins again with the first byte.
-    ///
-    /// # Errors
-    /// What the file system refuses.
-    pub fn restart(&mut self) -> Result<()> {
-        self.spool.clear()?;
-        if self.unpacking.take().is_some() {
-            self.unpacking = Some(self.intake.unpacking()?);
-        }
-        Ok(())
     }
 
     /// Waits until the layer is unpacked, looks whether it is the right one, and puts it in its
