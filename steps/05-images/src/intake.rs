@@ -200,7 +200,7 @@ impl Incoming<'_> {
     ///
     /// # Errors
     /// It isn't what was announced: then nothing stays of it. Or the disk is full.
-    pub fn finish(self, unpacked: &dyn Fn(u64)) -> Result<()> {
+    pub fn finish(mut self, unpacked: &dyn Fn(u64)) -> Result<()> {
         let Intake { store, flushes, .. } = self.intake;
         let layer = self.unpacking.map(|unpacking| unpacking.finish(unpacked));
         let blob = self.spool.finish();
@@ -292,3 +292,6 @@ impl Flushes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
