@@ -58,7 +58,7 @@ pub use container::Container;
 pub use digest::Digest;
 pub use image::Image;
 pub use inside::make_directory;
-pub use intake::{Incoming, Intake};
+pub use intake::{Incoming, Intake, Mismatch};
 pub use name::ImageName;
 pub use oci::{
     Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index, MANIFEST,

@@ -10,6 +10,7 @@
 //! privileges in a user namespace, and in any case in a process of its own, which Ctrl-C ends and
 //! this one cleans up after.
 
+mod at_once;
 mod pull;
 // mod push; awaits registry/upload.rs
 

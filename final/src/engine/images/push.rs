@@ -1,12 +1,11 @@
 //! What happens in a push: everything that the manifest names has to be there before it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use images::{Descriptor, Digest, ImageName, Manifest};
 
+use super::at_once;
 use super::{Images, Report, Stage};
 use crate::registry::Registry;
 
@@ -34,28 +33,11 @@ impl Images {
         for layer in &manifest.layers {
             report(&layer.digest, Stage::Preparing);
         }
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
-            while let Some(layer) = manifest.layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let stage = self
-                    .send(registry, name, layer, report)
-                    .with_context(|| format!("push the layer {}", layer.digest))?;
-                report(&layer.digest, stage);
-            }
+        at_once::each(&manifest.layers, AT_ONCE, |layer, _| {
+            let sent = self.send(registry, name, layer, report);
+            let stage = sent.with_context(|| format!("push the layer {}", layer.digest))?;
+            report(&layer.digest, stage);
             Ok(())
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE.min(manifest.layers.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let panicked = |_| bail!("a thread that sent a layer panicked");
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(panicked));
-            ended
-                .collect::<Vec<_>>()
-                .into_iter()
-                .collect::<Result<()>>()
         })?;
         self.send(registry, name, &manifest.config, &|_, _| ())
             .context("push the image's config")?;
