@@ -30,10 +30,12 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The media type of docker's manifest list.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The media type of a layer that is not compressed.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The media types of layers that can be unpacked; what each is compressed with its first bytes
 /// tell. `nondistributable` ones are the same to those who have them.
 const LAYERS: [&str; 7] = [
-    "application/vnd.oci.image.layer.v1.tar",
+    LAYER,
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -97,6 +99,19 @@ impl Descriptor {
         self
     }
 
+    /// Sees that the blob is of a document's size.
+    ///
+    /// # Errors
+    /// It has more than 4 MiB.
+    pub fn ensure_document(&self) -> Result<()> {
+        let Self { digest, size, .. } = self;
+        ensure!(
+            *size <= LARGEST_DOCUMENT,
+            "{digest} has {size} bytes, too many for a JSON document"
+        );
+        Ok(())
+    }
+
     /// Whether a document of this type lists others instead of being one image.
     pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), INDEX | DOCKER_INDEX)
@@ -130,7 +145,7 @@ impl Platform {
     }
 
     /// Whether an image for `this` runs on a machine that is `self`.
-    pub(crate) fn runs(&self, this: &Self) -> bool {
+    pub fn runs(&self, this: &Self) -> bool {
         self.suits(this).is_some()
     }
 
@@ -402,6 +417,22 @@ impl Document {
             bail!("the image is for {}, not for Linux", document.os);
         }
         Ok(document)
+    }
+}
+
+impl Document {
+    /// For which machines the image is. Old images don't say, and are taken for this machine's.
+    pub fn platform(&self) -> Platform {
+        let here = Platform::here();
+        if self.architecture.is_empty() {
+            return here;
+        }
+        let variant = self.extra.get("variant").and_then(Value::as_str);
+        Platform {
+            architecture: self.architecture.clone(),
+            variant: variant.map(str::to_owned),
+            ..here
+        }
     }
 }
 
