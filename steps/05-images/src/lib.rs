@@ -62,7 +62,7 @@ pub use intake::{Incoming, Intake};
 pub use name::ImageName;
 pub use oci::{
     CONFIG, Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index,
-    MANIFEST, Manifest, Platform, RootFs,
+    LAYER, MANIFEST, Manifest, Platform, RootFs,
 };
 pub use overlay::Overlay;
 pub use removal::Removed;

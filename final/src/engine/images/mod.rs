@@ -11,7 +11,7 @@
 //! this one cleans up after.
 
 mod pull;
-mod push;
+// mod push; awaits registry/upload.rs
 mod save;
 
 use std::fs::File;
