@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
+use crate::name::ImageName;
 
 /// The most that a document may weigh: registries refuse larger manifests (distribution-spec,
 /// "Pushing Manifests").
@@ -22,16 +23,19 @@ pub(crate) const LARGEST_DOCUMENT: u64 = 4 << 20;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an OCI image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The media type of an OCI image's config.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// The media type of docker's manifest, version 2 of schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The media type of docker's manifest list.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The media type of a layer that is not compressed.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The media types of layers that can be unpacked; what each is compressed with its first bytes
 /// tell. `nondistributable` ones are the same to those who have them.
 const LAYERS: [&str; 7] = [
-    "application/vnd.oci.image.layer.v1.tar",
+    LAYER,
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -84,6 +88,15 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             extra: Map::new(),
         }
+    }
+
+    /// As the entry of an index that gives it a name, for each of the tools that look for one.
+    #[must_use]
+    pub fn named(mut self, name: &ImageName) -> Self {
+        let mut annotate = |key: &str, value| self.annotations.insert(key.to_owned(), value);
+        annotate(REF_NAME, name.to_string());
+        annotate(FULL_NAME, name.full());
+        self
     }
 
     /// Sees that the blob is of a document's size.

@@ -13,6 +13,7 @@
 mod at_once;
 mod pull;
 // mod push; awaits registry/upload.rs
+mod save;
 
 use std::fs::File;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
 pub use pull::Pulled;
+pub use save::Format;
 
 /// How far a layer is, on its way here or to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
