@@ -4,11 +4,13 @@
 
 mod hostile;
 mod layout;
+mod store;
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use hostile::{Hostile, Seen};
 pub use layout::{Kind, Layer, Layout, Packing, noise};
+pub use store::Minidocker;
 
 use crate::command::Running;
 use crate::host::{Host, Setup};
@@ -22,13 +24,15 @@ pub const PASSWORD: &str = "open sesame";
 /// Their line in a password file, which is PASSWORD as bcrypt has it.
 const HTPASSWD: &str = "tester:$2b$04$vOBVijEVWAYY24CBdK256eXERVQQIOZiB9V3Z1oILTk7piJ49CmCu";
 
+/// By which name a registry with a certificate is known.
+const TLS_NAME: &str = "registry.test";
 /// A registry's files, besides its data: keys and certificates.
 const KEYS: &str = r"
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=tests \
         -keyout ca.key -out ca.pem 2>/dev/null
     openssl x509 -in ca.pem -outform der -out ca.der
-    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' >names
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+    printf 'subjectAltName=DNS:registry.test' >names
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=registry.test \
         -keyout key.pem -out request.pem 2>/dev/null
     openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
         -extfile names -out cert.pem 2>/dev/null
@@ -61,6 +65,7 @@ fn port() -> u16 {
 #[derive(Debug)]
 pub struct Registry<'a> {
     host: &'a Host,
+    name: &'static str,
     port: u16,
     /// Held so that they live as long.
     _servers: Vec<Running>,
@@ -92,13 +97,17 @@ impl<'a> Registry<'a> {
         Registry::start(host, port, "", &auth, Vec::new())
     }
 
-    /// One whose certificate is signed by [its own authority](Registry::authority).
+    /// One at `registry.test`, whose certificate [its own authority](Registry::authority)
+    /// has signed: to loopback by its number many a client speaks without TLS.
     pub fn tls(host: &'a Host) -> Registry<'a> {
         let port = port();
         let dir = dir(port);
         host.shell(&format!("mkdir -p {dir}; cd {dir}; {KEYS}"));
         let tls = format!("tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}");
-        Registry::start(host, port, &tls, "", Vec::new())
+        host.shell(&format!("echo 127.0.0.1 {TLS_NAME} >>/etc/hosts"));
+        let name = TLS_NAME;
+        let registry = Registry::start(host, port, &tls, "", Vec::new());
+        Registry { name, ..registry }
     }
 
     /// One that wants tokens, of a server that `options` say more about: see
@@ -152,6 +161,7 @@ impl<'a> Registry<'a> {
         });
         Registry {
             host,
+            name: "127.0.0.1",
             port,
             _servers: servers,
         }
@@ -159,7 +169,7 @@ impl<'a> Registry<'a> {
 
     /// `127.0.0.1:5000`, by which everybody on the machine knows it.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.name, self.port)
     }
 
     /// The certificate, on the machine, of whoever has signed the registry's own.

@@ -119,7 +119,7 @@ impl Server {
             return Answer::new(500);
         };
         *token = (token.0 + 1, 0);
-        let mut answer = Answer::new(200).with("Content-Type", "application/json");
+        let mut answer = Answer::new(200).with("Content-Type", &"application/json");
         answer.body = json!({"token": format!("token-{}", token.0)})
             .to_string()
             .into();
@@ -146,7 +146,7 @@ impl Server {
         let realm = format!("http://127.0.0.1:{}/token", self.about.port);
         Answer::new(401).with(
             "WWW-Authenticate",
-            format!("Bearer realm=\"{realm}\",service=\"hostile\",scope=\"repository:x:pull\""),
+            &format!("Bearer realm=\"{realm}\",service=\"hostile\",scope=\"repository:x:pull\""),
         )
     }
 
@@ -155,7 +155,7 @@ impl Server {
             return Answer::new(404).send(request, to);
         };
         let mut answer = Answer::new(200)
-            .with("Content-Type", media_type)
+            .with("Content-Type", &media_type)
             .with("Docker-Content-Digest", &digest);
         answer.body = fs::read(self.about.blob_path(&digest))?;
         match &self.about.fault {
@@ -190,15 +190,15 @@ impl Server {
             Some(Fault::Redirect(port)) => {
                 let to_there = format!("http://127.0.0.1:{port}{}", request.path);
                 return Answer::new(307)
-                    .with("Location", to_there)
+                    .with("Location", &to_there)
                     .send(request, to);
             }
             Some(Fault::Length(length)) => answer.with("Content-Length", length),
-            _ => answer.with("Content-Length", whole - from),
+            _ => answer.with("Content-Length", &(whole - from)),
         };
         if range.is_some() {
             let last = whole.saturating_sub(1);
-            answer = answer.with("Content-Range", format!("bytes {from}-{last}/{whole}"));
+            answer = answer.with("Content-Range", &format!("bytes {from}-{last}/{whole}"));
         }
         to.write_all(answer.head().as_bytes())?;
         if request.method == "HEAD" {
@@ -265,7 +265,7 @@ fn disturb(fault: &Fault, request: &Request, to: &mut TcpStream) -> Done {
             }
         }
         Fault::HugeHeader => {
-            let answer = Answer::new(200).with("X-Much", "m".repeat(1 << 20));
+            let answer = Answer::new(200).with("X-Much", &"m".repeat(1 << 20));
             answer.send(request, to)
         }
         _ => Err(hang_up()),
@@ -287,7 +287,7 @@ fn distort(fault: &Fault, mut answer: Answer, request: &Request, to: &mut TcpStr
         Fault::OtherManifest => answer.body.push(b' '),
         _ => {
             let size = 100 << 20;
-            answer = answer.with("Content-Length", size);
+            answer = answer.with("Content-Length", &size);
             answer.send(request, to)?;
             let blanks = [b' '; 65536];
             for _ in 0..size / blanks.len() {

@@ -83,7 +83,7 @@ impl Answer {
         }
     }
 
-    pub fn with(mut self, name: &'static str, value: impl ToString) -> Answer {
+    pub fn with(mut self, name: &'static str, value: &dyn ToString) -> Answer {
         self.headers.push((name, value.to_string()));
         self
     }

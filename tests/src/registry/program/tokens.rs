@@ -101,7 +101,7 @@ impl Tokens {
         if self.identity && !name.is_empty() && field("offline_token") == "true" {
             said["refresh_token"] = json!(self.identity_token());
         }
-        let mut answer = Answer::new(200).with("Content-Type", "application/json");
+        let mut answer = Answer::new(200).with("Content-Type", &"application/json");
         answer.body = said.to_string().into();
         Ok(answer)
     }
