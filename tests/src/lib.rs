@@ -19,6 +19,7 @@ mod snapshot;
 mod step;
 pub mod strace;
 mod terminal;
+mod tree;
 
 pub use bundle::Bundle;
 pub use c::compile_c;
@@ -27,6 +28,7 @@ pub use host::{Host, Setup, User};
 pub use snapshot::{Snapshot, assert_same};
 pub use step::{Explained, build_dir, explained, lab, made, step};
 pub use terminal::Terminal;
+pub use tree::{assert_same_tree, tree};
 
 /// Whether this is the virtual machine of `cargo lab vm`, where cgroup
 /// controllers are at hand.

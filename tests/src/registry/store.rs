@@ -40,12 +40,20 @@ impl<'a> Minidocker<'a> {
         self.user
     }
 
+    fn words<'s>(&'s self, line: &'s str) -> impl Iterator<Item = &'s str> {
+        let variables = self.variables.iter().map(String::as_str);
+        let program = ["env"].into_iter().chain(variables).chain(["minidocker"]);
+        program.chain(line.split_whitespace())
+    }
+
     /// Starts a command, as a line whose words have no blanks.
     pub fn spawn(&self, line: &str) -> Running {
-        let words = ["env"].into_iter();
-        let words = words.chain(self.variables.iter().map(String::as_str));
-        let words = words.chain(["minidocker"]).chain(line.split_whitespace());
-        self.host.spawn_as(self.user, words)
+        self.host.spawn_as(self.user, self.words(line))
+    }
+
+    /// Starts a command whose standard input the test writes.
+    pub fn feed(&self, line: &str) -> Running {
+        self.host.spawn_fed(self.user, self.words(line))
     }
 
     /// Runs a command to its end.
