@@ -6,6 +6,7 @@ mod disk;
 mod documents;
 mod kills;
 mod lasting;
+mod looks;
 mod passing;
 mod servers;
 
