@@ -54,20 +54,21 @@ impl Refusal {
         Refusal { code, message }
     }
 
-    /// The same in the words that docker has for a pull.
-    pub(crate) fn of_pull(self, repository: &str, reference: &str) -> anyhow::Error {
-        let what = match self.code.as_str() {
-            "DENIED" => format!(
+    /// What docker says of it after a pull, where it has words of its own.
+    pub(crate) fn of_pull(&self, repository: &str, reference: &str) -> Option<String> {
+        match self.code.as_str() {
+            "DENIED" => Some(format!(
                 "pull access denied for {repository}, repository does not exist or may require 'docker login'"
-            ),
+            )),
             "MANIFEST_UNKNOWN" => {
                 let separator = if reference.contains(':') { '@' } else { ':' };
-                format!("manifest for {repository}{separator}{reference} not found")
+                Some(format!(
+                    "manifest for {repository}{separator}{reference} not found"
+                ))
             }
-            "NAME_UNKNOWN" => format!("repository {repository} not found"),
-            _ => return self.into(),
-        };
-        anyhow::Error::new(self).context(what)
+            "NAME_UNKNOWN" => Some(format!("repository {repository} not found")),
+            _ => None,
+        }
     }
 }
 
