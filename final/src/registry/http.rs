@@ -468,3 +468,32 @@ impl Read for Part<'_> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_from_https_to_http() {
+        let location = |from: &str, to: &str| {
+            let answer = ureq::http::Response::builder().header(LOCATION, to);
+            let (parts, ()) = answer.body(()).unwrap().into_parts();
+            let url = Url::parse(from).unwrap();
+            Head { url, parts }.location()
+        };
+        assert!(location("http://one.example/", "http://two.example/").is_ok());
+        assert!(location("http://one.example/", "https://two.example/").is_ok());
+        assert!(location("https://one.example/", "/there").is_ok());
+        let error = location("https://one.example/", "http://one.example/");
+        assert!(format!("{:#}", error.err().unwrap()).contains("anybody could read"));
+        assert!(location("https://one.example/", "file:///etc/passwd").is_err());
+    }
+
+    #[test]
+    fn only_what_asks_for_an_answer_is_asked_elsewhere() {
+        let redirect = |method, status| is_redirect(&method, StatusCode::from_u16(status).unwrap());
+        assert!(redirect(Method::GET, 301) && redirect(Method::HEAD, 303));
+        assert!(redirect(Method::PUT, 307) && redirect(Method::GET, 308));
+        assert!(!redirect(Method::POST, 302) && !redirect(Method::GET, 304));
+    }
+}

@@ -27,7 +27,10 @@ fn registry_with(auth: &Server, good: &'static AtomicUsize) -> Server {
 fn numbered(counter: &'static AtomicUsize) -> Server {
     Server::start(move |_| {
         let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
-        reply(200, format!(r#"{{"token":"token-{number}","expires_in":300}}"#))
+        reply(
+            200,
+            format!(r#"{{"token":"token-{number}","expires_in":300}}"#),
+        )
     })
 }
 
@@ -45,10 +48,12 @@ fn a_password_is_shown_to_who_asks_and_once() {
 
 #[test]
 fn a_wrong_password_is_refused_and_none_is_missed() {
-    let server =
-        Server::start(|_| reply(401, "").header("WWW-Authenticate", r#"Basic realm="x""#));
+    let server = Server::start(|_| reply(401, "").header("WWW-Authenticate", r#"Basic realm="x""#));
     let error = error_of(open(&server.name(), me()).manifest("a/b", "1"));
-    assert!(error.ends_with("unauthorized: authentication required"), "{error}");
+    assert!(
+        error.ends_with("unauthorized: authentication required"),
+        "{error}"
+    );
     assert_eq!(server.heard().len(), 2);
     let error = error_of(open(&server.name(), None).manifest("a/b", "1"));
     assert!(error.contains("no basic auth credentials"), "{error}");
@@ -112,7 +117,10 @@ fn a_token_that_never_opens_anything_ends_in_a_refusal() {
     let auth = numbered(&TOKENS);
     let server = registry_with(&auth, &OTHER);
     let error = error_of(open(&server.name(), me()).manifest("a/b", "1"));
-    assert!(error.ends_with("unauthorized: authentication required"), "{error}");
+    assert!(
+        error.ends_with("unauthorized: authentication required"),
+        "{error}"
+    );
     assert_eq!(server.heard().len(), 2);
     assert_eq!(auth.heard().len(), 1);
 }
@@ -124,7 +132,10 @@ fn several_layers_at_once_share_one_token() {
     let server = registry_with(&auth, &TOKENS);
     let registry = open(&server.name(), me());
     // One that has answered before: which URL is the registry's is known.
-    registry.http.endpoint().choose(&registry.http.endpoint().candidates()[0]);
+    registry
+        .http
+        .endpoint()
+        .choose(&registry.http.endpoint().candidates()[0]);
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| registry.manifest("a/b", "1").expect("a manifest"));
@@ -186,7 +197,10 @@ fn what_a_token_server_says_is_told() {
 #[test]
 fn a_token_server_that_anybody_could_be_is_not_asked() {
     let server = Server::start(|_| {
-        reply(401, "").header("WWW-Authenticate", r#"Bearer realm="http://host.example/token""#)
+        reply(401, "").header(
+            "WWW-Authenticate",
+            r#"Bearer realm="http://host.example/token""#,
+        )
     });
     let error = error_of(open(&server.name(), me()).manifest("a/b", "1"));
     assert!(error.contains("it has to be https"), "{error}");

@@ -18,7 +18,9 @@ const MANIFEST: &str = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
 /// 100,000 bytes of which no two neighbours are alike.
 fn content() -> Vec<u8> {
-    (0..100_000u32).map(|number| (number * 31 % 251) as u8).collect()
+    (0..100_000u32)
+        .map(|number| (number * 31 % 251) as u8)
+        .collect()
 }
 
 fn blob() -> Blob {
@@ -38,7 +40,9 @@ fn fetch(registry: &Registry, from: u64) -> Result<Vec<u8>> {
 
 /// Where a request's Range begins.
 fn asked_from(heard: &Heard) -> usize {
-    let range = heard.header("range").and_then(|range| range.strip_prefix("bytes="));
+    let range = heard
+        .header("range")
+        .and_then(|range| range.strip_prefix("bytes="));
     let first = range.and_then(|range| range.strip_suffix('-'));
     first.map_or(0, |first| first.parse().expect("a number"))
 }
@@ -62,10 +66,20 @@ fn an_unchanged_image_costs_one_head() {
     assert_eq!(server.lines(), ["HEAD /v2/a/b/manifests/1"]);
     let heard = &server.heard()[0];
     let accept = heard.header("accept").unwrap();
-    for kind in [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, "manifest.list.v2+json"] {
+    for kind in [
+        OCI_MANIFEST,
+        OCI_INDEX,
+        DOCKER_MANIFEST,
+        "manifest.list.v2+json",
+    ] {
         assert!(accept.contains(kind), "{accept}");
     }
-    assert!(heard.header("user-agent").unwrap().starts_with("minidocker/"));
+    assert!(
+        heard
+            .header("user-agent")
+            .unwrap()
+            .starts_with("minidocker/")
+    );
     assert_eq!(heard.header("authorization"), None);
 }
 
@@ -107,8 +121,16 @@ fn a_document_that_is_not_what_it_claims_to_be_is_refused() {
     let old = r#"{"schemaVersion":1,"fsLayers":[]}"#;
     for (kind, body, expected) in [
         (OCI_INDEX, MANIFEST.to_owned(), "something else"),
-        (OCI_MANIFEST, with_type(DOCKER_MANIFEST), "the registry that it is"),
-        ("text/html", with_type("text/html"), "neither an image nor an index"),
+        (
+            OCI_MANIFEST,
+            with_type(DOCKER_MANIFEST),
+            "the registry that it is",
+        ),
+        (
+            "text/html",
+            with_type("text/html"),
+            "neither an image nor an index",
+        ),
         (OCI_MANIFEST, both.to_owned(), "something else"),
         (OCI_INDEX, neither.to_owned(), "something else"),
         ("", old.to_owned(), "schema 1"),
@@ -118,7 +140,11 @@ fn a_document_that_is_not_what_it_claims_to_be_is_refused() {
             "schema 1",
         ),
         (OCI_MANIFEST, "<html>".to_owned(), "not a manifest"),
-        (OCI_MANIFEST, " ".repeat((4 << 20) + 1), "more than 4194304 bytes"),
+        (
+            OCI_MANIFEST,
+            " ".repeat((4 << 20) + 1),
+            "more than 4194304 bytes",
+        ),
     ] {
         let server = Server::start(move |_| reply(200, &*body).header("Content-Type", kind));
         let error = error_of(open(&server.name(), None).manifest("a/b", "1"));
@@ -136,7 +162,10 @@ fn a_document_of_another_digest_is_refused() {
     });
     let registry = open(&server.name(), None);
     let announced = error_of(registry.manifest("a/b", "1"));
-    assert!(announced.contains(&format!("it should be {other}")), "{announced}");
+    assert!(
+        announced.contains(&format!("it should be {other}")),
+        "{announced}"
+    );
     assert!(registry.manifest("a/b", &other.to_string()).is_err());
 }
 
@@ -212,7 +241,12 @@ fn a_registry_without_ranges_sends_all_of_it_again() {
 
 #[test]
 fn a_range_that_was_not_asked_for_is_refused() {
-    for range in ["bytes 9-99999/100000", "bytes 5-99999/100001", "bytes 5-9/*", ""] {
+    for range in [
+        "bytes 9-99999/100000",
+        "bytes 5-99999/100001",
+        "bytes 5-9/*",
+        "",
+    ] {
         let server =
             Server::start(move |_| reply(206, &content()[5..]).header("Content-Range", range));
         let error = error_of(fetch(&open(&server.name(), None), 5));
@@ -223,10 +257,12 @@ fn a_range_that_was_not_asked_for_is_refused() {
 #[test]
 fn a_length_that_is_not_the_blobs_is_refused() {
     for length in [99_999, 100_001] {
-        let server =
-            Server::start(move |_| reply(200, content()).header("Content-Length", length));
+        let server = Server::start(move |_| reply(200, content()).header("Content-Length", length));
         let error = error_of(fetch(&open(&server.name(), None), 0));
-        assert!(error.contains(&format!("announces {length} bytes")), "{error}");
+        assert!(
+            error.contains(&format!("announces {length} bytes")),
+            "{error}"
+        );
     }
     let server = Server::start(|_| {
         let mut chunked = b"186a1\r\n".to_vec();
@@ -336,7 +372,10 @@ fn what_a_busy_registry_says_is_told_in_the_end() {
     let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your limit"}]}"#;
     let server = Server::start(move |_| reply(429, body));
     let error = error_of(open(&server.name(), None).manifest("a/b", "1"));
-    assert!(error.ends_with("toomanyrequests: You have reached your limit"), "{error}");
+    assert!(
+        error.ends_with("toomanyrequests: You have reached your limit"),
+        "{error}"
+    );
     assert_eq!(server.heard().len(), 5);
 }
 

@@ -16,7 +16,9 @@ const MIB: usize = 1 << 20;
 
 /// Two chunks and a half.
 fn content() -> Vec<u8> {
-    (0..20 * MIB).map(|number| (number * 31 % 251) as u8).collect()
+    (0..20 * MIB)
+        .map(|number| (number * 31 % 251) as u8)
+        .collect()
 }
 
 fn file(content: &[u8]) -> File {
@@ -48,9 +50,7 @@ struct Store {
 
 impl Store {
     fn answer(&mut self, heard: &Heard) -> Reply {
-        let session = |status| {
-            reply(status, "").header("Location", "/session/1?state=a%3Db")
-        };
+        let session = |status| reply(status, "").header("Location", "/session/1?state=a%3Db");
         match heard.method.as_str() {
             "HEAD" => reply(404, ""),
             "POST" => {
@@ -105,9 +105,7 @@ fn a_mount_needs_the_right_to_read_the_other_repository() {
     let server = Server::start(move |heard| match heard.header("authorization") {
         Some(_) if heard.method == "HEAD" => reply(404, ""),
         Some(_) => reply(201, ""),
-        None => {
-            reply(401, "").header("WWW-Authenticate", format!(r#"Bearer realm="{realm}""#))
-        }
+        None => reply(401, "").header("WWW-Authenticate", format!(r#"Bearer realm="{realm}""#)),
     });
     push(&open(&server.name(), None), b"x", Some("c")).unwrap();
     let line = auth.lines().pop().unwrap();
@@ -136,8 +134,14 @@ fn a_blob_goes_out_in_chunks_and_the_session_keeps_its_state() {
     let registry = open(&server.name(), None);
     assert_eq!(registry.push_blob("a/b", &upload).unwrap(), Outcome::Sent);
     let heard = server.heard();
-    let ranges: Vec<&str> = heard.iter().filter_map(|one| one.header("content-range")).collect();
-    assert_eq!(ranges, ["0-8388607", "8388608-16777215", "16777216-20971519"]);
+    let ranges: Vec<&str> = heard
+        .iter()
+        .filter_map(|one| one.header("content-range"))
+        .collect();
+    assert_eq!(
+        ranges,
+        ["0-8388607", "8388608-16777215", "16777216-20971519"]
+    );
     let sent: Vec<u8> = heard.iter().flat_map(|one| one.body.clone()).collect();
     assert!(sent == content);
     let digest = upload.blob.digest;
@@ -169,7 +173,9 @@ fn a_chunk_that_is_broken_off_goes_on_where_it_broke() {
     let lines: Vec<&str> = heard.iter().map(|one| one.method.as_str()).collect();
     assert_eq!(
         lines,
-        ["HEAD", "POST", "PATCH", "PATCH", "GET", "PATCH", "PATCH", "PUT"]
+        [
+            "HEAD", "POST", "PATCH", "PATCH", "GET", "PATCH", "PATCH", "PUT"
+        ]
     );
     let resumed = heard[5].header("content-range").unwrap();
     assert_eq!(resumed, format!("{}-{}", 11 * MIB, 19 * MIB - 1));
@@ -189,7 +195,11 @@ fn a_session_that_the_registry_forgot_is_begun_again() {
     });
     let outcome = push(&open(&server.name(), None), b"abc", None).unwrap();
     assert_eq!(outcome, Outcome::Sent);
-    let posts = server.lines().iter().filter(|line| line.starts_with("POST")).count();
+    let posts = server
+        .lines()
+        .iter()
+        .filter(|line| line.starts_with("POST"))
+        .count();
     assert_eq!(posts, 2);
 }
 
@@ -212,7 +222,8 @@ fn an_answer_that_is_lost_at_the_end_is_no_loss() {
 #[test]
 fn a_refused_blob_is_not_sent_again() {
     let mut store = Store::default();
-    let body = r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match"}]}"#;
+    let body =
+        r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match"}]}"#;
     let server = Server::start(move |heard| match heard.method.as_str() {
         "PUT" => reply(400, body),
         _ => store.answer(heard),
@@ -226,14 +237,19 @@ fn a_refused_blob_is_not_sent_again() {
 fn an_empty_blob_has_no_chunks() {
     let mut store = Store::default();
     let server = Server::start(move |heard| store.answer(heard));
-    assert_eq!(push(&open(&server.name(), None), b"", None).unwrap(), Outcome::Sent);
+    assert_eq!(
+        push(&open(&server.name(), None), b"", None).unwrap(),
+        Outcome::Sent
+    );
     assert_eq!(server.heard().len(), 3);
 }
 
 #[test]
 fn a_manifest_is_put_byte_for_byte() {
     let server = Server::start(|_| reply(201, ""));
-    let digest = open(&server.name(), None).put_manifest("a/b", "1", "a/type", b"{ }").unwrap();
+    let digest = open(&server.name(), None)
+        .put_manifest("a/b", "1", "a/type", b"{ }")
+        .unwrap();
     assert_eq!(digest, Digest::of(b"{ }"));
     let heard = &server.heard()[0];
     assert_eq!(heard.line(), "PUT /v2/a/b/manifests/1");
@@ -241,5 +257,9 @@ fn a_manifest_is_put_byte_for_byte() {
     assert_eq!(heard.body, b"{ }");
     let other = Digest::of(b"other");
     let server = Server::start(move |_| reply(201, "").header("Docker-Content-Digest", other));
-    assert!(open(&server.name(), None).put_manifest("a/b", "1", "a/type", b"{ }").is_err());
+    assert!(
+        open(&server.name(), None)
+            .put_manifest("a/b", "1", "a/type", b"{ }")
+            .is_err()
+    );
 }

@@ -1,5 +1,6 @@
 //! A server that says what the test wants it to say, and remembers what it was asked.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,7 +70,7 @@ pub(crate) fn hang_up() -> Reply {
 
 impl Reply {
     /// A `Content-Length` given here is told in the place of the true one.
-    pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Reply {
+    pub(crate) fn header(mut self, name: &str, value: impl Display) -> Reply {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
