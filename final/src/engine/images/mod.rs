@@ -10,6 +10,8 @@
 //! privileges in a user namespace, and in any case in a process of its own, which Ctrl-C ends and
 //! this one cleans up after.
 
+mod changes;
+mod import;
 mod pull;
 // mod push; awaits registry/upload.rs
 mod save;
@@ -23,6 +25,7 @@ use images::{Config, Digest, Image, ImageName, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+pub use import::Imported;
 pub use pull::Pulled;
 pub use save::Format;
 
