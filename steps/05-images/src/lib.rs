@@ -58,7 +58,7 @@ pub use container::Container;
 pub use digest::{Digest, Verified};
 pub use image::Image;
 pub use inside::make_directory;
-pub use intake::{Incoming, Intake};
+pub use intake::{Incoming, Intake, Mismatch};
 pub use name::ImageName;
 pub use oci::{
     CONFIG, Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index,

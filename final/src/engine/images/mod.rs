@@ -10,10 +10,15 @@
 //! privileges in a user namespace, and in any case in a process of its own, which Ctrl-C ends and
 //! this one cleans up after.
 
+mod at_once;
 mod changes;
 mod import;
+mod prune;
 mod pull;
-// mod push; awaits registry/upload.rs
+mod pull;
+mod push;
+mod push;
+mod save;
 mod save;
 
 use std::fs::File;
@@ -26,6 +31,7 @@ use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
 pub use import::Imported;
+pub use prune::{Label, Pruning};
 pub use pull::Pulled;
 pub use save::Format;
 
