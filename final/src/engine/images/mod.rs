@@ -15,10 +15,7 @@ mod changes;
 mod import;
 mod prune;
 mod pull;
-mod pull;
 mod push;
-mod push;
-mod save;
 mod save;
 
 use std::fs::File;
