@@ -11,6 +11,9 @@
 //! this one cleans up after.
 
 mod at_once;
+mod changes;
+mod import;
+mod prune;
 mod pull;
 mod push;
 mod save;
@@ -24,6 +27,8 @@ use images::{Config, Digest, Image, ImageName, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+pub use import::Imported;
+pub use prune::{Label, Pruning};
 pub use pull::Pulled;
 pub use save::Format;
 
