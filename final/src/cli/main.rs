@@ -1,3 +1,6 @@
 //! `minidocker`: docker's command line.
 
+mod filters;
+mod format;
+
 fn main() {}
