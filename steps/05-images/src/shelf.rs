@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
-use images::{Config, Image, ImageName, Store};
+use images::{Config, Image, ImageName, Platform, Store};
 use jiff::Timestamp;
 use namespaces::{Isolation, Signals};
 use rootfs::host;
@@ -88,7 +88,7 @@ fn apart(isolation: &Isolation, work: impl Fn() -> Result<()>) -> Result<()> {
 pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     let store = open(dirs)?;
     take_in(&store, || {
-        for image in store.load(path, name)? {
+        for image in store.load(path, name, &Platform::here())? {
             if image.names().is_empty() {
                 cli::say(&format!("Loaded image ID: {}", image.id()))?;
             }
@@ -106,7 +106,7 @@ pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
     let mut status = 0;
     for image in images {
-        let removed = as_root(|| cli::say(&store.remove(image)?.to_string()));
+        let removed = as_root(|| cli::say(&store.remove(image, false)?.to_string()));
         status |= complaint(&removed);
     }
     Ok(status)
@@ -145,7 +145,8 @@ pub fn list(dirs: &Dirs) -> Result<u8> {
             cli::size(image.size(), 3)
         );
         for name in image.names() {
-            rows += &format!("{}\t{}\t{rest}\n", name.repository(), name.tag());
+            let tag = name.tag().unwrap_or("<none>");
+            rows += &format!("{}\t{tag}\t{rest}\n", name.repository());
         }
         if image.names().is_empty() {
             rows += &format!("<none>\t<none>\t{rest}\n");
