@@ -2,5 +2,7 @@
 
 mod filters;
 mod format;
+mod progress;
+mod stage;
 
 fn main() {}
