@@ -77,10 +77,11 @@ pub(super) fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value>
         ("len", [value]) => length(value).map(Value::from).context("error calling len"),
         ("json", [value]) => Ok(serde_json::to_string(value)?.into()),
         ("join", [list, between]) => {
-            let Value::Array(items) = list else {
-                bail!("expected []string; found {}", shown(list));
+            let items: Vec<String> = match list {
+                Value::Null => Vec::new(),
+                Value::Array(items) => items.iter().map(shown).collect(),
+                other => bail!("expected []string; found {}", shown(other)),
             };
-            let items: Vec<String> = items.iter().map(shown).collect();
             Ok(items.join(text(between)?).into())
         }
         ("split", [value, between]) => match text(between)? {
