@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -193,9 +193,7 @@ impl Incoming<'_> {
         };
         let why = failed.finish(&|_| ()).err();
         let why = why.context("the layer was given up")?;
-        let full = why
-            .chain()
-            .any(|it| it.to_string() == Errno::NOSPC.to_string());
+        let full = is_full(&why);
         let why = why.context(format!("unpack the layer {}", self.blob.digest));
         // Whether these are the right bytes nobody knows before the last has come.
         Err(if full { why } else { self.reject(why) })
@@ -249,8 +247,17 @@ impl fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
+/// Whether something failed for want of room.
+fn is_full(error: &Error) -> bool {
+    error.chain().any(|why| {
+        let by_std = why.downcast_ref::<io::Error>();
+        by_std.is_some_and(|it| it.kind() == ErrorKind::StorageFull)
+            || why.downcast_ref() == Some(&Errno::NOSPC)
+    })
+}
+
 /// Opens a file that may be moved away at any moment by who holds its lock, and locks it.
-fn open_locked(path: &Path) -> std::io::Result<File> {
+fn open_locked(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     loop {

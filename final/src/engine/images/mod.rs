@@ -12,7 +12,7 @@
 
 mod at_once;
 mod pull;
-// mod push; awaits registry/upload.rs
+mod push;
 mod save;
 
 use std::fs::File;
