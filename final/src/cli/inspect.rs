@@ -3,12 +3,13 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use images::Image;
+use minidocker::engine::images::Images;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::format::Template;
-use crate::{Context, PROGRAM, complaint, seam};
+use crate::{Context, PROGRAM, complaint};
 
 /// What a template that makes no sense ends with.
 const NO_TEMPLATE: u8 = 64;
@@ -63,7 +64,8 @@ impl InspectImages {
                 }
             },
         };
-        let looked = self.images.iter().map(|name| seam::find(context, name));
+        let images = Images::open(&context.dirs)?;
+        let looked = self.images.iter().map(|name| images.find(name));
         let looked: Vec<Result<Image>> = looked.collect();
         let found = looked.iter().flatten();
         if let Some(template) = template {

@@ -8,11 +8,12 @@ use clap::Args;
 use images::{Image, ImageName};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use minidocker::engine::images as engine;
 use serde_json::{Value, json};
 
+use crate::Context;
 use crate::filters::{Filter, matches, moment};
 use crate::format::List;
-use crate::{Context, seam};
 
 /// List images, the newest first
 #[derive(Debug, Args)]
@@ -50,9 +51,8 @@ impl Images {
             name: "reference".to_owned(),
             value,
         }));
-        let selection = Selection::new(&self.filter, |name| seam::find(context, name))?;
-        let mut images = seam::images(context)?;
-        images.sort_by_key(|image| std::cmp::Reverse(image.created()));
+        let images = engine::Images::open(&context.dirs)?;
+        let selection = Selection::new(&self.filter, |name| images.find(name))?;
         let now = Timestamp::now();
         let format = self.format.as_deref().unwrap_or_default();
         let columns = Columns {
@@ -61,7 +61,7 @@ impl Images {
             now,
         };
         let mut rows = Vec::new();
-        for image in &images {
+        for image in &images.list()? {
             if let Some(names) = selection.names(image)? {
                 rows.extend(columns.rows(image, &names));
             }

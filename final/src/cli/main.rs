@@ -8,10 +8,12 @@ mod format;
 mod history;
 mod inspect;
 mod list;
+mod login;
 mod progress;
+mod prompt;
+mod pull;
+mod push;
 mod remove;
-mod seam;
-mod stage;
 mod tag;
 mod usage;
 
@@ -49,6 +51,8 @@ enum Command {
     Inspect(inspect::Inspect),
     #[command(flatten)]
     OfImages(OfImages),
+    Login(login::Login),
+    Logout(login::Logout),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -57,6 +61,8 @@ enum Command {
 /// The commands that go by one name at both places.
 #[derive(Debug, Subcommand)]
 enum OfImages {
+    Pull(pull::Pull),
+    Push(push::Push),
     History(history::History),
     Tag(tag::Tag),
 }
@@ -100,7 +106,11 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Inspect(inspect) => inspect.run(context),
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
+        Command::Login(login) => login.run(),
+        Command::Logout(logout) => logout.run(),
         Command::OfImages(command) | Command::Image(Image::Same(command)) => match command {
+            OfImages::Pull(pull) => pull.run(context),
+            OfImages::Push(push) => push.run(context),
             OfImages::History(history) => history.run(context),
             OfImages::Tag(tag) => tag.run(context),
         },

@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use images::Digest;
 use rustix::termios::tcgetwinsize;
 
-use crate::stage::Stage;
+use minidocker::engine::images::Stage;
 use screen::{Screen, Size};
 
 /// Between two drawings: ten a second is as much as an eye takes in.
@@ -63,6 +63,8 @@ struct Notes {
 /// What there is to be drawn.
 #[derive(Default)]
 struct Board {
+    /// What stands above all, once it is known that there is something to tell.
+    heading: Option<String>,
     blobs: Vec<(Digest, Stage)>,
     /// Lines that are not printed yet.
     lines: Vec<String>,
@@ -71,9 +73,13 @@ struct Board {
 }
 
 impl Progress {
-    /// Starts the painter. From here on this process has two threads.
-    pub(crate) fn start(manner: Manner) -> Progress {
+    /// Starts the painter, who begins with the `heading` when the first note comes. From here on
+    /// this process has two threads.
+    pub(crate) fn start(manner: Manner, heading: &str) -> Progress {
         let notes = Arc::new(Notes::default());
+        if !heading.is_empty() {
+            notes.board().heading = Some(format!("{heading}\n"));
+        }
         let read = Arc::clone(&notes);
         let painter = match manner {
             Manner::Quiet => None,
@@ -108,11 +114,12 @@ impl Progress {
         self.notes.changed.notify_one();
     }
 
-    /// Draws for the last time, and leaves the cursor below.
+    /// Draws for the last time, if only the heading, and leaves the cursor below.
     ///
     /// # Errors
     /// What was to be printed could not be.
     pub(crate) fn finish(mut self) -> Result<()> {
+        self.notes.board().changed = true;
         self.stop().context("write to standard output")
     }
 
@@ -136,6 +143,19 @@ impl Drop for Progress {
     }
 }
 
+impl Board {
+    /// Takes the changes for seen, and gives the heading out with the first of them.
+    fn heading(&mut self) -> String {
+        let heading = if self.changed {
+            self.heading.take()
+        } else {
+            None
+        };
+        self.changed = false;
+        heading.unwrap_or_default()
+    }
+}
+
 impl Notes {
     /// A thread that panicked holding it has left it in order: each change is one assignment.
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -146,9 +166,7 @@ impl Notes {
     fn wait(&self) -> MutexGuard<'_, Board> {
         let idle = |board: &mut Board| !board.changed && !board.over;
         let board = self.changed.wait_while(self.board(), idle);
-        let mut board = board.unwrap_or_else(PoisonError::into_inner);
-        board.changed = false;
-        board
+        board.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a moment, unless it is over.
@@ -165,9 +183,10 @@ impl Notes {
 fn print(notes: &Notes) -> io::Result<()> {
     loop {
         let mut board = notes.wait();
-        let (lines, over) = (std::mem::take(&mut board.lines), board.over);
+        let mut text = board.heading();
+        text.extend(board.lines.drain(..).map(|line| line + "\n"));
+        let over = board.over;
         drop(board);
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         put(&text)?;
         if over {
             return Ok(());
@@ -179,10 +198,11 @@ fn print(notes: &Notes) -> io::Result<()> {
 fn draw(notes: &Notes) -> io::Result<()> {
     let mut screen = Screen::default();
     loop {
-        let board = notes.wait();
+        let mut board = notes.wait();
+        let heading = board.heading();
         let (blobs, over) = (board.blobs.clone(), board.over);
         drop(board);
-        put(&screen.draw(&blobs, size(), over))?;
+        put(&(heading + &screen.draw(&blobs, size(), over)))?;
         if over {
             return Ok(());
         }

@@ -1,12 +1,11 @@
 //! `rmi` and `image prune`
 
-use std::io::{self, IsTerminal, Write};
-
 use anyhow::Result;
 use clap::Args;
+use minidocker::engine::images::Images;
 
 use crate::filters::Filter;
-use crate::{Context, complaint, seam};
+use crate::{Context, complaint, prompt};
 
 /// Remove images
 ///
@@ -28,17 +27,20 @@ pub(crate) struct Remove {
 impl Remove {
     /// Those that can be removed are.
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let mut status = 0;
-        for image in &self.images {
-            let missing = seam::find(context, image).is_err();
-            let removed = seam::remove(context, image, self.force)
-                .and_then(|removed| cli::say(&removed.to_string()));
-            let failed = complaint(&removed);
-            if !(self.force && missing) {
-                status |= failed;
+        Images::change(&context.dirs, |images| {
+            let mut status = 0;
+            for name in &self.images {
+                let missing = images.find(name).is_err();
+                let removed = images
+                    .remove(name, self.force)
+                    .and_then(|removed| cli::say(&removed.to_string()));
+                let failed = complaint(&removed);
+                if !(self.force && missing) {
+                    status |= failed;
+                }
             }
-        }
-        Ok(status)
+            Ok(status)
+        })
     }
 }
 
@@ -65,22 +67,9 @@ impl Prune {
             }
             false => "WARNING! This will remove all dangling images.",
         };
-        if !self.force && !confirmed(warning)? {
+        if !self.force && !prompt::confirmed(warning)? {
             return Ok(0);
         }
         Ok(0)
     }
-}
-
-/// Asks on the terminal, or whoever reads standard output.
-fn confirmed(warning: &str) -> Result<bool> {
-    let mut out = io::stdout();
-    write!(out, "{warning}\nAre you sure you want to continue? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if !io::stdin().is_terminal() {
-        writeln!(out)?;
-    }
-    Ok(matches!(answer.trim(), "y" | "Y"))
 }

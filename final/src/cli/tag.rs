@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 use images::ImageName;
+use minidocker::engine::images::Images;
 
-use crate::{Context, seam};
+use crate::Context;
 
 /// Give an image one more name
 ///
@@ -23,7 +24,7 @@ pub(crate) struct Tag {
 impl Tag {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let name: ImageName = self.target.parse().context("Error parsing reference")?;
-        seam::tag(context, &self.source, &name)?;
+        Images::open(&context.dirs)?.tag(&self.source, &name)?;
         Ok(0)
     }
 }

@@ -2,7 +2,7 @@
 
 use images::Digest;
 
-use crate::stage::Stage;
+use minidocker::engine::images::Stage;
 
 /// Docker's bar.
 const LONGEST_BAR: usize = 50;
@@ -47,9 +47,11 @@ fn short(blob: &Digest) -> String {
 fn described(stage: &Stage) -> (String, Option<(u64, u64)>) {
     let words = match stage {
         Stage::PullingFsLayer => "Pulling fs layer",
-        Stage::Waiting => "Waiting",
-        Stage::Retrying { seconds: 1 } => "Retrying in 1 second",
-        Stage::Retrying { seconds } => return (format!("Retrying in {seconds} seconds"), None),
+        Stage::Retrying { pause } => {
+            let seconds = pause.as_secs().max(1);
+            let unit = if seconds == 1 { "second" } else { "seconds" };
+            return (format!("Retrying in {seconds} {unit}"), None);
+        }
         Stage::Downloading { done, total } => {
             return ("Downloading".to_owned(), Some((*done, *total)));
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use images::Digest;
 
 use super::line::line;
-use crate::stage::Stage;
+use minidocker::engine::images::Stage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size {
@@ -86,12 +86,7 @@ fn is_over(stage: &Stage) -> bool {
 
 /// So many of them: first those for which something is done now, in their order.
 fn most_interesting<'b>(blobs: &[&'b (Digest, Stage)], room: usize) -> Vec<&'b (Digest, Stage)> {
-    let waits = |stage: &Stage| {
-        matches!(
-            stage,
-            Stage::PullingFsLayer | Stage::Waiting | Stage::Preparing
-        )
-    };
+    let waits = |stage: &Stage| matches!(stage, Stage::PullingFsLayer | Stage::Preparing);
     let mut order: Vec<usize> = (0..blobs.len()).collect();
     order.sort_by_key(|at| blobs.get(*at).is_some_and(|blob| waits(&blob.1)));
     order.truncate(room);
@@ -217,7 +212,7 @@ mod tests {
     fn more_blobs_than_rows_are_shown_one_after_the_other() {
         let mut terminal = Terminal::new(10, 80);
         let mut screen = Screen::default();
-        let mut blobs = blobs(40, &Stage::Waiting);
+        let mut blobs = blobs(40, &Stage::PullingFsLayer);
         for at in 0..40 {
             blobs[(at * 7) % 40].1 = COMING;
             terminal.take(&screen.draw(&blobs, terminal.size, false));
