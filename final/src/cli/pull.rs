@@ -81,7 +81,9 @@ impl Pull {
         name: &ImageName,
     ) -> Result<Pulled> {
         let manner = Manner::of_output(self.quiet, context.explain);
-        let heading = format!("{}: Pulling from {}", name.reference(), name.path());
+        // Docker tells of a tag by itself, and of a digest with all that is before it.
+        let what = name.tag().map_or_else(|| name.full(), str::to_owned);
+        let heading = format!("{what}: Pulling from {}", name.path());
         let progress = Progress::start(manner, &heading);
         let note = |blob: &_, stage| progress.note(blob, stage);
         let pulled = images.pull(registry, name, self.platform.as_ref(), &note)?;
