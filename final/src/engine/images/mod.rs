@@ -11,8 +11,14 @@
 //! this one cleans up after.
 
 mod at_once;
+mod changes;
+mod import;
+mod prune;
+mod pull;
 mod pull;
 mod push;
+mod push;
+mod save;
 mod save;
 
 use std::fs::File;
@@ -24,6 +30,8 @@ use images::{Config, Digest, Image, ImageName, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+pub use import::Imported;
+pub use prune::{Label, Pruning};
 pub use pull::Pulled;
 pub use save::Format;
 
