@@ -6,14 +6,17 @@
 mod filters;
 mod format;
 mod history;
+mod import;
 mod inspect;
 mod list;
+mod load;
 mod login;
 mod progress;
 mod prompt;
 mod pull;
 mod push;
 mod remove;
+mod save;
 mod tag;
 mod usage;
 
@@ -63,11 +66,18 @@ enum Command {
 enum OfImages {
     Pull(pull::Pull),
     Push(push::Push),
-    History(history::History),
     Tag(tag::Tag),
+    History(history::History),
+    Save(save::Save),
+    Load(load::Load),
+    Import(import::Import),
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and never a second"
+)]
 enum Image {
     #[command(alias = "list")]
     Ls(list::Images),
@@ -113,6 +123,9 @@ fn run(command: Command, context: &Context) -> Result<u8> {
             OfImages::Push(push) => push.run(context),
             OfImages::History(history) => history.run(context),
             OfImages::Tag(tag) => tag.run(context),
+            OfImages::Save(save) => save.run(context),
+            OfImages::Load(load) => load.run(context),
+            OfImages::Import(import) => import.run(context),
         },
     }
 }

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
-use minidocker::engine::images::Images;
+use jiff::Timestamp;
+use minidocker::engine::images::{Images, Pruning};
 
-use crate::filters::Filter;
+use crate::filters::{Filter, moment};
 use crate::{Context, complaint, prompt};
 
 /// Remove images
@@ -60,16 +61,57 @@ pub(crate) struct Prune {
 }
 
 impl Prune {
-    pub(crate) fn run(self, _context: &Context) -> Result<u8> {
-        let warning = match self.all {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        let which = self.which()?;
+        let warning = match which.all {
             true => {
-                "WARNING! This will remove all images without at least one container associated to them."
+                "WARNING! This will remove all images without at least one container associated \
+                 to them."
             }
             false => "WARNING! This will remove all dangling images.",
         };
         if !self.force && !prompt::confirmed(warning)? {
             return Ok(0);
         }
-        Ok(0)
+        Images::change(&context.dirs, |images| {
+            let removed = images.prune(&which)?;
+            let untagged = removed
+                .untagged
+                .iter()
+                .map(|name| format!("untagged: {name}"));
+            let deleted = removed
+                .deleted
+                .iter()
+                .map(|digest| format!("deleted: {digest}"));
+            let lines: Vec<_> = untagged.chain(deleted).collect();
+            if !lines.is_empty() {
+                cli::say(&format!("Deleted Images:\n{}\n", lines.join("\n")))?;
+            }
+            let freed = cli::size(removed.freed, 4);
+            cli::say(&format!("Total reclaimed space: {freed}"))?;
+            Ok(0)
+        })
+    }
+
+    /// What the flags ask for.
+    fn which(&self) -> Result<Pruning> {
+        let mut which = Pruning {
+            all: self.all,
+            ..Pruning::default()
+        };
+        let now = Timestamp::now();
+        for filter in &self.filter {
+            filter.is_one_of(&["dangling", "label", "label!", "until"])?;
+            match filter.name.as_str() {
+                "dangling" => which.all = !filter.is_true()?,
+                "label" => which.labels.push(filter.value.parse()?),
+                "label!" => which.but.push(filter.value.parse()?),
+                _ => {
+                    let until = moment(&filter.value, now)?;
+                    which.until = Some(which.until.map_or(until, |known| known.min(until)));
+                }
+            }
+        }
+        Ok(which)
     }
 }
