@@ -70,7 +70,7 @@ impl InspectImages {
         let found = looked.iter().flatten();
         if let Some(template) = template {
             for image in found {
-                cli::say(&template.execute(&with_all_fields(shown(image)?))?)?;
+                cli::say(&template.execute_with(&shown(image)?, &unsaid())?)?;
             }
         } else {
             let objects = found.map(shown).collect::<Result<Vec<_>>>()?;
@@ -167,30 +167,11 @@ const ORDER: [&str; 16] = [
     "Metadata",
 ];
 
-/// A template may ask for what an image does not say. In JSON that would only be noise.
-fn with_all_fields(mut image: Value) -> Value {
-    let texts = ["User", "WorkingDir", "StopSignal", "Hostname", "Domainname"];
-    let others = [
-        "ExposedPorts",
-        "Env",
-        "Entrypoint",
-        "Cmd",
-        "Volumes",
-        "Labels",
-        "OnBuild",
-        "Healthcheck",
-        "Shell",
-    ];
-    if let Some(config) = image.get_mut("Config").and_then(Value::as_object_mut) {
-        for key in texts {
-            config.entry(key).or_insert_with(|| "".into());
-        }
-        for key in others {
-            config.entry(key).or_insert(Value::Null);
-        }
-    }
-    if let Some(image) = image.as_object_mut() {
-        image.entry("Variant").or_insert_with(|| "".into());
-    }
-    image
+/// What a template may ask for although an image does not say it.
+fn unsaid() -> Value {
+    json!({
+        "User": "", "WorkingDir": "", "StopSignal": "", "Variant": "",
+        "ExposedPorts": null, "Env": null, "Entrypoint": null, "Cmd": null, "Volumes": null, "Labels": null,
+        "OnBuild": null, "Healthcheck": null, "Shell": null,
+    })
 }

@@ -1,6 +1,6 @@
 //! Go's templates: what comes out where one is filled in.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::functions::{self, Mode, is_true, shown};
@@ -20,7 +20,15 @@ impl Template {
     /// # Errors
     /// A field that the object does not have, a function's wrong argument.
     pub(crate) fn execute(&self, data: &Value) -> Result<String> {
-        self.evaluate(data, Mode::Row)
+        self.evaluate(data, &Value::Null, Mode::Row)
+    }
+
+    /// Fills it in with one object, and with the fields of `unsaid` where it has none of that name.
+    ///
+    /// # Errors
+    /// As [`Template::execute`].
+    pub(crate) fn execute_with(&self, data: &Value, unsaid: &Value) -> Result<String> {
+        self.evaluate(data, unsaid, Mode::Row)
     }
 
     /// Fills it in with the names of columns, which the functions leave alone.
@@ -28,12 +36,13 @@ impl Template {
     /// # Errors
     /// As [`Template::execute`].
     pub(super) fn header(&self, names: &Value) -> Result<String> {
-        self.evaluate(names, Mode::Header)
+        self.evaluate(names, &Value::Null, Mode::Header)
     }
 
-    fn evaluate(&self, data: &Value, mode: Mode) -> Result<String> {
+    fn evaluate(&self, data: &Value, unsaid: &Value, mode: Mode) -> Result<String> {
         let mut evaluation = Evaluation {
             source: &self.source,
+            unsaid,
             mode,
             // `$` is the whole object.
             variables: vec![("", data.clone())],
@@ -48,6 +57,8 @@ impl Template {
 
 struct Evaluation<'t> {
     source: &'t str,
+    /// Fields that every object has.
+    unsaid: &'t Value,
     mode: Mode,
     variables: Vec<(&'t str, Value)>,
     out: String,
@@ -218,7 +229,8 @@ impl<'t> Evaluation<'t> {
             Term::Parenthesis(pipeline) => self.pipeline(pipeline, dot)?,
         };
         for (at, name) in &operand.fields {
-            value = field(&value, name)
+            value = self
+                .field(&value, name)
                 .map_err(|error| self.error((*at, operand.place.1), &format!("{error:#}")))?;
         }
         Ok(value)
@@ -235,22 +247,22 @@ impl<'t> Evaluation<'t> {
         let text = self.text(place);
         anyhow!("template: :{line}:{column}: executing \"\" at <{text}>: {what}")
     }
-}
 
-fn field(value: &Value, name: &str) -> Result<Value> {
-    match value {
-        // Docker's own name of the field is ID, and in JSON it is Id.
-        Value::Object(map) => match map
-            .get(name)
-            .or_else(|| map.get("Id").filter(|_| name == "ID"))
-        {
-            Some(value) => Ok(value.clone()),
-            None => bail!("map has no entry for key {name:?}"),
-        },
-        Value::Null => Ok(Value::Null),
-        other => bail!(
-            "can't evaluate field {name} in type {}",
-            functions::kind(other)
-        ),
+    fn field(&self, value: &Value, name: &str) -> Result<Value> {
+        match value {
+            Value::Object(map) => {
+                // Docker's own name of the field is ID, and in JSON it is Id.
+                let id = || map.get("Id").filter(|_| name == "ID");
+                let found = map.get(name).or_else(id).or_else(|| self.unsaid.get(name));
+                found
+                    .cloned()
+                    .with_context(|| format!("map has no entry for key {name:?}"))
+            }
+            Value::Null => Ok(Value::Null),
+            other => bail!(
+                "can't evaluate field {name} in type {}",
+                functions::kind(other)
+            ),
+        }
     }
 }
