@@ -56,6 +56,14 @@ impl Compression {
     }
 }
 
+/// Whether something that begins so may be a tar archive, compressed or not.
+pub(crate) fn is_tar(start: &[u8]) -> bool {
+    match Compression::of(start) {
+        Ok(Compression::None) => start.get(257..262) == Some(b"ustar"),
+        compressed => compressed.is_ok(),
+    }
+}
+
 /// Undoes a stream's compression, which is told by its first bytes.
 pub(crate) fn decompress<'a>(stream: impl Read + 'a) -> Result<(Compression, Box<dyn Read + 'a>)> {
     let mut stream = BufReader::with_capacity(BUFFER, stream);

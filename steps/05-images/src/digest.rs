@@ -96,6 +96,11 @@ impl Hasher {
         self.size += bytes.len() as u64;
     }
 
+    /// How many bytes it has seen.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The digest of everything seen, and how many bytes that was.
     pub(crate) fn finish(self) -> (Digest, u64) {
         (Digest(self.sha.finalize().into()), self.size)
@@ -114,6 +119,11 @@ impl<R: Read> Hashed<R> {
             inner,
             hasher: Hasher::default(),
         }
+    }
+
+    /// The reader itself, for what needs no hash.
+    pub(crate) fn unhashed(&mut self) -> &mut R {
+        &mut self.inner
     }
 
     pub(crate) fn finish(self) -> Digest {

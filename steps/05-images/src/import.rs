@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -13,14 +13,15 @@ use serde::Deserialize;
 use tar::EntryType;
 
 use crate::archive::{BUFFER, Compression, Tar, decompress};
+use crate::arrivals::Arrivals;
 use crate::digest::Digest;
 use crate::inside::{self, clean, shown, split};
 use crate::name::ImageName;
 use crate::oci::{
     CONFIG, Descriptor, DockerImage, Document, FULL_NAME, Index, LARGEST_DOCUMENT, MANIFEST,
-    Manifest, Platform, REF_NAME, architecture,
+    Manifest, Platform, REF_NAME,
 };
-use crate::scratch::{Blob, Scratch};
+use crate::scratch::Blob;
 
 /// Files in an archive of images: a few for each layer of each image. A root file system that was
 /// taken for one by mistake has more.
@@ -43,9 +44,10 @@ pub(crate) struct Found {
 /// Something that images come from.
 pub(crate) struct Import<'a> {
     source: Source,
-    scratch: &'a Scratch,
+    arrivals: &'a Arrivals<'a>,
     /// What an image is called that has only a tag: as the file or directory.
     repository: String,
+    platform: &'a Platform,
 }
 
 enum Source {
@@ -62,8 +64,12 @@ enum Stored {
 }
 
 impl<'a> Import<'a> {
-    /// Opens a layout's directory, or reads an archive into `scratch`.
-    pub(crate) fn open(path: &Path, scratch: &'a Scratch) -> Result<Self> {
+    /// Opens a layout's directory, or reads an archive.
+    pub(crate) fn open(
+        path: &Path,
+        arrivals: &'a Arrivals<'a>,
+        platform: &'a Platform,
+    ) -> Result<Self> {
         let stem = path.file_name().unwrap_or_default().to_string_lossy();
         let stem = stem.split('.').next().unwrap_or_default().to_lowercase();
         let source = if path.is_dir() {
@@ -77,12 +83,13 @@ impl<'a> Import<'a> {
                 "{} is a device, and no archive",
                 path.display()
             );
-            Source::Archive(store(file, scratch)?)
+            Source::Archive(store(file, arrivals)?)
         };
         Ok(Self {
             source,
-            scratch,
+            arrivals,
             repository: stem,
+            platform,
         })
     }
 
@@ -104,13 +111,14 @@ impl<'a> Import<'a> {
 
     fn oci(&self, index: &[u8]) -> Result<Vec<Found>> {
         let index = Index::parse(index).context("read index.json")?;
+        // Each entry is an image, or another's variant: then those for this machine are meant.
         let ours = index.manifests.iter().filter(|descriptor| {
             let platform = descriptor.platform.as_ref();
-            platform.is_none_or(Platform::is_ours)
+            platform.is_none_or(|its| self.platform.runs(its))
         });
         let ours: Vec<_> = ours.collect();
         if ours.is_empty() {
-            return Err(no_variant(&index));
+            index.select(self.platform)?;
         }
         let mut found: Vec<Found> = Vec::new();
         for descriptor in ours {
@@ -134,14 +142,8 @@ impl<'a> Import<'a> {
         let bytes = read_document(&self.blob(descriptor)?)?;
         let index = Index::parse(&bytes)
             .with_context(|| format!("read the index {}", descriptor.digest))?;
-        let ours = index.manifests.iter().find(|variant| {
-            let platform = variant.platform.as_ref();
-            platform.is_none_or(Platform::is_ours)
-        });
-        match ours {
-            Some(variant) => self.variant(variant, depth + 1),
-            None => Err(no_variant(&index)),
-        }
+        let variant = index.select(self.platform)?;
+        self.variant(variant, depth + 1)
     }
 
     fn image(&self, names: Vec<ImageName>, descriptor: &Descriptor) -> Result<Found> {
@@ -203,12 +205,11 @@ impl<'a> Import<'a> {
             Descriptor::new(CONFIG, config.digest, config.size),
             descriptors.collect::<Result<_>>()?,
         );
-        let mut spool = self.scratch.spool()?;
-        spool.write_all(&serde_json::to_vec(&manifest)?)?;
+        let bytes = serde_json::to_vec(&manifest)?;
         Ok(Found {
             names,
             media_type: MANIFEST.to_owned(),
-            manifest: spool.finish(),
+            manifest: self.arrivals.scratch.keep(&bytes)?,
             config,
             layers,
         })
@@ -259,7 +260,7 @@ impl<'a> Import<'a> {
             file => file
                 .and_then(|file| {
                     let mut file = BufReader::with_capacity(BUFFER, file);
-                    self.scratch.keep(&mut file).map(Some)
+                    self.arrivals.keep(&mut file).map(Some)
                 })
                 .with_context(|| format!("read {}", shown(name.as_bytes()))),
         }
@@ -267,7 +268,7 @@ impl<'a> Import<'a> {
 }
 
 /// Writes each file of an archive down and hashes it.
-fn store(file: impl Read, scratch: &Scratch) -> Result<HashMap<Vec<u8>, Stored>> {
+fn store(file: impl Read, arrivals: &Arrivals<'_>) -> Result<HashMap<Vec<u8>, Stored>> {
     let (_, stream) = decompress(file)?;
     let mut tar = Tar::new(BufReader::with_capacity(BUFFER, stream));
     let mut files = HashMap::new();
@@ -275,9 +276,9 @@ fn store(file: impl Read, scratch: &Scratch) -> Result<HashMap<Vec<u8>, Stored>>
         let name = clean(&member.path)?;
         let stored = match member.kind {
             EntryType::Regular | EntryType::Continuous => {
-                let mut spool = scratch.spool()?;
-                tar.read(&member, |_, bytes| Ok(spool.write_all(bytes)?))?;
-                Stored::File(spool.finish())
+                let mut arrival = arrivals.next()?;
+                tar.read(&member, |_, bytes| arrival.write(bytes))?;
+                Stored::File(arrival.finish()?)
             }
             EntryType::Symlink => {
                 let (dir, _) = split(&name);
@@ -361,19 +362,4 @@ pub(crate) fn check_layout(bytes: &[u8]) -> Result<()> {
         "an OCI layout of the unknown version {version:?}"
     );
     Ok(())
-}
-
-fn no_variant(index: &Index) -> anyhow::Error {
-    let platforms = index.manifests.iter().map(|variant| {
-        let platform = variant.platform.as_ref();
-        platform.map_or("?".to_owned(), |it| {
-            format!("{}/{}", it.os, it.architecture)
-        })
-    });
-    let platforms: Vec<_> = platforms.collect();
-    anyhow::anyhow!(
-        "no image for linux/{} in it, only for [{}]",
-        architecture(),
-        platforms.join(", ")
-    )
 }

@@ -5,25 +5,46 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 
+use crate::digest::Digest;
+
 /// The registry that a name without one means.
 const REGISTRY: &str = "docker.io";
 
-/// A name such as `debian`, `debian:12` or `registry.example:5000/team/app:v1`.
+/// A name such as `debian`, `debian:12`, `registry.example:5000/team/app:v1` or `debian@sha256:…`.
 ///
-/// Held in full (registry, repository, tag) and shown as people write it: `docker.io/library/` is
-/// left out, the tag never is. The syntax is that of the distribution project's reference package,
-/// without its `@digest` half: here an image is called by its id where its name won't do.
+/// Held in full (registry, repository, tag or digest) and shown as people write it:
+/// `docker.io/library/` is left out, the tag never is. The syntax is that of the distribution
+/// project's reference package. A name with both tag and digest means the digest, as for docker.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ImageName {
     registry: String,
     repository: String,
-    tag: String,
+    version: Version,
+}
+
+/// Which of a repository's images is meant.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Version {
+    /// The one that has the tag today.
+    Tag(String),
+    /// The one that is this for ever.
+    Digest(Digest),
 }
 
 impl ImageName {
     /// The name with nothing left out, `docker.io/library/debian:latest`.
     pub fn full(&self) -> String {
-        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+        format!("{}/{}{}", self.registry, self.repository, self.version)
+    }
+
+    /// The registry, with its port where it has one: `docker.io`.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository as its registry knows it: `library/debian`.
+    pub fn path(&self) -> &str {
+        &self.repository
     }
 
     /// The name without its tag, as shown: `debian`.
@@ -42,9 +63,52 @@ impl ImageName {
         }
     }
 
-    /// The tag, `latest` where none was written.
-    pub fn tag(&self) -> &str {
-        &self.tag
+    /// The tag, `latest` where nothing was written; none in a name by digest.
+    pub fn tag(&self) -> Option<&str> {
+        match &self.version {
+            Version::Tag(tag) => Some(tag),
+            Version::Digest(_) => None,
+        }
+    }
+
+    /// The digest, in a name by digest.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.version {
+            Version::Tag(_) => None,
+            Version::Digest(digest) => Some(digest),
+        }
+    }
+
+    /// What a registry is asked for in the repository: the tag or the digest
+    /// (distribution-spec, "Pulling manifests": `<reference>`).
+    pub fn reference(&self) -> String {
+        match &self.version {
+            Version::Tag(tag) => tag.clone(),
+            Version::Digest(digest) => digest.to_string(),
+        }
+    }
+
+    /// Another tag in the same repository.
+    ///
+    /// # Errors
+    /// It is no tag.
+    pub fn with_tag(&self, tag: &str) -> Result<Self> {
+        check_tag(tag)?;
+        Ok(self.with(Version::Tag(tag.to_owned())))
+    }
+
+    /// A digest in the same repository.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        self.with(Version::Digest(digest))
+    }
+
+    fn with(&self, version: Version) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            version,
+        }
     }
 }
 
@@ -58,15 +122,24 @@ impl FromStr for ImageName {
 
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.repository(), self.tag)
+        write!(f, "{}{}", self.repository(), self.version)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => write!(f, ":{tag}"),
+            Self::Digest(digest) => write!(f, "@{digest}"),
+        }
     }
 }
 
 fn parse(text: &str) -> Result<ImageName> {
-    ensure!(
-        !text.contains('@'),
-        "names with a digest are not known here; use the image's id"
-    );
+    let (text, digest) = match text.split_once('@') {
+        Some((text, digest)) => (text, Some(digest.parse()?)),
+        None => (text, None),
+    };
     let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     ensure!(
         text.len() != 64 || !text.bytes().all(hex),
@@ -99,7 +172,10 @@ fn parse(text: &str) -> Result<ImageName> {
     Ok(ImageName {
         registry: registry.to_owned(),
         repository,
-        tag: tag.to_owned(),
+        version: match digest {
+            Some(digest) => Version::Digest(digest),
+            None => Version::Tag(tag.to_owned()),
+        },
     })
 }
 

@@ -5,8 +5,10 @@
 //! A blob's digest is that of its bytes, so blobs are never written from these types but copied.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -16,38 +18,64 @@ use crate::digest::Digest;
 /// "Pushing Manifests").
 pub(crate) const LARGEST_DOCUMENT: u64 = 4 << 20;
 
-pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of an OCI image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an OCI image index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// The media type of docker's manifest, version 2 of schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// The media type of docker's manifest list.
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The media types of layers that can be unpacked; what each is compressed with its first bytes
+/// tell. `nondistributable` ones are the same to those who have them.
+const LAYERS: [&str; 7] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+];
 
 /// A descriptor's annotation: its name within the layout, which `skopeo` and `umoci` go by.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's annotation: the name in full, where `ref.name` holds the tag only.
 pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
+/// Ours: the digest by which the registry of that name has the image. Where it has one for several
+/// platforms, that is their index, of which only a part is here.
+pub(crate) const REPO_DIGEST: &str = "io.minidocker.image.repo-digest";
 
 /// What points at a blob: its type, digest and size.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
+pub struct Descriptor {
+    /// What the blob is.
+    pub media_type: String,
+    /// What it is called.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// For which machines it is, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) platform: Option<Platform>,
+    pub platform: Option<Platform>,
+    /// What else is said of it, by name.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Everything else that it says.
     #[serde(flatten)]
-    pub(crate) extra: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 impl Descriptor {
-    pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+    /// A descriptor that says no more than it must.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest,
@@ -59,29 +87,109 @@ impl Descriptor {
     }
 
     /// Whether a document of this type lists others instead of being one image.
-    pub(crate) fn is_index(&self) -> bool {
+    pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), INDEX | DOCKER_INDEX)
     }
 }
 
-/// For which machines an image is.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-pub(crate) struct Platform {
-    pub(crate) architecture: String,
-    pub(crate) os: String,
+/// For which machines an image is. Written `linux/arm64/v8`, the variant only where there is one.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct Platform {
+    /// The processor, as Go calls it: `amd64`.
+    pub architecture: String,
+    /// The operating system: `linux`.
+    pub os: String,
+    /// The processor's generation: `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Everything else that it says.
     #[serde(flatten)]
-    pub(crate) extra: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 impl Platform {
-    /// Whether it is this machine's.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.os == "linux" && self.architecture == architecture()
+    /// This machine's.
+    pub fn here() -> Self {
+        Self {
+            architecture: architecture().to_owned(),
+            os: "linux".to_owned(),
+            variant: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// Whether an image for `this` runs on a machine that is `self`.
+    pub(crate) fn runs(&self, this: &Self) -> bool {
+        self.suits(this).is_some()
+    }
+
+    /// How well an image for `this` suits a machine that is `self`: the more the better; none
+    /// where it cannot run there. A processor runs what was made for its older generations, and
+    /// one that is not told apart is taken for the oldest that Go builds for: arm `v7`, arm64
+    /// `v8`, amd64 `v1`.
+    fn suits(&self, this: &Self) -> Option<u32> {
+        let generation = |platform: &Self| -> Option<u32> {
+            match (&platform.variant, platform.architecture.as_str()) {
+                (Some(variant), _) => variant.strip_prefix('v')?.parse().ok(),
+                (None, "arm") => Some(7),
+                (None, "arm64") => Some(8),
+                (None, _) => Some(1),
+            }
+        };
+        let same = self.os == this.os && self.architecture == this.architecture;
+        let (own, its) = (generation(self)?, generation(this)?);
+        (same && its <= own).then_some(its)
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<_> = text.split('/').collect();
+        let word = |part: &&str| {
+            let plain =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+            !part.is_empty() && part.bytes().all(plain)
+        };
+        ensure!(
+            parts.iter().all(word),
+            "{text:?} is no platform; write OS/ARCHITECTURE[/VARIANT], as linux/arm64"
+        );
+        let (os, architecture, variant) = match parts[..] {
+            [os @ "linux"] => (os, architecture(), None),
+            [processor] => ("linux", processor, None),
+            [os, processor] => (os, processor, None),
+            [os, processor, variant] => (os, processor, Some(variant)),
+            _ => bail!("{text:?} is no platform; write OS/ARCHITECTURE[/VARIANT]"),
+        };
+        let architecture = match architecture {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" => "386",
+            same => same,
+        };
+        Ok(Self {
+            architecture: architecture.to_owned(),
+            os: os.to_owned(),
+            variant: variant.map(str::to_owned),
+            extra: Map::new(),
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// This machine's architecture as Go, and so the specification, calls it.
-pub(crate) fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "x86" => "386",
@@ -95,18 +203,23 @@ pub(crate) fn architecture() -> &'static str {
 /// A list of manifests: `index.json` itself, or an image's variants by platform.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Index {
-    pub(crate) schema_version: u32,
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// What the document calls itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) media_type: Option<String>,
+    pub media_type: Option<String>,
+    /// What it lists.
     #[serde(default, deserialize_with = "null_is_empty")]
-    pub(crate) manifests: Vec<Descriptor>,
+    pub manifests: Vec<Descriptor>,
+    /// Everything else that it says.
     #[serde(flatten)]
-    pub(crate) extra: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 impl Index {
-    pub(crate) fn empty() -> Self {
+    /// An index that lists nothing.
+    pub fn empty() -> Self {
         Self {
             schema_version: 2,
             media_type: Some(INDEX.to_owned()),
@@ -115,7 +228,11 @@ impl Index {
         }
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads an index.
+    ///
+    /// # Errors
+    /// Anything else, and what could be taken for a manifest as well.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let index: Self = serde_json::from_slice(bytes).context("this is not an image index")?;
         let kind = index.media_type.as_deref();
         ensure!(
@@ -134,23 +251,59 @@ impl Index {
         }
         Ok(index)
     }
+
+    /// The one that a machine of this platform would take. What is for no platform at all, as an
+    /// attestation (`unknown/unknown`), is passed over.
+    ///
+    /// # Errors
+    /// None of them would run there.
+    pub fn select(&self, platform: &Platform) -> Result<&Descriptor> {
+        let mut best: Option<(u32, &Descriptor)> = None;
+        for entry in &self.manifests {
+            let suits = match &entry.platform {
+                Some(its) => platform.suits(its),
+                // One that does not say is the last that is tried.
+                None => Some(0),
+            };
+            if let Some(suits) = suits
+                && best.is_none_or(|(found, _)| suits > found)
+            {
+                best = Some((suits, entry));
+            }
+        }
+        let (_, found) = best.with_context(|| {
+            let all = self.manifests.iter().filter_map(|it| it.platform.as_ref());
+            let all: Vec<_> = all.map(ToString::to_string).collect();
+            format!(
+                "no image for {platform} in it, only for [{}]",
+                all.join(", ")
+            )
+        })?;
+        Ok(found)
+    }
 }
 
 /// One image: its config and its layers, lowest first.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Manifest {
-    pub(crate) schema_version: u32,
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// What the document calls itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) media_type: Option<String>,
-    pub(crate) config: Descriptor,
-    pub(crate) layers: Vec<Descriptor>,
+    pub media_type: Option<String>,
+    /// The image's own document.
+    pub config: Descriptor,
+    /// The layers' blobs, lowest first.
+    pub layers: Vec<Descriptor>,
+    /// Everything else that it says.
     #[serde(flatten)]
-    pub(crate) extra: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 impl Manifest {
-    pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+    /// The manifest of a config and its layers.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
         Self {
             schema_version: 2,
             media_type: Some(MANIFEST.to_owned()),
@@ -160,7 +313,12 @@ impl Manifest {
         }
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// Anything else, what could be taken for an index as well, and the manifest of something that
+    /// is no image, or has layers that cannot be unpacked.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let manifest: Self =
             serde_json::from_slice(bytes).context("this is not an image manifest")?;
         let kind = manifest.media_type.as_deref();
@@ -175,28 +333,58 @@ impl Manifest {
             clean,
             "an image manifest may not have \"manifests\", as this one does"
         );
+        let config = &manifest.config.media_type;
+        ensure!(
+            matches!(config.as_str(), CONFIG | DOCKER_CONFIG),
+            "this is no image but an artifact: its config has the media type {config:?}"
+        );
+        for layer in &manifest.layers {
+            let kind = layer.media_type.as_str();
+            ensure!(
+                LAYERS.contains(&kind),
+                "the layer {} has the media type {kind:?}, which is not known here",
+                layer.digest
+            );
+        }
         Ok(manifest)
     }
 }
 
 /// The image's own document, whose digest is the image's id.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Document {
+pub struct Document {
+    /// When it was made (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) created: Option<String>,
+    pub created: Option<String>,
+    /// The processor that it is for.
     #[serde(default)]
-    pub(crate) architecture: String,
+    pub architecture: String,
+    /// The system that it is for.
     #[serde(default)]
-    pub(crate) os: String,
+    pub os: String,
+    /// How a container of it is to run.
     #[serde(default, deserialize_with = "null_is_empty")]
-    pub(crate) config: Config,
-    pub(crate) rootfs: RootFs,
+    pub config: Config,
+    /// What its layers unpack to.
+    pub rootfs: RootFs,
+    /// How it was made, a step each, the oldest first.
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub history: Vec<History>,
+    /// Everything else that it says.
     #[serde(flatten)]
-    pub(crate) extra: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 impl Document {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads an image's config.
+    ///
+    /// # Errors
+    /// Anything else, and an image for another system than Linux.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let document: Self =
             serde_json::from_slice(bytes).context("this is not an image's config")?;
         if !matches!(document.os.as_str(), "" | "linux") {
@@ -206,13 +394,36 @@ impl Document {
     }
 }
 
+/// One step in the making of an image (OCI image-spec, config.md, `history`).
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct History {
+    /// When (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The command.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+    /// Who.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// What else there is to say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// Whether the step made no layer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
 /// The layers, lowest first, each by the digest of its uncompressed tar stream.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct RootFs {
+pub struct RootFs {
+    /// Always `layers`.
     #[serde(rename = "type")]
-    pub(crate) kind: String,
+    pub kind: String,
+    /// Digests of uncompressed tar streams.
     #[serde(default, deserialize_with = "null_is_empty")]
-    pub(crate) diff_ids: Vec<Digest>,
+    pub diff_ids: Vec<Digest>,
 }
 
 /// How a container of the image is to run, unless the user says otherwise (OCI image-spec,

@@ -12,7 +12,7 @@ use crate::archive::{BUFFER, Compression};
 use crate::import::Found;
 use crate::name::ImageName;
 use crate::oci::{self, Config, Descriptor, Document, Manifest, RootFs};
-use crate::scratch::{Blob, Scratch};
+use crate::scratch::Scratch;
 
 /// Writes the tree as a layer, and the config and the manifest to it.
 pub(crate) fn pack(
@@ -36,9 +36,10 @@ pub(crate) fn pack(
             kind: "layers".to_owned(),
             diff_ids: vec![layer.digest],
         },
+        history: Vec::new(),
         extra: Map::new(),
     };
-    let config = keep(&serde_json::to_vec(&document)?, scratch)?;
+    let config = scratch.keep(&serde_json::to_vec(&document)?)?;
     let manifest = Manifest::new(
         Descriptor::new(oci::CONFIG, config.digest, config.size),
         vec![Descriptor::new(
@@ -50,16 +51,10 @@ pub(crate) fn pack(
     Ok(Found {
         names: vec![name.clone()],
         media_type: oci::MANIFEST.to_owned(),
-        manifest: keep(&serde_json::to_vec(&manifest)?, scratch)?,
+        manifest: scratch.keep(&serde_json::to_vec(&manifest)?)?,
         config,
         layers: vec![(layer.clone(), layer.digest)],
     })
-}
-
-fn keep(bytes: &[u8], scratch: &Scratch) -> Result<Blob> {
-    let mut spool = scratch.spool()?;
-    spool.write_all(bytes)?;
-    Ok(spool.finish())
 }
 
 /// Appends what is in `tree/dir`, by name: the same tree gives the same layer.

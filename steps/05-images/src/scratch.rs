@@ -1,12 +1,13 @@
 //! Directories that go away again: what is half made, and what is no longer wanted.
 
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::fs::{DirBuilder, File, Permissions};
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
@@ -15,10 +16,17 @@ use rustix::io::Errno;
 use crate::digest::{Digest, Hasher};
 use crate::inside::split;
 
+/// Where a scratch directory says what its maker needs.
+const NEEDS: &str = "needs";
+
 /// A directory for things in the making. What was not moved out of it goes with it.
+///
+/// It is locked for as long as its maker lives, and so it is a *lease*, too: what is listed in it
+/// is not collected, though no image names it yet.
 pub(crate) struct Scratch {
     dir: PathBuf,
-    taken: Cell<u32>,
+    taken: AtomicU32,
+    _lock: File,
 }
 
 /// Bytes in a file, and which they are.
@@ -30,49 +38,96 @@ pub(crate) struct Blob {
 }
 
 impl Scratch {
-    /// Makes a directory nobody else has, in `parent`.
+    /// Makes a directory nobody else has, in `parent`. A sweep in the moment before it is locked
+    /// would take it for a dead one's: the caller keeps sweeps away.
     pub(crate) fn new(parent: &Path) -> Result<Self> {
         let mut number = 0_u32;
-        loop {
+        let dir = loop {
             let dir = parent.join(format!("{}.{number}", std::process::id()));
             match private_directory(&dir) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 made => {
                     made.with_context(|| format!("make the directory {}", dir.display()))?;
-                    let taken = Cell::new(0);
-                    return Ok(Self { dir, taken });
+                    break dir;
                 }
             }
+        };
+        let lock = File::open(&dir).and_then(|it| it.lock().map(|()| it));
+        Ok(Self {
+            _lock: lock.with_context(|| format!("lock {}", dir.display()))?,
+            taken: AtomicU32::new(0),
+            dir,
+        })
+    }
+
+    /// The scratch directories in `parent` whose makers live, or those whose makers are dead.
+    pub(crate) fn all(parent: &Path, living: bool) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in
+            std::fs::read_dir(parent).with_context(|| format!("list {}", parent.display()))?
+        {
+            let dir = entry?.path();
+            let free = match File::open(&dir) {
+                // Its maker has just removed it.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened
+                    .map_err(TryLockError::Error)
+                    .and_then(|dir| dir.try_lock()),
+            };
+            if matches!(free, Err(TryLockError::WouldBlock)) == living {
+                found.push(dir);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds blobs or layers to what must stay while this scratch directory is there. The caller
+    /// keeps collectors away, and only then looks what is there.
+    pub(crate) fn need(&self, digests: &[Digest]) -> Result<()> {
+        let path = self.dir.join(NEEDS);
+        let lines: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).open(&path);
+        file.and_then(|mut file| file.write_all(lines.as_bytes()))
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    /// What the maker of a scratch directory needs.
+    pub(crate) fn needs(dir: &Path) -> Result<BTreeSet<Digest>> {
+        match std::fs::read_to_string(dir.join(NEEDS)) {
+            Ok(lines) => lines.lines().map(str::parse).collect(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(error) => Err(error).with_context(|| format!("read {}", dir.display())),
         }
     }
 
     /// A path in here that is not in use yet.
     pub(crate) fn path(&self) -> PathBuf {
-        let number = self.taken.get();
-        self.taken.set(number + 1);
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
         self.dir.join(number.to_string())
-    }
-
-    /// Writes down what `from` holds, hashing it on the way.
-    pub(crate) fn keep(&self, from: &mut impl BufRead) -> Result<Blob> {
-        let mut spool = self.spool()?;
-        loop {
-            let bytes = from.fill_buf()?;
-            if bytes.is_empty() {
-                return Ok(spool.finish());
-            }
-            spool.write_all(bytes)?;
-            let count = bytes.len();
-            from.consume(count);
-        }
     }
 
     /// A new file to write a blob into.
     pub(crate) fn spool(&self) -> Result<Spool> {
         let path = self.path();
         let file = File::create_new(&path).with_context(|| format!("create {}", path.display()))?;
-        let hasher = Hasher::default();
-        Ok(Spool { path, file, hasher })
+        Ok(Spool::new(path, file))
+    }
+
+    /// Writes down a document.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Result<Blob> {
+        let mut spool = self.spool()?;
+        spool.write_all(bytes).context("write a document")?;
+        spool
+            .file
+            .sync_all()
+            .context("write a document to the disk")?;
+        Ok(spool.finish())
+    }
+
+    /// Moves a tree out of its place. It is gone when this scratch directory is.
+    pub(crate) fn take_away(&self, tree: &Path) -> Result<()> {
+        std::fs::rename(tree, self.path()).with_context(|| format!("remove {}", tree.display()))
     }
 
     /// Removes a tree. It is out of its place at once, though it takes a while to be gone.
@@ -99,6 +154,43 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
+    /// What is to be written to the end of a file.
+    pub(crate) fn new(path: PathBuf, file: File) -> Self {
+        let hasher = Hasher::default();
+        Self { path, file, hasher }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes the file has, from before as well.
+    pub(crate) fn length(&self) -> Result<u64> {
+        let file = self.file.metadata();
+        Ok(file
+            .with_context(|| format!("look at {}", self.path.display()))?
+            .len())
+    }
+
+    /// Counts bytes that the file has already.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// Begins again.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.hasher = Hasher::default();
+        self.file
+            .set_len(0)
+            .with_context(|| format!("empty {}", self.path.display()))
+    }
+
+    /// How much there is.
+    pub(crate) fn size(&self) -> u64 {
+        self.hasher.size()
+    }
+
     pub(crate) fn finish(self) -> Blob {
         let (digest, size) = self.hasher.finish();
         let path = self.path;

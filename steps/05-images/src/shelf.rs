@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
-use images::{Config, Image, ImageName, Store};
+use images::{Config, Image, ImageName, Platform, Store};
 use jiff::Timestamp;
 use namespaces::{Isolation, Signals};
 use rootfs::host;
@@ -89,7 +89,7 @@ fn apart(isolation: &Isolation, work: impl Fn() -> Result<()>) -> Result<()> {
 pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     let store = open(dirs)?;
     take_in(&store, || {
-        for image in store.load(path, name)? {
+        for image in store.load(path, name, &Platform::here())? {
             if image.names().is_empty() {
                 say(&format!("Loaded image ID: {}", image.id()))?;
             }
@@ -107,7 +107,7 @@ pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
     let mut status = 0;
     for image in images {
-        let removed = as_root(|| say(&store.remove(image)?.to_string()));
+        let removed = as_root(|| say(&store.remove(image, false)?.to_string()));
         status |= complaint(&removed);
     }
     Ok(status)
@@ -154,7 +154,7 @@ pub fn list(dirs: &Dirs) -> Result<u8> {
             names => rows.extend(
                 names
                     .iter()
-                    .map(|name| row(name.repository(), name.tag().to_owned())),
+                    .map(|name| row(name.repository(), name.tag().unwrap_or("<none>").to_owned())),
             ),
         }
     }

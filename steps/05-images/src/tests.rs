@@ -29,7 +29,7 @@ impl Place {
     fn load_bytes(&self, bytes: &[u8]) -> Result<Vec<Image>> {
         let path = self.scratch.path();
         fs::write(&path, bytes).unwrap();
-        self.store.load(&path, None)
+        self.store.load(&path, None, &Platform::here())
     }
 
     /// The error of a load that must leave nothing behind.
@@ -105,7 +105,7 @@ fn oci(layer: &[u8], wrap: impl Fn(serde_json::Value) -> Vec<Vec<u8>>) -> Vec<(S
         "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &packed)],
     });
     let manifest = manifest.to_string().into_bytes();
-    let mut documents = wrap(descriptor(oci::MANIFEST, &manifest));
+    let mut documents = wrap(descriptor(MANIFEST, &manifest));
     let index = documents.pop().unwrap();
     let version = br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec();
     let mut files = vec![
@@ -165,7 +165,7 @@ fn the_platform_of_this_machine_is_found_through_nested_indexes() {
     let files = oci(&layer(), |manifest| {
         let ours = platform(manifest.clone(), oci::architecture());
         let inner = index(&[platform(manifest, "vax"), ours]);
-        let mut outer = descriptor(oci::INDEX, &inner);
+        let mut outer = descriptor(INDEX, &inner);
         outer["annotations"] = json!({oci::FULL_NAME: "docker.io/library/nested:1"});
         vec![inner, index(&[outer])]
     });
@@ -251,7 +251,7 @@ fn what_is_not_as_announced_is_refused_and_leaves_nothing() {
 fn an_index_may_not_pose_as_a_manifest_nor_nest_for_ever() {
     let place = Place::new();
     let files = oci(&layer(), |mut manifest| {
-        manifest["mediaType"] = json!(oci::INDEX);
+        manifest["mediaType"] = json!(INDEX);
         vec![index(&[manifest])]
     });
     assert!(
@@ -264,7 +264,7 @@ fn an_index_may_not_pose_as_a_manifest_nor_nest_for_ever() {
         let mut documents = vec![index(&[manifest])];
         for _ in 0..5 {
             let inner = documents.last().unwrap();
-            documents.push(index(&[descriptor(oci::INDEX, inner)]));
+            documents.push(index(&[descriptor(INDEX, inner)]));
         }
         documents
     });
@@ -298,11 +298,14 @@ fn a_name_moves_to_the_image_that_was_loaded_last() {
             .is_empty()
     );
 
-    let removed = place.store.remove("docker.io/library/a:latest").unwrap();
+    let removed = place
+        .store
+        .remove("docker.io/library/a:latest", false)
+        .unwrap();
     assert_eq!(removed.to_string(), "Untagged: a:latest");
     let lines = place
         .store
-        .remove(&new[0].id().to_string())
+        .remove(&new[0].id().to_string(), false)
         .unwrap()
         .to_string();
     let (id, diff_id) = (new[0].id(), Digest::of(&other));
@@ -310,7 +313,7 @@ fn a_name_moves_to_the_image_that_was_loaded_last() {
         lines,
         format!("Untagged: b:latest\nDeleted: {id}\nDeleted: {diff_id}")
     );
-    place.store.remove(&old[0].short_id()).unwrap();
+    place.store.remove(&old[0].short_id(), false).unwrap();
     assert!(place.content().is_empty(), "{:?}", place.content());
 }
 
@@ -321,7 +324,7 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     let container = place.store.container(&image, "c1").unwrap();
     assert!(place.store.container(&image, "c1").is_err());
     assert!(place.store.container(&image, "../c1").is_err());
-    let error = place.store.remove("a").unwrap_err().to_string();
+    let error = place.store.remove("a", false).unwrap_err().to_string();
     assert!(error.contains("container c1 is using its image"), "{error}");
     Store::open(&place.store.dir).unwrap().sweep().unwrap();
     assert!(container.root().is_dir());
@@ -330,7 +333,7 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     fs::create_dir_all(place.store.dir.join("containers/dead/upper/x")).unwrap();
     fs::create_dir_all(place.store.dir.join("tmp/99999.0/1/diff")).unwrap();
     Store::open(&place.store.dir).unwrap().sweep().unwrap();
-    place.store.remove("a").unwrap();
+    place.store.remove("a", false).unwrap();
     assert!(place.content().is_empty(), "{:?}", place.content());
 }
 
@@ -341,15 +344,15 @@ fn a_damaged_image_spares_the_others_and_can_be_loaded_again_or_removed() {
     place.load(&docker(&["other:1"], &other)).unwrap();
     let files = docker(&["app:1"], &layer());
     let damage = |image: &Image| {
-        let manifest = place.store.blob(&image.manifests[0]);
+        let manifest = place.store.blob_path(&image.manifests[0].digest);
         fs::write(manifest, "{").unwrap();
     };
     damage(&place.load(&files).unwrap()[0]);
     assert!(place.store.find("other:1").is_ok());
     assert!(place.store.find("app:1").is_err());
     damage(&place.load(&files).unwrap()[0]);
-    place.store.remove("other:1").unwrap();
-    let removed = place.store.remove("app:1").unwrap();
+    place.store.remove("other:1", false).unwrap();
+    let removed = place.store.remove("app:1", false).unwrap();
     assert_eq!(removed.untagged[0].to_string(), "app:1");
     assert!(place.content().is_empty());
 }
@@ -391,7 +394,7 @@ fn a_directory_becomes_an_image_that_loads_elsewhere() {
     let layout = place.store.dir.join("images");
     let copy = other
         .store
-        .load(&layout, Some(&"copy:1".parse().unwrap()))
+        .load(&layout, Some(&"copy:1".parse().unwrap()), &Platform::here())
         .unwrap();
     assert_eq!(
         (copy[0].id(), named(&copy[0])),

@@ -1,0 +1,227 @@
+//! What goes: names, images that have none left, and what nothing needs any more.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::digest::Digest;
+use crate::image::name_of;
+use crate::name::ImageName;
+use crate::scratch::{Scratch, remove_tree};
+use crate::{Image, Store, container, lock};
+
+/// What was removed. Shown, it is what `docker rmi` prints.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    /// The names that were taken away.
+    pub untagged: Vec<ImageName>,
+    /// The image's id and the diff ids of its layers, where nothing needs them any more.
+    pub deleted: Vec<Digest>,
+    /// Bytes that are free now: in blobs and in the files of layers.
+    pub freed: u64,
+}
+
+impl Store {
+    /// Takes a name away, or with an id all names, and with the last one the image.
+    ///
+    /// # Errors
+    /// A running container uses the image; an id whose image has names in several repositories,
+    /// unless `force` is there to mean all of them.
+    pub fn remove(&self, what: &str, force: bool) -> Result<Removed> {
+        let alone = lock(&self.dir.join("layers"), File::lock)?;
+        let image = match self.find(what) {
+            Ok(image) => image,
+            Err(error) => return self.forget(what, alone)?.ok_or(error),
+        };
+        let untagged = names_to_remove(&image, what, force)?;
+        let last = untagged.len() == image.names.len();
+        if last && let Some(container) = container::user_of(&self.dir, image.id())? {
+            bail!(
+                "conflict: unable to remove {what} - container {container} is using its image {}",
+                image.short_id()
+            );
+        }
+        self.edit_index(|index| {
+            index.manifests.retain(|entry| match last {
+                true => image.manifests.iter().all(|its| its.digest != entry.digest),
+                false => name_of(entry).is_none_or(|name| !untagged.contains(&name)),
+            });
+            Ok(())
+        })?;
+        let mut removed = Removed {
+            untagged,
+            ..Removed::default()
+        };
+        if last {
+            removed.deleted.push(*image.id());
+            self.collect(alone, &mut removed)?;
+        }
+        Ok(removed)
+    }
+
+    /// Takes an image that cannot be read out of the index, by a name or its manifest's digest.
+    fn forget(&self, what: &str, alone: File) -> Result<Option<Removed>> {
+        let name = what.parse::<ImageName>().ok();
+        let mut forgotten = None;
+        self.edit_index(|index| {
+            index.manifests.retain(|entry| {
+                let named = name.is_some() && name_of(entry) == name;
+                let meant = named || entry.digest.to_string() == what;
+                let lost = meant && self.image(entry).is_err();
+                if lost {
+                    let removed: &mut Removed = forgotten.get_or_insert_default();
+                    removed.untagged.extend(name_of(entry));
+                    removed.deleted.push(entry.digest);
+                }
+                !lost
+            });
+            Ok(())
+        })?;
+        if let Some(removed) = &mut forgotten {
+            self.collect(alone, removed)?;
+        }
+        Ok(forgotten)
+    }
+
+    /// Frees what nothing needs: blobs and layers of no image, and what is left of downloads that
+    /// nobody goes on with.
+    ///
+    /// # Errors
+    /// The store cannot be read, or what the file system refuses.
+    pub fn prune(&self) -> Result<Removed> {
+        let alone = lock(&self.dir.join("layers"), File::lock)?;
+        let mut removed = Removed::default();
+        for (path, _) in digests_in(&self.dir.join("ingest"))? {
+            if File::open(&path).is_ok_and(|it| it.try_lock().is_ok()) {
+                removed.freed += remove_file(&path)?;
+            }
+        }
+        self.collect(alone, &mut removed)?;
+        Ok(removed)
+    }
+
+    /// Removes the blobs and layers that neither an image in the index needs nor anybody who is
+    /// at work. While there is an image that cannot be read nothing is removed: nobody knows what
+    /// is its own.
+    fn collect(&self, alone: File, removed: &mut Removed) -> Result<()> {
+        let tmp = self.dir.join("tmp");
+        let mut needed = BTreeSet::new();
+        for entry in self.index()?.manifests {
+            let Ok((manifest, document)) = self.documents(&entry) else {
+                return Ok(());
+            };
+            needed.extend([entry.digest, manifest.config.digest]);
+            needed.extend(manifest.layers.iter().map(|layer| layer.digest));
+            needed.extend(document.rootfs.diff_ids);
+        }
+        for lease in Scratch::all(&tmp, true)? {
+            needed.extend(Scratch::needs(&lease)?);
+        }
+        for (path, digest) in digests_in(&self.dir.join("images/blobs/sha256"))? {
+            if !needed.contains(&digest) {
+                removed.freed += remove_file(&path)?;
+            }
+        }
+        let scratch = Scratch::new(&tmp)?;
+        for (path, digest) in digests_in(&self.dir.join("layers"))? {
+            if !needed.contains(&digest) {
+                removed.freed += self.layer_size(&digest);
+                scratch.take_away(&path)?;
+                removed.deleted.push(digest);
+            }
+        }
+        // Large trees take a while, for which nobody needs to wait.
+        drop(alone);
+        drop(scratch);
+        Ok(())
+    }
+
+    /// What dead processes left.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        if File::open(self.dir.join("layers"))?.try_lock().is_err() {
+            return Ok(Vec::new());
+        }
+        let mut left = container::dead(&self.dir)?;
+        left.extend(Scratch::all(&self.dir.join("tmp"), false)?);
+        Ok(left)
+    }
+
+    /// Removes what dead processes left, unless somebody is about to begin.
+    ///
+    /// # Errors
+    /// A dead container's files have several owners: then only a process in its user namespace may
+    /// remove them, and has to call this.
+    pub fn sweep(&self) -> Result<()> {
+        let alone = File::open(self.dir.join("layers"))?;
+        if alone.try_lock().is_err() {
+            return Ok(());
+        }
+        for left in Scratch::all(&self.dir.join("tmp"), false)? {
+            remove_tree(&left)?;
+        }
+        for dead in container::dead(&self.dir)? {
+            Scratch::new(&self.dir.join("tmp"))?.discard(&dead)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let untagged = self.untagged.iter().map(|name| format!("Untagged: {name}"));
+        let deleted = self
+            .deleted
+            .iter()
+            .map(|digest| format!("Deleted: {digest}"));
+        let lines: Vec<_> = untagged.chain(deleted).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// A name stands for itself, and an id for all names of its image. Docker's rule against surprises:
+/// not if they are in several repositories.
+fn names_to_remove(image: &Image, what: &str, force: bool) -> Result<Vec<ImageName>> {
+    let named = what.parse().ok().filter(|name| image.names.contains(name));
+    if let Some(name) = named {
+        return Ok(vec![name]);
+    }
+    let repositories: BTreeSet<_> = image.names.iter().map(ImageName::repository).collect();
+    ensure!(
+        force || repositories.len() <= 1,
+        "conflict: unable to delete {} (must be forced) - image is referenced in multiple \
+         repositories",
+        image.short_id()
+    );
+    Ok(image.names.clone())
+}
+
+/// The entries of a directory that are called by a digest.
+pub(crate) fn digests_in(dir: &Path) -> Result<Vec<(PathBuf, Digest)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(Ok(digest)) = name.to_str().map(Digest::from_hex) {
+            found.push((entry.path(), digest));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a file, and says how many bytes it had.
+fn remove_file(path: &Path) -> Result<u64> {
+    let size = std::fs::symlink_metadata(path).map_or(0, |file| file.len());
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        removed => removed
+            .map(|()| size)
+            .with_context(|| format!("remove {}", path.display())),
+    }
+}
