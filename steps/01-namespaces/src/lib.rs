@@ -17,6 +17,7 @@
 
 #![warn(missing_docs)]
 
+mod apart;
 mod command;
 mod gate;
 mod id;
@@ -41,6 +42,7 @@ use nix::unistd::Pid;
 use rustix::io::retry_on_intr;
 use rustix::process::{WaitOptions, WaitStatus, waitpid};
 
+pub use apart::{apart, as_root};
 pub use command::{Command, User};
 pub use gate::{Failure, exit_status};
 pub use id::{ContainerId, parse_hostname};

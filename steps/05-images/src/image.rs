@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::name::ImageName;
-use crate::oci::{self, Config, Descriptor, Document, Manifest};
+use crate::oci::{self, Config, Descriptor, Document, Manifest, Platform};
 
 /// An image in the store. Serialized, it is what `docker inspect` shows of one.
 #[derive(Clone, Debug)]
@@ -57,6 +57,11 @@ impl Image {
     /// Its config, in full.
     pub fn document(&self) -> &Document {
         &self.document
+    }
+
+    /// For which machines it is.
+    pub fn platform(&self) -> Platform {
+        self.document.platform()
     }
 
     /// When it was made, if it says so.

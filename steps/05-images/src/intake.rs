@@ -44,6 +44,16 @@ impl Store {
         })
     }
 
+    /// Whether nothing of an image is missing, as far as can be told without reading it.
+    pub fn is_complete(&self, image: &Image) -> bool {
+        let blobs = image.manifest().layers.iter();
+        let mut blobs = blobs
+            .chain([&image.manifest().config])
+            .chain(image.manifests());
+        let mut layers = image.document().rootfs.diff_ids.iter();
+        blobs.all(|blob| self.has_blob(blob)) && layers.all(|it| self.layer(it).is_dir())
+    }
+
     /// Whether a blob is here, in its full length.
     pub fn has_blob(&self, blob: &Descriptor) -> bool {
         let file = std::fs::metadata(self.blob_path(&blob.digest));
@@ -97,15 +107,11 @@ impl Intake<'_> {
             spool: Spool::new(path, file),
             unpacking: match unpacked {
                 true => None,
-                false => Some(self.unpacking()?),
+                false => Some(Unpacking::begin(self.scratch.path(), store.attributes)?),
             },
         };
         incoming.go_on()?;
         Ok(Some(incoming))
-    }
-
-    fn unpacking(&self) -> Result<Unpacking> {
-        Unpacking::begin(self.scratch.path(), self.store.attributes)
     }
 
     /// Gives the image its name, now that all of it is here, and says under which digest the name's
@@ -189,24 +195,12 @@ impl Incoming<'_> {
         }
     }
 
-    /// Begins again with the first byte.
-    ///
-    /// # Errors
-    /// What the file system refuses.
-    pub fn restart(&mut self) -> Result<()> {
-        self.spool.clear()?;
-        if self.unpacking.take().is_some() {
-            self.unpacking = Some(self.intake.unpacking()?);
-        }
-        Ok(())
-    }
-
     /// Waits until the layer is unpacked, looks whether it is the right one, and puts it in its
     /// place. `unpacked` is told now and then how many bytes of the blob have been worked on.
     ///
     /// # Errors
     /// It isn't what was announced: then nothing stays of it. Or the disk is full.
-    pub fn finish(self, unpacked: &dyn Fn(u64)) -> Result<()> {
+    pub fn finish(mut self, unpacked: &dyn Fn(u64)) -> Result<()> {
         let Intake { store, flushes, .. } = self.intake;
         let layer = self.unpacking.map(|unpacking| unpacking.finish(unpacked));
         let blob = self.spool.finish();
@@ -298,3 +292,6 @@ impl Flushes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

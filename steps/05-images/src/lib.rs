@@ -256,6 +256,18 @@ impl Store {
         Container::create(&self.dir, image, id, self.attributes)
     }
 
+    /// The manifest that has a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn manifest_of(&self, name: &ImageName) -> Result<Descriptor> {
+        let entries = self.index()?.manifests;
+        let named = entries
+            .into_iter()
+            .find(|it| name_of(it).as_ref() == Some(name));
+        named.with_context(|| format!("No such image: {name}"))
+    }
+
     /// Opens a blob to read. Nobody has looked whether it is still what it is called.
     ///
     /// # Errors

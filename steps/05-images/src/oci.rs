@@ -86,6 +86,19 @@ impl Descriptor {
         }
     }
 
+    /// Sees that the blob is of a document's size.
+    ///
+    /// # Errors
+    /// It has more than 4 MiB.
+    pub fn ensure_document(&self) -> Result<()> {
+        let Self { digest, size, .. } = self;
+        ensure!(
+            *size <= LARGEST_DOCUMENT,
+            "{digest} has {size} bytes, too many for a JSON document"
+        );
+        Ok(())
+    }
+
     /// Whether a document of this type lists others instead of being one image.
     pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), INDEX | DOCKER_INDEX)
@@ -119,7 +132,7 @@ impl Platform {
     }
 
     /// Whether an image for `this` runs on a machine that is `self`.
-    pub(crate) fn runs(&self, this: &Self) -> bool {
+    pub fn runs(&self, this: &Self) -> bool {
         self.suits(this).is_some()
     }
 
@@ -391,6 +404,22 @@ impl Document {
             bail!("the image is for {}, not for Linux", document.os);
         }
         Ok(document)
+    }
+}
+
+impl Document {
+    /// For which machines the image is. Old images don't say, and are taken for this machine's.
+    pub fn platform(&self) -> Platform {
+        let here = Platform::here();
+        if self.architecture.is_empty() {
+            return here;
+        }
+        let variant = self.extra.get("variant").and_then(Value::as_str);
+        Platform {
+            architecture: self.architecture.clone(),
+            variant: variant.map(str::to_owned),
+            ..here
+        }
     }
 }
 

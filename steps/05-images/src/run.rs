@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use anyhow::Result;
 use cgroups::{Cgroup, Limits};
 use cli::Dirs;
-use namespaces::{Command, ContainerId, Isolation, Signals, User};
+use namespaces::{Command, ContainerId, Isolation, Signals, User, as_root};
 use network::{Network, Settings};
 use rootfs::{Mount, Root, Volume, volume};
 
 use crate::options::Options;
-use crate::shelf::{self, as_root};
+use crate::shelf;
 
 /// The whole life of a container; returns the command's exit status.
 pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {

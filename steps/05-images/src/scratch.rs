@@ -191,9 +191,10 @@ impl Spool {
         self.hasher.size()
     }
 
-    pub(crate) fn finish(self) -> Blob {
-        let (digest, size) = self.hasher.finish();
-        let path = self.path;
+    /// What has been written. The file stays open, and locked where it was.
+    pub(crate) fn finish(&mut self) -> Blob {
+        let (digest, size) = std::mem::take(&mut self.hasher).finish();
+        let path = self.path.clone();
         Blob { path, digest, size }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::{Config, Image, ImageName, Platform, Store};
 use jiff::Timestamp;
-use namespaces::{Isolation, Signals};
+use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 use serde::Serialize;
 use serde_json::Serializer;
@@ -57,31 +57,14 @@ pub fn find(store: &Store, name: &str) -> Result<Image> {
     })
 }
 
-/// Works on files that belong to a container's users, as their root. Without
-/// privileges that takes a user namespace, and so a process of its own.
-pub fn as_root(work: impl Fn() -> Result<()>) -> Result<()> {
-    let isolation = Isolation::users_only()?;
-    match isolation.ids {
-        None => work(),
-        Some(_) => apart(&isolation, work),
-    }
-}
-
 /// Fills the store in a process of its own: Ctrl-C ends that one, and this one
 /// can still remove what is half done.
 fn take_in(store: &Store, work: impl Fn() -> Result<()>) -> Result<()> {
-    let taken = apart(&Isolation::users_only()?, work);
-    if taken.is_err() {
+    let taken = apart(&Isolation::users_only()?, || work().map(|()| 0));
+    if !matches!(taken, Ok(0)) {
         sweep(store)?;
     }
-    taken
-}
-
-fn apart(isolation: &Isolation, work: impl Fn() -> Result<()>) -> Result<()> {
-    let signals = Signals::hold()?;
-    let child = namespaces::spawn(isolation, |_| work().map(|()| 0))?;
-    let status = child.release(&signals)?.wait(&signals)?;
-    ensure!(status == 0, "interrupted");
+    ensure!(taken? == 0, "interrupted");
     Ok(())
 }
 
