@@ -80,6 +80,7 @@ struct Known {
     basic: Option<String>,
     /// By scope.
     tokens: HashMap<String, Token>,
+    identity: Option<String>,
 }
 
 struct Token {
@@ -90,12 +91,11 @@ struct Token {
 
 /// A token server's answer (distribution's "Token Authentication Specification").
 #[derive(Deserialize)]
-pub(crate) struct Granted {
+struct Granted {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
-    /// The identity token, where one was asked for.
-    pub(crate) refresh_token: Option<String>,
+    refresh_token: Option<String>,
 }
 
 impl Auth {
@@ -129,7 +129,8 @@ impl Auth {
         known.tokens.remove(scope);
         let challenges = challenges(refused);
         if let Some(bearer) = find(&challenges, "bearer") {
-            let granted = self.fetch(http, bearer, scope, false)?;
+            let granted = self.fetch(http, bearer, scope)?;
+            known.identity.clone_from(&granted.refresh_token);
             let token = granted.into_token()?;
             let value = token.value.clone();
             known.tokens.insert(scope.to_owned(), token);
@@ -147,14 +148,13 @@ impl Auth {
         Ok(Some(basic))
     }
 
-    /// Asks the server that `challenge` names for a token; `lasting` for an identity token too.
-    pub(crate) fn fetch(
-        &self,
-        http: &Http,
-        challenge: &Challenge,
-        scope: &str,
-        lasting: bool,
-    ) -> Result<Granted, Fault> {
+    /// The identity token, where the last token came with one.
+    pub(crate) fn identity(&self) -> Option<String> {
+        self.known().identity.clone()
+    }
+
+    /// Asks the server that `challenge` names for a token.
+    fn fetch(&self, http: &Http, challenge: &Challenge, scope: &str) -> Result<Granted, Fault> {
         let realm = challenge
             .parameter("realm")
             .context("the registry wants a token, and does not say who gives one")?;
@@ -182,7 +182,7 @@ impl Auth {
                 (request, None)
             }
             credentials => {
-                let url = query(&realm, service, scope, credentials.as_ref(), lasting)?;
+                let url = query(&realm, service, scope, credentials.as_ref())?;
                 let basic = credentials.as_ref().and_then(Credentials::basic);
                 (Request::to(Method::GET, url, "a token"), basic)
             }
@@ -191,10 +191,10 @@ impl Auth {
         let answer = worth_reading(answer)?
             .granted()
             .map_err(anyhow::Error::new)?;
-        let from = answer.url.clone();
-        let text = http.document(answer, LARGEST)?;
+        let (head, text) = http.document(answer, LARGEST)?;
         let granted = serde_json::from_slice(&text);
-        Ok(granted.with_context(|| format!("{from} answers with something else than a token"))?)
+        Ok(granted
+            .with_context(|| format!("{} answers with something else than a token", head.url))?)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -236,8 +236,8 @@ impl Granted {
 pub(crate) fn worth_reading(answer: Answer) -> Result<Answer, Fault> {
     let status = answer.status();
     if status.is_server_error() || [408, 429].contains(&status.as_u16()) {
-        let pause = answer.retry_after();
-        let url = answer.url.clone();
+        let pause = answer.head.retry_after();
+        let url = answer.head.url.clone();
         let refusal = super::refusal::Refusal::read(answer);
         return Err(Fault::Passing(
             anyhow::Error::new(refusal).context(url.to_string()),
@@ -248,11 +248,15 @@ pub(crate) fn worth_reading(answer: Answer) -> Result<Answer, Fault> {
 }
 
 /// All the challenges of an answer, which may come in several headers.
-pub(crate) fn challenges(answer: &Answer) -> Vec<Challenge> {
-    answer.headers(&WWW_AUTHENTICATE).flat_map(parse).collect()
+fn challenges(answer: &Answer) -> Vec<Challenge> {
+    answer
+        .head
+        .headers(&WWW_AUTHENTICATE)
+        .flat_map(parse)
+        .collect()
 }
 
-pub(crate) fn find<'a>(challenges: &'a [Challenge], scheme: &str) -> Option<&'a Challenge> {
+fn find<'a>(challenges: &'a [Challenge], scheme: &str) -> Option<&'a Challenge> {
     challenges.iter().find(|one| one.scheme == scheme)
 }
 
@@ -261,14 +265,14 @@ fn query(
     service: &str,
     scope: &str,
     credentials: Option<&Credentials>,
-    lasting: bool,
 ) -> Result<Url> {
     let mut pairs = vec![("service", service), ("client_id", CLIENT)];
     pairs.extend(scope.split_whitespace().map(|one| ("scope", one)));
     if let Some(credentials) = credentials {
         pairs.push(("account", &credentials.user));
     }
-    if lasting {
+    // Only a login opens nothing; an identity token is what it is for.
+    if scope.is_empty() {
         pairs.push(("offline_token", "true"));
     }
     pairs.retain(|(_, value)| !value.is_empty());

@@ -9,7 +9,7 @@ use ureq::BodyReader;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
 use ureq::http::{Method, StatusCode};
 
-use super::http::{Answer, Request};
+use super::http::{Head, Request};
 use super::pace::LEAST;
 use super::patience::{Fault, Tries};
 use super::url::Url;
@@ -111,20 +111,20 @@ impl Download<'_> {
         let partial = answer.status() == StatusCode::PARTIAL_CONTENT;
         let begins = if partial { at } else { 0 };
         if partial {
-            check_range(&answer, at, size)?;
+            check_range(&answer.head, at, size)?;
         }
         if let Some(length) = answer.body.content_length() {
             ensure!(
                 length == size - begins,
                 "{} announces {length} bytes where {} has {}",
-                answer.url,
+                answer.head.url,
                 self.blob.digest,
                 size - begins
             );
         }
         self.skip = at - begins;
         self.came = 0;
-        self.body = Some((answer.url, answer.body.into_reader()));
+        self.body = Some((answer.head.url, answer.body.into_reader()));
         Ok(())
     }
 
@@ -180,8 +180,8 @@ pub(crate) fn path(repository: &str, digest: &Digest) -> String {
 }
 
 /// Holds `Content-Range: bytes 5-9/10` against what was asked for (RFC 9110, section 14.4).
-fn check_range(answer: &Answer, at: u64, size: u64) -> Result<()> {
-    let said = answer.header(&CONTENT_RANGE).unwrap_or_default();
+fn check_range(head: &Head, at: u64, size: u64) -> Result<()> {
+    let said = head.header(&CONTENT_RANGE).unwrap_or_default();
     let range = said.trim().strip_prefix("bytes ");
     let (range, total) = range
         .and_then(|range| range.split_once('/'))
@@ -193,7 +193,7 @@ fn check_range(answer: &Answer, at: u64, size: u64) -> Result<()> {
     ensure!(
         right,
         "{} answers with the range {said:?} where the bytes from {at} to the end at {size} were asked for",
-        answer.url
+        head.url
     );
     Ok(())
 }

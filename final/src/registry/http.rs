@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
@@ -69,10 +70,15 @@ pub(crate) enum Payload<'a> {
 
 /// What came back, its body still on the way.
 pub(crate) struct Answer {
+    pub(crate) head: Head,
+    pub(crate) body: Body,
+}
+
+/// What came back but for the body.
+pub(crate) struct Head {
     /// Whose answer this is, after all redirects.
     pub(crate) url: Url,
     parts: Parts,
-    pub(crate) body: Body,
 }
 
 impl<'a> Request<'a> {
@@ -112,20 +118,7 @@ impl<'a> Request<'a> {
 
 impl Answer {
     pub(crate) fn status(&self) -> StatusCode {
-        self.parts.status
-    }
-
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.parts.headers.get(name)?.to_str().ok()
-    }
-
-    pub(crate) fn headers<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-        let all = self.parts.headers.get_all(name).into_iter();
-        all.filter_map(|value| value.to_str().ok())
-    }
-
-    pub(crate) fn retry_after(&self) -> Option<std::time::Duration> {
-        retry_after(self.header(&RETRY_AFTER)?, Timestamp::now())
+        self.head.parts.status
     }
 
     /// The answer, where it is one to what was asked.
@@ -145,21 +138,34 @@ impl Answer {
         // A connection that breaks now is of no use in any case.
         let _ = io::copy(&mut body, &mut io::sink());
     }
+}
+
+impl Head {
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers(name).next()
+    }
+
+    /// All headers of that name; what is not ASCII in them is none of ours.
+    pub(crate) fn headers(&self, name: &HeaderName) -> impl Iterator<Item = &str> {
+        let all = self.parts.headers.get_all(name).into_iter();
+        all.filter_map(|value| value.to_str().ok())
+    }
+
+    /// The pause that a busy server asks for.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.header(&RETRY_AFTER)?, Timestamp::now())
+    }
 
     /// Where a redirect leads, or an upload goes on.
     pub(crate) fn location(&self) -> Result<Url> {
-        let location = self.header(&LOCATION).with_context(|| {
-            let status = self.status();
-            format!(
-                "the answer {status} of {} lacks the header Location",
-                self.url
-            )
-        })?;
-        let next = self.url.join(location)?;
+        let url = &self.url;
+        let location = self
+            .header(&LOCATION)
+            .with_context(|| format!("{url} answers that it is elsewhere, and not where"))?;
+        let next = url.join(location)?;
         ensure!(
-            next.is_https() || !self.url.is_https(),
-            "{} sends us from https on to {next}, which anybody could read and change; ask its administrator to mend this",
-            self.url
+            next.is_https() || !url.is_https(),
+            "{url} sends us from https on to {next}, which anybody could read and change; ask its administrator to mend this"
         );
         Ok(next)
     }
@@ -248,7 +254,7 @@ impl Http {
             if !is_redirect(&request.method, answer.status()) {
                 return Ok(answer);
             }
-            let next = answer.location()?;
+            let next = answer.head.location()?;
             if !next.same_origin(&url) {
                 authorization = None;
             }
@@ -294,16 +300,16 @@ impl Http {
         let answer = answer.map_err(|error| self.fault(error, answered, &what))?;
         self.answered.store(true, Ordering::Relaxed);
         let (parts, body) = answer.into_parts();
+        let url = url.clone();
         Ok(Answer {
-            url: url.clone(),
-            parts,
+            head: Head { url, parts },
             body,
         })
     }
 
     /// A body that has to be at hand as a whole, of at most `limit` bytes.
-    pub(crate) fn document(&self, answer: Answer, limit: u64) -> Result<Vec<u8>, Fault> {
-        let url = answer.url;
+    pub(crate) fn document(&self, answer: Answer, limit: u64) -> Result<(Head, Vec<u8>), Fault> {
+        let url = &answer.head.url;
         let too_much = || anyhow!("{url} answers with more than {limit} bytes; it should be small");
         if answer
             .body
@@ -318,11 +324,11 @@ impl Http {
             .into_reader()
             .take(limit + 1)
             .read_to_end(&mut bytes);
-        read.map_err(|error| self.broken(error, &url))?;
+        read.map_err(|error| self.broken(error, url))?;
         if bytes.len() as u64 > limit {
             return Err(too_much().into());
         }
-        Ok(bytes)
+        Ok((answer.head, bytes))
     }
 
     /// A body that came to an end too early.

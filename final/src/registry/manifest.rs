@@ -1,13 +1,13 @@
 //! Manifests: the documents that a tag or a digest names.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use images::Digest;
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE};
 use ureq::http::{HeaderName, Method};
 
-use super::http::{Answer, Payload, Request};
+use super::http::{Head, Payload, Request};
 use super::refusal::{Refusal, printable};
 use super::{Registry, pull};
 
@@ -55,10 +55,9 @@ impl Registry {
         if [404, 405].contains(&answer.status().as_u16()) {
             return Ok(None);
         }
-        let answer = answer
-            .granted()
-            .map_err(|refusal| self.explain(refusal, repository, reference))?;
-        Ok(announced(&answer))
+        let granted = answer.granted().map_err(Error::new);
+        let answer = granted.map_err(|error| self.explain(error, repository, reference))?;
+        Ok(announced(&answer.head))
     }
 
     /// Fetches the manifest or index that `reference`, a tag or a digest, names.
@@ -67,25 +66,10 @@ impl Registry {
     /// There is none, or it is not what it claims to be.
     pub fn manifest(&self, repository: &str, reference: &str) -> Result<Fetched> {
         let request = about(Method::GET, repository, reference, "the manifest");
-        let mut tries = self.tries(&|_| {});
-        let (answered, bytes) = loop {
-            let answer = self.call(&request, &mut tries)?;
-            let answer = answer
-                .granted()
-                .map_err(|refusal| self.explain(refusal, repository, reference))?;
-            let answered = Answered {
-                media_type: answer.header(&CONTENT_TYPE).map(str::to_owned),
-                digest: announced(&answer),
-            };
-            match self.http.document(answer, LARGEST) {
-                Ok(bytes) => break (answered, bytes),
-                Err(fault) => tries.again(fault)?,
-            }
-        };
+        let fetched = self.document(&request, LARGEST);
+        let (head, bytes) = fetched.map_err(|error| self.explain(error, repository, reference))?;
         let name = self.named(repository, reference);
-        answered
-            .check(reference, bytes)
-            .with_context(|| format!("the manifest of {name}"))
+        check(reference, &head, bytes).with_context(|| format!("the manifest of {name}"))
     }
 
     /// Puts a manifest or index under `reference`, a tag or its digest.
@@ -109,7 +93,7 @@ impl Registry {
         .payload(Payload::Bytes(bytes));
         let answer = self.call(&request, &mut self.tries(&|_| {}))?.granted()?;
         let digest = Digest::of(bytes);
-        let theirs = announced(&answer);
+        let theirs = announced(&answer.head);
         ensure!(
             theirs.is_none_or(|theirs| theirs == digest),
             "the registry took the manifest {digest} for another one; push again"
@@ -117,8 +101,12 @@ impl Registry {
         Ok(digest)
     }
 
-    fn explain(&self, refusal: Refusal, repository: &str, reference: &str) -> anyhow::Error {
-        refusal.of_pull(&self.http.endpoint().familiar(repository), reference)
+    /// What went wrong, a refusal in the words that docker has for it.
+    fn explain(&self, error: Error, repository: &str, reference: &str) -> Error {
+        match error.downcast::<Refusal>() {
+            Ok(refusal) => refusal.of_pull(&self.http.endpoint().familiar(repository), reference),
+            Err(error) => error,
+        }
     }
 
     fn named(&self, repository: &str, reference: &str) -> String {
@@ -140,14 +128,8 @@ fn about<'a>(method: Method, repository: &str, reference: &str, why: &'static st
 }
 
 /// The digest in an answer's header. Others than SHA-256 are of no use to us, and no fault.
-fn announced(answer: &Answer) -> Option<Digest> {
-    answer.header(&CONTENT_DIGEST)?.parse().ok()
-}
-
-/// What the headers say of a manifest.
-struct Answered {
-    media_type: Option<String>,
-    digest: Option<Digest>,
+fn announced(head: &Head) -> Option<Digest> {
+    head.header(&CONTENT_DIGEST)?.parse().ok()
 }
 
 /// What a manifest says of itself.
@@ -161,30 +143,27 @@ struct Outline {
     config: Option<Value>,
 }
 
-impl Answered {
-    /// Holds a document against its name, its headers and itself.
-    fn check(self, reference: &str, bytes: Vec<u8>) -> Result<Fetched> {
-        let digest = Digest::of(&bytes);
-        let asked = match reference.contains(':') {
-            true => Some(reference.parse()?),
-            false => None,
-        };
-        for expected in [asked, self.digest].into_iter().flatten() {
-            ensure!(
-                digest == expected,
-                "it should be {expected}, but what came is {digest}; the registry or something on the way has damaged it"
-            );
-        }
-        let outline: Outline =
-            serde_json::from_slice(&bytes).context("this is not a manifest, as JSON goes")?;
-        let header = self.media_type.as_deref().map(without_parameters);
-        let media_type = outline.media_type(header)?;
-        Ok(Fetched {
-            media_type,
-            digest,
-            bytes,
-        })
+/// Holds a document against its name, its headers and itself.
+fn check(reference: &str, head: &Head, bytes: Vec<u8>) -> Result<Fetched> {
+    let digest = Digest::of(&bytes);
+    let asked = match reference.contains(':') {
+        true => Some(reference.parse()?),
+        false => None,
+    };
+    for expected in [asked, announced(head)].into_iter().flatten() {
+        ensure!(
+            digest == expected,
+            "it should be {expected}, but what came is {digest}; the registry or something on the way has damaged it"
+        );
     }
+    let outline: Outline =
+        serde_json::from_slice(&bytes).context("this is not a manifest, as JSON goes")?;
+    let header = head.header(&CONTENT_TYPE).map(without_parameters);
+    Ok(Fetched {
+        media_type: outline.media_type(header)?,
+        digest,
+        bytes,
+    })
 }
 
 impl Outline {

@@ -23,10 +23,14 @@ mod challenge;
 mod download;
 mod endpoint;
 mod http;
+mod keychain;
+mod login;
 mod manifest;
 mod pace;
 mod patience;
 mod refusal;
+mod tags;
+mod upload;
 mod url;
 
 use std::time::Duration;
@@ -37,11 +41,13 @@ use ureq::http::StatusCode;
 
 pub use auth::{Credentials, Secret};
 pub use download::Download;
+pub use keychain::Keychain;
 pub use manifest::Fetched;
+pub use upload::{Outcome, Upload};
 
 use auth::{Auth, worth_reading};
 use endpoint::Endpoint;
-use http::{Answer, Http, Request, Target};
+use http::{Answer, Head, Http, Request, Target};
 use patience::{Fault, Patience, Tries};
 
 /// A registry, as one user. Several threads may use it at once; they share connections and tokens.
@@ -98,12 +104,24 @@ impl Registry {
         }
     }
 
+    /// Asks until there is a whole document for an answer, of at most `limit` bytes.
+    fn document(&self, request: &Request, limit: u64) -> Result<(Head, Vec<u8>)> {
+        let mut tries = self.tries(&|_| {});
+        loop {
+            let answer = self.call(request, &mut tries)?.granted()?;
+            match self.http.document(answer, limit) {
+                Ok(document) => return Ok(document),
+                Err(fault) => tries.again(fault)?,
+            }
+        }
+    }
+
     /// Asks, and once more where the registry wants to know who is asking.
     fn attempt(&self, request: &Request) -> Result<Answer, Fault> {
         let ready = self.auth.ready(&request.scope);
         let mut answer = self.ask(request, ready.as_deref())?;
         let asked = answer.status() == StatusCode::UNAUTHORIZED;
-        if asked && self.http.endpoint().owns(&answer.url) {
+        if asked && self.http.endpoint().owns(&answer.head.url) {
             let (scope, sent) = (&request.scope, ready.as_deref());
             if let Some(better) = self.auth.answer(&self.http, &answer, scope, sent)? {
                 answer.drain();

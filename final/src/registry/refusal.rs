@@ -17,7 +17,6 @@ const LONGEST: usize = 500;
 /// A registry's error, in its words (distribution-spec, "Error Codes").
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    status: StatusCode,
     /// As `MANIFEST_UNKNOWN`; empty where it gave none.
     code: String,
     message: String,
@@ -52,15 +51,7 @@ impl Refusal {
             .take(LARGEST)
             .read_to_end(&mut text);
         let (code, message) = said(&text).unwrap_or_else(|| meant(status));
-        Refusal {
-            status,
-            code,
-            message,
-        }
-    }
-
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        Refusal { code, message }
     }
 
     /// The same in the words that docker has for a pull.

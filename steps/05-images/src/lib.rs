@@ -48,26 +48,27 @@ mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 pub use container::Container;
-pub use digest::Digest;
+pub use digest::{Digest, Verified};
 pub use image::Image;
 pub use inside::make_directory;
-pub use intake::{Incoming, Intake};
+pub use intake::{Incoming, Intake, Mismatch};
 pub use name::ImageName;
 pub use oci::{
-    Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index, MANIFEST,
-    Manifest, Platform, RootFs,
+    CONFIG, Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index,
+    LAYER, MANIFEST, Manifest, Platform, RootFs,
 };
 pub use overlay::Overlay;
 pub use removal::Removed;
 pub use user::{User, lookup_user};
 
+use archive::decompress;
 use arrivals::Arrivals;
 use image::{name_of, repo_digest_of};
 use import::{Found, Import};
@@ -274,6 +275,37 @@ impl Store {
     /// It isn't there.
     pub fn blob(&self, digest: &Digest) -> Result<File> {
         File::open(self.blob_path(digest)).with_context(|| format!("open the blob {digest}"))
+    }
+
+    /// Opens a blob to read, which fails at its end where the blob isn't what it is called.
+    ///
+    /// # Errors
+    /// It isn't there.
+    pub fn verified(&self, blob: &Descriptor) -> Result<Verified<File>> {
+        let file = self.blob(&blob.digest)?;
+        Ok(Verified::new(file, blob.digest, blob.size))
+    }
+
+    /// Opens a layer's tar stream, whatever its blob is compressed with. Reading fails at the end
+    /// where the blob isn't what it is called.
+    ///
+    /// # Errors
+    /// The blob isn't there, or compressed in a way that is not known here.
+    pub fn tar(&self, layer: &Descriptor) -> Result<impl Read + use<>> {
+        Ok(decompress(self.verified(layer)?)?.1)
+    }
+
+    /// A layer's blob as an OCI manifest lists it: by what it is compressed with, whatever it was
+    /// said to be.
+    ///
+    /// # Errors
+    /// As those of [`tar`](Self::tar).
+    pub fn oci_layer(&self, layer: &Descriptor) -> Result<Descriptor> {
+        import::describe_layer(&Blob {
+            path: self.blob_path(&layer.digest),
+            digest: layer.digest,
+            size: layer.size,
+        })
     }
 
     /// Keeps others from removing anything, until the file is closed.
@@ -503,12 +535,10 @@ fn enter(index: &mut Index, manifest: &Descriptor, names: &[ImageName], there: O
         index.manifests.push(entry.clone());
     }
     for name in names {
-        let mut entry = entry.clone();
-        let mut annotate = |key: &str, value| entry.annotations.insert(key.to_owned(), value);
-        annotate(oci::REF_NAME, name.to_string());
-        annotate(oci::FULL_NAME, name.full());
+        let mut entry = entry.clone().named(name);
         if let Some(digest) = there {
-            annotate(oci::REPO_DIGEST, digest.to_string());
+            let annotations = &mut entry.annotations;
+            annotations.insert(oci::REPO_DIGEST.to_owned(), digest.to_string());
         }
         index.manifests.push(entry);
     }

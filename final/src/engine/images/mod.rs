@@ -10,8 +10,10 @@
 //! privileges in a user namespace, and in any case in a process of its own, which Ctrl-C ends and
 //! this one cleans up after.
 
+mod at_once;
 mod pull;
-// mod push; awaits registry/upload.rs
+mod push;
+mod save;
 
 use std::fs::File;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
 pub use pull::Pulled;
+pub use save::Format;
 
 /// How far a layer is, on its way here or to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]

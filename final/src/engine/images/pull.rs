@@ -1,14 +1,14 @@
 //! What happens in a pull.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use images::{
-    Descriptor, Digest, Document, Image, ImageName, Incoming, Index, Intake, Manifest, Platform,
+    Descriptor, Digest, Document, Image, ImageName, Incoming, Index, Intake, Manifest, Mismatch,
+    Platform,
 };
 
+use super::at_once::{self, Others};
 use super::{Images, Report, Stage};
 use crate::registry::{Blob, Fetched, Registry};
 
@@ -33,8 +33,6 @@ struct Pull<'a> {
     registry: &'a Registry,
     name: &'a ImageName,
     report: Report<'a>,
-    /// Another layer has failed, and what comes of this one is of no use.
-    given_up: AtomicBool,
 }
 
 impl Images {
@@ -56,7 +54,6 @@ impl Images {
             registry,
             name,
             report,
-            given_up: AtomicBool::new(false),
         };
 
         // What is here already costs no more than a question.
@@ -162,57 +159,42 @@ impl Pull<'_> {
         for (layer, _) in layers {
             (self.report)(&layer.digest, Stage::PullingFsLayer);
         }
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
-            while let Some((layer, diff_id)) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let fetched = self.layer(intake, layer, diff_id);
-                if fetched.is_err() {
-                    self.given_up.store(true, Ordering::Relaxed);
-                }
-                fetched?;
-            }
-            Ok(())
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE.min(layers.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let mut ended: Vec<Result<()>> = Vec::new();
-            for worker in workers {
-                let panicked = |_| bail!("a thread that fetched a layer panicked");
-                ended.push(worker.join().unwrap_or_else(panicked));
-            }
-            // Who gave up because of another's failure has none to tell.
-            ended.sort_by_key(|end| matches!(end, Err(error) if error.is::<GivenUp>()));
-            ended.into_iter().collect()
+        at_once::each(layers, AT_ONCE, |(layer, diff_id), others| {
+            let pulled = self.layer(intake, layer, diff_id, others);
+            pulled.with_context(|| format!("pull the layer {}", layer.digest))
         })
     }
 
     /// One layer, from the registry to its place.
-    fn layer(&self, intake: &Intake<'_>, layer: &Descriptor, diff_id: &Digest) -> Result<()> {
-        let what = || format!("pull the layer {}", layer.digest);
+    fn layer(
+        &self,
+        intake: &Intake<'_>,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        others: &Others,
+    ) -> Result<()> {
         let Some(incoming) = intake.layer(layer, diff_id)? else {
             (self.report)(&layer.digest, Stage::AlreadyExists);
             return Ok(());
         };
         let from_before = incoming.received() > 0;
-        match self.fetch(incoming, layer) {
-            // What an earlier try left was no good, or it is now gone: this once from the start.
-            Err(error) if from_before && !error.is::<GivenUp>() => {
+        match self.fetch(incoming, layer, others) {
+            // What an earlier try left was no good, and is gone now: this once from the start.
+            Err(error) if from_before && error.is::<Mismatch>() => {
                 match intake.layer(layer, diff_id)? {
-                    Some(incoming) => self.fetch(incoming, layer).with_context(what),
+                    Some(incoming) => self.fetch(incoming, layer, others),
                     None => Ok(()),
                 }
             }
-            fetched => fetched.with_context(what),
+            fetched => fetched,
         }
     }
 
-    fn fetch(&self, mut incoming: Incoming<'_>, layer: &Descriptor) -> Result<()> {
+    fn fetch(&self, mut incoming: Incoming<'_>, layer: &Descriptor, others: &Others) -> Result<()> {
         let (digest, total) = (&layer.digest, layer.size);
-        if incoming.received() < total {
+        let received = incoming.received();
+        if received < total {
             let path = self.name.path();
-            let received = incoming.received();
             let pausing = |pause| (self.report)(digest, Stage::Retrying { pause });
             let mut download = self.registry.blob(path, whole(layer), received, &pausing)?;
             let mut piece = vec![0; PIECE];
@@ -224,7 +206,7 @@ impl Pull<'_> {
                 incoming.write(bytes)?;
                 let done = incoming.received();
                 (self.report)(digest, Stage::Downloading { done, total });
-                ensure!(!self.given_up.load(Ordering::Relaxed), GivenUp);
+                others.go_on()?;
             }
         }
         (self.report)(digest, Stage::DownloadComplete);
@@ -243,15 +225,3 @@ fn describe(manifest: &Fetched) -> Descriptor {
     let size = manifest.bytes.len() as u64;
     Descriptor::new(&manifest.media_type, manifest.digest, size)
 }
-
-/// Another layer has failed.
-#[derive(Debug)]
-struct GivenUp;
-
-impl std::fmt::Display for GivenUp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("another layer of the image failed")
-    }
-}
-
-impl std::error::Error for GivenUp {}

@@ -1,14 +1,11 @@
 //! What happens in a push: everything that the manifest names has to be there before it.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use images::{Descriptor, Digest, ImageName, Manifest};
 
+use super::at_once;
 use super::{Images, Report, Stage};
-use crate::registry::Registry;
+use crate::registry::{Blob, Outcome, Registry, Upload};
 
 /// Layers that are sent side by side; docker's default as well.
 const AT_ONCE: usize = 5;
@@ -34,28 +31,11 @@ impl Images {
         for layer in &manifest.layers {
             report(&layer.digest, Stage::Preparing);
         }
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
-            while let Some(layer) = manifest.layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let stage = self
-                    .send(registry, name, layer, report)
-                    .with_context(|| format!("push the layer {}", layer.digest))?;
-                report(&layer.digest, stage);
-            }
+        at_once::each(&manifest.layers, AT_ONCE, |layer, _| {
+            let sent = self.send(registry, name, layer, report);
+            let stage = sent.with_context(|| format!("push the layer {}", layer.digest))?;
+            report(&layer.digest, stage);
             Ok(())
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE.min(manifest.layers.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let panicked = |_| bail!("a thread that sent a layer panicked");
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(panicked));
-            ended
-                .collect::<Vec<_>>()
-                .into_iter()
-                .collect::<Result<()>>()
         })?;
         self.send(registry, name, &manifest.config, &|_, _| ())
             .context("push the image's config")?;
@@ -74,39 +54,39 @@ impl Images {
         blob: &Descriptor,
         report: Report<'_>,
     ) -> Result<Stage> {
-        let (path, total) = (name.path(), blob.size);
-        if registry.has_blob(path, &blob.digest)? {
-            return Ok(Stage::LayerExists);
-        }
-        for other in self.elsewhere(name, &blob.digest)? {
-            if registry.mount(path, &blob.digest, &other)? {
-                return Ok(Stage::MountedFrom(other));
-            }
-        }
-        let open = || self.store.blob(&blob.digest);
-        registry.upload(path, blob, open, &|done| {
-            report(&blob.digest, Stage::Pushing { done, total });
-        })?;
-        Ok(Stage::Pushed)
+        let Descriptor { digest, size, .. } = *blob;
+        let other = self.elsewhere(name, &digest)?;
+        let upload = Upload {
+            blob: Blob { digest, size },
+            file: &self.store.blob(&digest)?,
+            mount_from: other.as_deref(),
+            sent: &|done| report(&digest, Stage::Pushing { done, total: size }),
+            pausing: &|pause| report(&digest, Stage::Retrying { pause }),
+        };
+        Ok(match (registry.push_blob(name.path(), &upload)?, other) {
+            (Outcome::Present, _) => Stage::LayerExists,
+            (Outcome::Mounted, Some(other)) => Stage::MountedFrom(other),
+            _ => Stage::Pushed,
+        })
     }
 
-    /// The other repositories of a registry that are likely to have a blob: those from which an
-    /// image with it came, or to which one went.
-    fn elsewhere(&self, name: &ImageName, blob: &Digest) -> Result<BTreeSet<String>> {
-        let mut paths = BTreeSet::new();
+    /// Another repository of the registry that is likely to have a blob: one from which an image
+    /// with it came, or to which one went.
+    fn elsewhere(&self, name: &ImageName, blob: &Digest) -> Result<Option<String>> {
         for image in self.store.images()? {
-            let its = image
-                .manifest()
-                .layers
-                .iter()
-                .chain([&image.manifest().config]);
-            if its.map(|it| it.digest).any(|it| it == *blob) {
-                let there = image.repo_digests().iter();
-                let same = there.filter(|known| known.registry() == name.registry());
-                paths.extend(same.map(|known| known.path().to_owned()));
+            let manifest = image.manifest();
+            let mut its = manifest.layers.iter().chain([&manifest.config]);
+            if its.all(|it| it.digest != *blob) {
+                continue;
+            }
+            let mut there = image.repo_digests().iter();
+            let other = |known: &&ImageName| {
+                known.registry() == name.registry() && known.path() != name.path()
+            };
+            if let Some(known) = there.find(other) {
+                return Ok(Some(known.path().to_owned()));
             }
         }
-        paths.remove(name.path());
-        Ok(paths)
+        Ok(None)
     }
 }
