@@ -309,7 +309,15 @@ fn keep(setup: &Setup) -> Command {
     }
     // One that does not exist is missed by the test that runs it. Apart is
     // for the program of somebody who must not find the solution there.
-    for name in ["step01", "step02", "step03", "step04", "step05", "minirunc"] {
+    for name in [
+        "step01",
+        "step02",
+        "step03",
+        "step04",
+        "step05",
+        "minirunc",
+        "minidocker",
+    ] {
         if !setup.apart
             && let Ok(path) = std::panic::catch_unwind(|| program(name))
         {

@@ -8,24 +8,27 @@
 //!
 //! The suites grade programs, not libraries: `STEP04=/path/to/binary` puts
 //! anybody's program in the place of the workspace's own, and so does
-//! `MINIRUNC=/usr/bin/crun` for the runtime.
+//! `MINIRUNC=/usr/bin/crun` for the runtime, and `MINIDOCKER=…` for the engine.
 
 mod bundle;
 mod c;
 mod command;
 mod host;
+pub mod registry;
 mod snapshot;
 mod step;
 pub mod strace;
 mod terminal;
+mod tree;
 
 pub use bundle::Bundle;
 pub use c::compile_c;
 pub use command::{Output, Running, inner};
 pub use host::{Host, Setup, User};
 pub use snapshot::{Snapshot, assert_same};
-pub use step::{Explained, build_dir, explained, lab, step};
+pub use step::{Explained, build_dir, explained, lab, made, step};
 pub use terminal::Terminal;
+pub use tree::{assert_same_tree, tree};
 
 /// Whether this is the virtual machine of `cargo lab vm`, where cgroup
 /// controllers are at hand.

@@ -12,7 +12,7 @@ pub fn step(number: u8) -> PathBuf {
 }
 
 /// The path of `minirunc`: `$MINIRUNC` where that is set, otherwise the
-/// workspace's own build.
+/// workspace's own build; and so with the others.
 pub(crate) fn program(name: &str) -> PathBuf {
     let other = std::env::var_os(name.to_uppercase());
     let path = other.map_or_else(|| build_dir().join(name), PathBuf::from);
@@ -41,6 +41,20 @@ pub fn build_dir() -> PathBuf {
         Some(above) if !dir.join("machine").is_file() => above.to_owned(),
         _ => dir.to_owned(),
     }
+}
+
+/// What `cargo lab test` makes beside the build and keeps there: `images`, `clients`.
+///
+/// # Panics
+/// Where it has not been made yet.
+pub fn made(name: &str) -> PathBuf {
+    let dir = build_dir().with_file_name(name);
+    let shown = dir.display();
+    assert!(
+        dir.is_dir(),
+        "there is no {shown}: `cargo lab test` makes it first"
+    );
+    dir
 }
 
 /// A kernel call that `--explain` told of.

@@ -1,31 +1,12 @@
 //! Step 5: images, as other tools make them, and layers, as attackers would.
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use harness::{Host, Output, Setup, User, assert_same};
+use harness::{Host, Output, Setup, User, assert_same, assert_same_tree, made, tree};
 
 const BOTH: [User; 2] = [User::Root, User::Student];
 
-/// Where `cargo lab test` keeps the images that Debian's tools made.
-fn images() -> PathBuf {
-    let here = std::env::current_exe().expect("/proc/self/exe");
-    let target = here
-        .ancestors()
-        .nth(3)
-        .expect("this is target/debug/deps/NAME");
-    let dir = target.join("images");
-    assert!(
-        dir.is_dir(),
-        "there is no {}: `cargo lab test` makes it first",
-        dir.display()
-    );
-    dir
-}
-
 /// A host that sees the images at /run/workspace/images.
 fn host_with_images() -> Host {
-    let shown = vec![(images(), "images".to_owned())];
+    let shown = vec![(made("images"), "images".to_owned())];
     Host::with(Setup {
         shown,
         outside: true,
@@ -202,33 +183,9 @@ fn works_as_debian(host: &Host, user: User, image: &str) {
     assert!(run(&["cat", "/second/layer"]).ok().starts_with("12"));
 }
 
-/// Everything about each file of a tree, seen from outside the container.
-fn tree(root: &str) -> Vec<String> {
-    // Where the container has mounts, files of its own, or mount points made.
-    let own = "-path ./proc -o -path ./dev -o -path ./sys -o -path ./etc/hosts -o -path ./etc/hostname \
-        -o -path ./etc/resolv.conf";
-    let script = format!(
-        "cd {root}/ && find . \\( {own} \\) -prune -o -type d -printf '%p|%y|%m|%U:%G|%T@\\n' \
-            -o -printf '%p|%y|%m|%U:%G|%T@|%s|%n|%l\\n'; \
-         find . \\( {own} \\) -prune -o -type f -print0 | xargs -0 sha256sum; \
-         find . \\( {own} \\) -prune -o -print0 | xargs -0 getfattr -h -d -m '^(user|security|trusted)\\.' -e hex"
-    );
-    let out = Command::new("sh")
-        .args(["-c", &script])
-        .output()
-        .expect("run sh");
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    let mut lines: Vec<String> = String::from_utf8_lossy(&out.stdout)
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    lines.sort();
-    lines
-}
+/// Where the container has mounts, files of its own, or mount points made.
+const OWN: &str = "-path ./proc -o -path ./dev -o -path ./sys -o -path ./etc/hosts \
+    -o -path ./etc/hostname -o -path ./etc/resolv.conf";
 
 #[test]
 fn rule_08_the_unpacked_tree_is_that_of_umoci() {
@@ -255,8 +212,9 @@ fn rule_08_the_unpacked_tree_is_that_of_umoci() {
         "echo up; exec sleep 1000",
     ]);
     running.expect("up");
-    let ours = tree(&format!("/proc/{}/root", running.container()));
-    let theirs = tree(&images().join("bundle/rootfs").display().to_string());
+    let ours = tree(&format!("/proc/{}/root", running.container()), OWN);
+    let theirs = made("images").join("bundle/rootfs");
+    let theirs = tree(&theirs.display().to_string(), OWN);
     assert!(
         theirs.len() > 5000,
         "the judge has a tree: {}",
@@ -264,29 +222,7 @@ fn rule_08_the_unpacked_tree_is_that_of_umoci() {
     );
     // The root and /etc change when files are mounted into them, and what no
     // layer has an entry for is as old as the unpacking.
-    let counts = |line: &&String| {
-        ![".|", "./etc|", "./second|"]
-            .iter()
-            .any(|dir| line.starts_with(dir))
-    };
-    let only_ours: Vec<_> = ours
-        .iter()
-        .filter(|line| theirs.binary_search(line).is_err())
-        .filter(counts)
-        .collect();
-    let only_theirs: Vec<_> = theirs
-        .iter()
-        .filter(|line| ours.binary_search(line).is_err())
-        .filter(counts)
-        .collect();
-    assert!(
-        only_ours.is_empty() && only_theirs.is_empty(),
-        "ours: {} {:#?}\ntheirs: {} {:#?}",
-        only_ours.len(),
-        only_ours.iter().take(20).collect::<Vec<_>>(),
-        only_theirs.len(),
-        only_theirs.iter().take(20).collect::<Vec<_>>()
-    );
+    assert_same_tree(&ours, &theirs, &[".|", "./etc|", "./second|"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The clients of an OCI runtime that are daemons: Debian's docker and containerd.
+//! Daemons that the suites need: Debian's docker and containerd, which call an OCI runtime,
+//! and its registry.
 //!
 //! They are unpacked, not installed: installed, they would be started at once,
 //! and change the firewall of the machine on which somebody runs the tests.
@@ -13,7 +14,13 @@ use crate::call::call;
 use crate::system::{Freight, find};
 
 /// docker-init is tini, and podman's is catatonit.
-const PACKAGES: [&str; 4] = ["docker.io", "containerd", "tini", "catatonit"];
+const PACKAGES: [&str; 5] = [
+    "docker.io",
+    "containerd",
+    "tini",
+    "catatonit",
+    "docker-registry",
+];
 
 /// Those of their programs for which the virtual machine has room: the kernel keeps
 /// what it unpacks in half of the memory that the archive leaves.
@@ -24,17 +31,24 @@ const PROGRAMS: [&str; 4] = [
     "usr/sbin/dockerd",
 ];
 
+/// The file that says of which packages a directory is made.
+const LIST: &str = "packages";
+
 /// Where they are unpacked.
 fn dir() -> Result<PathBuf> {
     Ok(crate::target_dir()?.join("clients"))
 }
 
-/// Makes `target/clients` where it is not there yet.
+/// Makes `target/clients` where it is not there yet, or was made of other packages.
 pub fn ensure() -> Result<()> {
     let dir = dir()?;
-    if dir.is_dir() {
+    let list = PACKAGES.join("\n");
+    if fs::read_to_string(dir.join(LIST)).is_ok_and(|made_of| made_of == list) {
         println!("{} is there", dir.display());
         return Ok(());
+    }
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     }
     let part = dir.with_extension("part");
     if part.exists() {
@@ -56,6 +70,7 @@ pub fn ensure() -> Result<()> {
         )?;
     }
     fs::remove_dir_all(&packed).context("remove the packages")?;
+    fs::write(part.join(LIST), list).context("write down of what the clients are made")?;
     fs::rename(&part, &dir).context("keep the unpacked clients")
 }
 

@@ -1,0 +1,249 @@
+//! Registries on a machine's loopback: Debian's own, and [one that misbehaves](Hostile).
+//!
+//! Nobody outside the machine sees them. Their data and logs are below /tmp there.
+
+mod hostile;
+mod layout;
+mod store;
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+pub use hostile::{Hostile, Seen};
+pub use layout::{Kind, Layer, Layout, Packing, noise};
+pub use store::Minidocker;
+
+use crate::command::Running;
+use crate::host::{Host, Setup};
+use crate::step::{build_dir, made};
+use crate::wait_for;
+
+/// Who may push to a registry that asks; everybody may pull where there are tokens.
+pub const USER: &str = "tester";
+/// Their password.
+pub const PASSWORD: &str = "open sesame";
+/// Their line in a password file, which is PASSWORD as bcrypt has it.
+const HTPASSWD: &str = "tester:$2b$04$vOBVijEVWAYY24CBdK256eXERVQQIOZiB9V3Z1oILTk7piJ49CmCu";
+
+/// By which name a registry with a certificate is known.
+const TLS_NAME: &str = "registry.test";
+/// A registry's files, besides its data: keys and certificates.
+const KEYS: &str = r"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=tests \
+        -keyout ca.key -out ca.pem 2>/dev/null
+    openssl x509 -in ca.pem -outform der -out ca.der
+    printf 'subjectAltName=DNS:registry.test' >names
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=registry.test \
+        -keyout key.pem -out request.pem 2>/dev/null
+    openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
+        -extfile names -out cert.pem 2>/dev/null
+    chmod 644 ca.pem
+";
+
+/// A machine with registries, Debian's images at /run/workspace/images, and a home
+/// directory of root's that is not the real one.
+///
+/// # Panics
+/// Where the machine cannot be made, or `cargo lab test` has not yet made the rest.
+pub fn machine(mut setup: Setup) -> Host {
+    for name in ["clients", "images"] {
+        setup.shown.push((made(name), name.to_owned()));
+    }
+    let program = build_dir().join("registry");
+    setup.shown.push((program, "registry".to_owned()));
+    let host = Host::with(setup);
+    host.shell("mount -t tmpfs -o mode=700 tmpfs /root");
+    host
+}
+
+/// A port that no other server of this test has.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(5000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Debian's docker-registry at work. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Registry<'a> {
+    host: &'a Host,
+    name: &'static str,
+    port: u16,
+    /// Held so that they live as long.
+    _servers: Vec<Running>,
+}
+
+/// A request that a registry answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// GET, HEAD and so on.
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// Of the answer: 200 and so on.
+    pub status: u16,
+}
+
+impl<'a> Registry<'a> {
+    /// One for everybody.
+    pub fn open(host: &'a Host) -> Registry<'a> {
+        Registry::start(host, port(), "", "", Vec::new())
+    }
+
+    /// One for [`USER`] alone.
+    pub fn htpasswd(host: &'a Host) -> Registry<'a> {
+        let port = port();
+        let dir = dir(port);
+        host.shell(&format!("mkdir -p {dir}; echo '{HTPASSWD}' >{dir}/users"));
+        let auth = format!("auth: {{htpasswd: {{realm: tests, path: {dir}/users}}}}");
+        Registry::start(host, port, "", &auth, Vec::new())
+    }
+
+    /// One at `registry.test`, whose certificate [its own authority](Registry::authority)
+    /// has signed: to loopback by its number many a client speaks without TLS.
+    pub fn tls(host: &'a Host) -> Registry<'a> {
+        let port = port();
+        let dir = dir(port);
+        host.shell(&format!("mkdir -p {dir}; cd {dir}; {KEYS}"));
+        let tls = format!("tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}");
+        host.shell(&format!("echo 127.0.0.1 {TLS_NAME} >>/etc/hosts"));
+        let name = TLS_NAME;
+        let registry = Registry::start(host, port, &tls, "", Vec::new());
+        Registry { name, ..registry }
+    }
+
+    /// One that wants tokens, of a server that `options` say more about: see
+    /// `registry tokens --help`.
+    pub fn token(host: &'a Host, options: &[&str]) -> Registry<'a> {
+        let (port, tokens) = (port(), port());
+        let dir = dir(port);
+        host.shell(&format!("mkdir -p {dir}; cd {dir}; {KEYS}"));
+        let line = format!(
+            "registry tokens --port {tokens} --key {dir}/ca.key --certificate {dir}/ca.der \
+             --log {dir}/tokens"
+        );
+        let user = format!("--user={USER}:{PASSWORD}");
+        let words = line.split_whitespace().chain([user.as_str()]);
+        let mut server = host.spawn(words.chain(options.iter().copied()));
+        server.expect("ready");
+        let auth = format!(
+            "auth: {{token: {{realm: \"http://127.0.0.1:{tokens}/token\", service: registry, \
+             issuer: tests, rootcertbundle: {dir}/ca.pem}}}}"
+        );
+        Registry::start(host, port, "", &auth, vec![server])
+    }
+
+    fn start(
+        host: &'a Host,
+        port: u16,
+        tls: &str,
+        auth: &str,
+        mut servers: Vec<Running>,
+    ) -> Registry<'a> {
+        let dir = dir(port);
+        let settings = format!(
+            "version: 0.1\nlog: {{level: warn}}\n\
+             storage: {{filesystem: {{rootdirectory: {dir}/data}}, delete: {{enabled: true}}}}\n\
+             http:\n  addr: 127.0.0.1:{port}\n  secret: tests\n  {tls}\n{auth}\n"
+        );
+        host.shell(&format!("mkdir -p {dir}"));
+        std::fs::write(host.path(&format!("{dir}/settings")), settings)
+            .expect("write to the machine's memory");
+        servers.push(host.spawn([
+            "sh",
+            "-c",
+            &format!(
+                "exec /run/workspace/clients/usr/bin/docker-registry serve {dir}/settings \
+                 >{dir}/log 2>&1"
+            ),
+        ]));
+        let look = format!("curl -sk -o /dev/null http://127.0.0.1:{port}/v2/");
+        wait_for("the registry to answer", 20, || {
+            (host.run(look.split_whitespace()).code() == 0).then_some(())
+        });
+        Registry {
+            host,
+            name: "127.0.0.1",
+            port,
+            _servers: servers,
+        }
+    }
+
+    /// `127.0.0.1:5000`, by which everybody on the machine knows it.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.name, self.port)
+    }
+
+    /// The certificate, on the machine, of whoever has signed the registry's own.
+    pub fn authority(&self) -> String {
+        format!("{}/ca.pem", dir(self.port))
+    }
+
+    /// Copies an image from where skopeo finds it, with all that an index has, digest by
+    /// digest, to `127.0.0.1:PORT/NAME`; returns that.
+    ///
+    /// # Panics
+    /// When skopeo fails.
+    #[track_caller]
+    pub fn fill(&self, from: &str, name: &str) -> String {
+        let name = format!("{}/{name}", self.address());
+        let line = "skopeo --insecure-policy copy --quiet --all --preserve-digests \
+            --dest-tls-verify=false --dest-creds";
+        let to = format!("docker://{name}");
+        let user = format!("{USER}:{PASSWORD}");
+        let words = line.split_whitespace();
+        self.host.run(words.chain([user.as_str(), from, &to])).ok();
+        name
+    }
+
+    /// The requests so far, in the order in which their answers ended.
+    ///
+    /// # Panics
+    /// Where there is no log.
+    pub fn requests(&self) -> Vec<Request> {
+        let log = self.host.path(&format!("{}/log", dir(self.port)));
+        let read = || std::fs::read_to_string(&log).expect("the registry's log");
+        // A line is written a moment after its answer.
+        let mut before = String::new();
+        let log = wait_for("the registry to rest", 10, || {
+            let now = read();
+            let rests = now == before;
+            before = now;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            rests.then(|| before.clone())
+        });
+        log.lines().filter_map(Request::parse).collect()
+    }
+
+    /// For whom tokens were made, and for what: `GET tester repository:x:pull` or, for
+    /// anybody, `GET - repository:x:pull`.
+    ///
+    /// # Panics
+    /// Where there is no such server.
+    pub fn tokens(&self) -> Vec<String> {
+        let log = self.host.path(&format!("{}/tokens", dir(self.port)));
+        let log = std::fs::read_to_string(log).expect("the token server's log");
+        log.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Request {
+    /// Reads a line as Apache's servers write them.
+    fn parse(line: &str) -> Option<Request> {
+        let (_, rest) = line.split_once("] \"")?;
+        let (request, rest) = rest.split_once('"')?;
+        let mut words = request.split(' ');
+        Some(Request {
+            method: words.next()?.to_owned(),
+            path: words.next()?.to_owned(),
+            status: rest.split_whitespace().next()?.parse().ok()?,
+        })
+    }
+
+    /// Whether it is about a blob of any repository.
+    pub fn is_of_blob(&self, method: &str, digest: &str) -> bool {
+        self.method == method && self.path.ends_with(&format!("/blobs/{digest}"))
+    }
+}
+
+fn dir(port: u16) -> String {
+    format!("/tmp/registry-{port}")
+}
