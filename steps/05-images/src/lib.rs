@@ -48,7 +48,7 @@ mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ pub use overlay::Overlay;
 pub use removal::Removed;
 pub use user::{User, lookup_user};
 
-use archive::decompress;
+use archive::{BUFFER, decompress};
 use arrivals::Arrivals;
 use image::{name_of, repo_digest_of};
 use import::{Found, Import};
@@ -158,11 +158,37 @@ impl Store {
     /// A file that cannot be read, or is neither file, directory nor symlink.
     pub fn import_dir(&self, tree: &Path, name: &ImageName, config: Config) -> Result<Image> {
         let scratch = self.lease()?;
-        let found = pack::pack(tree, name, config, &scratch)
+        let layer = pack::pack(tree, &scratch)
             .with_context(|| format!("make an image of {}", tree.display()))?;
+        let diff_id = layer.digest;
+        let image = pack::image_of(
+            (layer, diff_id),
+            Some(name),
+            Document::new(config),
+            &scratch,
+        )?;
+        self.install_one(image, &Arrivals::new(&scratch, self.attributes))
+    }
+
+    /// Makes an image of one layer from a tar archive, which may be compressed. The document gets
+    /// to know of the layer here.
+    ///
+    /// # Errors
+    /// It isn't an archive, anything in it would leave the layer, or the disk is full.
+    pub fn import_tar(
+        &self,
+        tar: impl Read,
+        name: Option<&ImageName>,
+        document: Document,
+    ) -> Result<Image> {
+        let scratch = self.lease()?;
         let arrivals = Arrivals::new(&scratch, self.attributes);
-        let images = self.install(&[found], &arrivals)?;
-        images.into_iter().next().context("the image is not there")
+        let layer = arrivals.keep(&mut BufReader::with_capacity(BUFFER, tar))?;
+        let unpacked = self.unpack(&layer, &arrivals)?;
+        let diff_id = unpacked.diff_id.unwrap_or(layer.digest);
+        arrivals.give_back(layer.digest, unpacked);
+        let image = pack::image_of((layer, diff_id), name, document, &scratch)?;
+        self.install_one(image, &arrivals)
     }
 
     /// Gives an image one more name, and takes it from the image that had it. The name's registry
@@ -211,14 +237,15 @@ impl Store {
         Ok(images)
     }
 
-    /// The image of a name, an id, or the beginning of an id that no other has.
+    /// The image of a name, an id, or the beginning of an id that no other has. A digest in a name
+    /// may also be the one under which a registry has it.
     ///
     /// # Errors
     /// There is none, or there are several.
     pub fn find(&self, what: &str) -> Result<Image> {
         let images = self.images()?;
         if let Ok(name) = what.parse::<ImageName>()
-            && let Some(image) = images.iter().find(|image| image.names.contains(&name))
+            && let Some(image) = images.iter().find(|image| image.is_called(&name))
         {
             return Ok(image.clone());
         }
@@ -319,6 +346,11 @@ impl Store {
         Scratch::new(&self.dir.join("tmp"))
     }
 
+    fn install_one(&self, image: Found, arrivals: &Arrivals<'_>) -> Result<Image> {
+        let images = self.install(&[image], arrivals)?;
+        images.into_iter().next().context("the image is not there")
+    }
+
     /// Unpacks what isn't yet, and puts everything in place: nothing before all is right.
     fn install(&self, found: &[Found], arrivals: &Arrivals<'_>) -> Result<Vec<Image>> {
         let used = self.share()?;
@@ -334,7 +366,10 @@ impl Store {
         let mut outcome = layer::Outcome::default();
         for (blob, diff_id) in found.iter().flat_map(|image| &image.layers) {
             if !self.layer(diff_id).exists() && !unpacked.contains_key(diff_id) {
-                let layer = self.unpack(blob, diff_id, arrivals)?;
+                let layer = self
+                    .unpack(blob, arrivals)
+                    .and_then(|layer| layer.check(&blob.digest, diff_id))
+                    .with_context(|| format!("unpack the layer {diff_id}"))?;
                 outcome.add(&layer.outcome);
                 unpacked.insert(*diff_id, layer.dir);
             }
@@ -369,23 +404,17 @@ impl Store {
         Ok(images)
     }
 
-    /// What a blob unpacks to, if that is what was announced.
-    fn unpack(&self, blob: &Blob, diff_id: &Digest, arrivals: &Arrivals<'_>) -> Result<Unpacked> {
-        let unpacked = match arrivals.take(&blob.digest) {
-            Some(unpacked) => unpacked,
-            None => {
-                Unpacking::begin(arrivals.scratch.path(), self.attributes).and_then(|mut it| {
-                    for_each_piece(&blob.path, |bytes| {
-                        it.write(bytes);
-                        Ok(())
-                    })?;
-                    it.finish(&|_| ())
-                })
-            }
-        };
-        unpacked
-            .and_then(|layer| layer.check(&blob.digest, diff_id))
-            .with_context(|| format!("unpack the layer {diff_id}"))
+    /// What a blob unpacks to, if it was not unpacked as it came.
+    fn unpack(&self, blob: &Blob, arrivals: &Arrivals<'_>) -> Result<Unpacked> {
+        if let Some(unpacked) = arrivals.take(&blob.digest) {
+            return unpacked;
+        }
+        let mut unpacking = Unpacking::begin(arrivals.scratch.path(), self.attributes)?;
+        for_each_piece(&blob.path, |bytes| {
+            unpacking.write(bytes);
+            Ok(())
+        })?;
+        unpacking.finish(&|_| ())
     }
 
     /// One flush for thousands of files. Without it a power failure soon after could leave a layer

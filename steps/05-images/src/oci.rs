@@ -406,6 +406,22 @@ pub struct Document {
 }
 
 impl Document {
+    /// That of an image which is made now, for this machine, and has no layers yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            created: Some(jiff::Timestamp::now().to_string()),
+            architecture: architecture().to_owned(),
+            os: "linux".to_owned(),
+            config,
+            rootfs: RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: Vec::new(),
+            },
+            history: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+
     /// Reads an image's config.
     ///
     /// # Errors

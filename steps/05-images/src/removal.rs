@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::digest::Digest;
 use crate::image::name_of;
 use crate::name::ImageName;
+use crate::oci::Descriptor;
 use crate::scratch::{Scratch, remove_tree};
 use crate::{Image, Store, container, lock};
 
@@ -87,14 +88,28 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Frees what nothing needs: blobs and layers of no image, and what is left of downloads that
-    /// nobody goes on with.
+    /// Removes the images that `unwanted` says so of and that no container uses, and frees what
+    /// nothing needs: blobs and layers of no image, and what is left of downloads that nobody goes
+    /// on with.
     ///
     /// # Errors
     /// The store cannot be read, or what the file system refuses.
-    pub fn prune(&self) -> Result<Removed> {
+    pub fn prune(&self, unwanted: impl Fn(&Image) -> bool) -> Result<Removed> {
         let alone = lock(&self.dir.join("layers"), File::lock)?;
         let mut removed = Removed::default();
+        let mut manifests = BTreeSet::new();
+        for image in self.images()?.into_iter().filter(unwanted) {
+            if container::user_of(&self.dir, image.id())?.is_none() {
+                manifests.extend(image.manifests.iter().map(|manifest| manifest.digest));
+                removed.deleted.push(*image.id());
+                removed.untagged.extend(image.names);
+            }
+        }
+        self.edit_index(|index| {
+            let wanted = |entry: &Descriptor| !manifests.contains(&entry.digest);
+            index.manifests.retain(wanted);
+            Ok(())
+        })?;
         for (path, _) in digests_in(&self.dir.join("ingest"))? {
             if File::open(&path).is_ok_and(|it| it.try_lock().is_ok()) {
                 removed.freed += remove_file(&path)?;
@@ -191,6 +206,15 @@ fn names_to_remove(image: &Image, what: &str, force: bool) -> Result<Vec<ImageNa
     let named = what.parse().ok().filter(|name| image.names.contains(name));
     if let Some(name) = named {
         return Ok(vec![name]);
+    }
+    // A digest that a registry gave to names of ours.
+    if let Some(there) = image.repo_digests.iter().find(|it| it.to_string() == what) {
+        let repository = there.repository();
+        let named = image
+            .names
+            .iter()
+            .filter(|name| name.repository() == repository);
+        return Ok(named.cloned().collect());
     }
     let repositories: BTreeSet<_> = image.names.iter().map(ImageName::repository).collect();
     ensure!(
