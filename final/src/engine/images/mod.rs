@@ -12,6 +12,7 @@
 
 mod at_once;
 mod changes;
+mod check;
 mod import;
 mod prune;
 mod pull;
@@ -27,6 +28,7 @@ use images::{Config, Digest, Image, ImageName, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+pub use check::Mending;
 pub use import::Imported;
 pub use prune::{Label, Pruning};
 pub use pull::Pulled;
