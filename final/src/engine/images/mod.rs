@@ -20,11 +20,12 @@ mod push;
 mod save;
 
 use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cli::Dirs;
-use images::{Config, Digest, Image, ImageName, Removed, Store};
+use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
@@ -147,6 +148,16 @@ impl Images {
             self.ensure_host()?;
         }
         self.store.find(what)
+    }
+
+    /// Takes in the images of an archive or of a layout's directory that are for a platform, this
+    /// machine's where none is given. What is returned has the names that it got now.
+    ///
+    /// # Errors
+    /// Anything in it that isn't as announced, a full disk. Then everything is as it was.
+    pub fn load(&self, source: &Path, platform: Option<&Platform>) -> Result<Vec<Image>> {
+        let here = Platform::here();
+        self.store.load(source, None, platform.unwrap_or(&here))
     }
 
     /// Gives an image another name.
