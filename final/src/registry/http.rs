@@ -1,28 +1,27 @@
 //! One request, its redirects, and who may be told what on the way.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use jiff::Timestamp;
 use ureq::config::Config;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
 use ureq::http::response::Parts;
 use ureq::http::{HeaderName, Method, StatusCode};
-use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, Proxy, SendBody};
 
 use super::endpoint::Endpoint;
 use super::pace::Pacing;
 use super::patience::{Fault, Patience, retry_after, too_slow};
 use super::refusal::Refusal;
+use super::tls::{CERTIFICATES, Tls};
 use super::url::Url;
 
 /// As many as docker follows.
@@ -30,9 +29,6 @@ const MOST_REDIRECTS: usize = 10;
 
 /// A body that is shorter is sooner read than a connection is made.
 const SMALL: u64 = 64 << 10;
-
-/// Where docker keeps the certificates of registries that no public authority vouches for.
-const CERTIFICATES: &str = "/etc/docker/certs.d";
 
 /// What is asked for, to be sent as often as it takes.
 pub(crate) struct Request<'a> {
@@ -350,14 +346,10 @@ impl Http {
         };
         let (passing, error) = match error {
             ureq::Error::Timeout(_) => (answered, too_slow(self.patience)),
-            ureq::Error::Io(error) if is_about_certificates(&error) => {
-                let advice = format!(
-                    "put the certificate of its authority into {CERTIFICATES}/{}/ca.crt, or give --insecure",
-                    self.endpoint.name()
-                );
-                (false, anyhow!("{error}; {advice}"))
-            }
-            ureq::Error::Io(error) => (answered || cut(error.kind()), Error::new(error)),
+            ureq::Error::Io(error) => match advice(&error, self.endpoint.name()) {
+                Some(advice) => (false, anyhow!("{error}; {advice}")),
+                None => (answered || cut(error.kind()), Error::new(error)),
+            },
             ureq::Error::HostNotFound => (answered, anyhow!("no such host")),
             error @ (ureq::Error::Protocol(_) | ureq::Error::ConnectProxyFailed(_)) => {
                 (answered, Error::new(error))
@@ -388,21 +380,15 @@ impl Http {
     }
 
     fn make_agent(&self, trust: Trust) -> Result<Agent> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
         let (tls, proxy) = match trust {
-            Trust::Here => (tls.disable_verification(true), None),
-            Trust::Blind => (tls.disable_verification(true), Proxy::try_from_env()),
-            Trust::Certified => {
-                let roots = self.authorities()?;
-                (
-                    tls.root_certs(RootCerts::from(roots)),
-                    Proxy::try_from_env(),
-                )
-            }
+            Trust::Here => (Tls::blind()?, None),
+            Trust::Blind => (Tls::blind()?, Proxy::try_from_env()),
+            Trust::Certified => (
+                Tls::for_registry(self.endpoint.name())?,
+                Proxy::try_from_env(),
+            ),
         };
         let config = Config::builder()
-            .tls_config(tls.build())
             .proxy(proxy)
             .user_agent(concat!("minidocker/", env!("CARGO_PKG_VERSION")))
             // Compressed on the way, a blob would have another length and no ranges.
@@ -412,59 +398,13 @@ impl Http {
             .timeout_connect(Some(self.patience.limit))
             .timeout_recv_response(Some(self.patience.limit))
             .build();
-        let connector = DefaultConnector::default().chain(Pacing(self.patience.limit));
-        Ok(Agent::with_parts(
-            config,
-            connector,
-            DefaultResolver::default(),
-        ))
+        let connector = ConnectProxyConnector::default()
+            .chain(TcpConnector::default())
+            .chain(tls)
+            .chain(Pacing(self.patience.limit));
+        let resolver = DefaultResolver::default();
+        Ok(Agent::with_parts(config, connector, resolver))
     }
-
-    /// This host's authorities, and those that docker was given for the registry. They take some
-    /// milliseconds to read, so that is left until somebody has to prove who he is.
-    fn authorities(&self) -> Result<Vec<Certificate<'static>>> {
-        let native = rustls_native_certs::load_native_certs();
-        let mut all: Vec<Certificate<'static>> = native
-            .certs
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect();
-        all.extend(own_authorities(
-            &Path::new(CERTIFICATES).join(self.endpoint.name()),
-        )?);
-        if let ([], [error, ..]) = (&all[..], &native.errors[..]) {
-            bail!("this host trusts no authority to vouch for registries: {error}");
-        }
-        ensure!(
-            !all.is_empty(),
-            "this host has no certificates of authorities; install them (Debian: ca-certificates), or name their file in SSL_CERT_FILE"
-        );
-        Ok(all)
-    }
-}
-
-/// The certificates in the files `*.crt` of a directory, which needs not be there.
-fn own_authorities(directory: &Path) -> Result<Vec<Certificate<'static>>> {
-    let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Ok(found);
-    };
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("list {}", directory.display()))?
-            .path();
-        if path.extension().is_none_or(|extension| extension != "crt") {
-            continue;
-        }
-        let context = || format!("read the certificates in {}", path.display());
-        let text = fs::read(&path).with_context(context)?;
-        for item in parse_pem(&text) {
-            if let ureq::tls::PemItem::Certificate(certificate) = item.with_context(context)? {
-                found.push(certificate);
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Whether an answer sends us on. Only what asks for nothing but an answer is asked elsewhere after
@@ -477,9 +417,17 @@ fn is_redirect(method: &Method, status: StatusCode) -> bool {
     }
 }
 
-fn is_about_certificates(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+/// What the user can do about a TLS connection that did not come about.
+fn advice(error: &io::Error, registry: &str) -> Option<String> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(_) => Some(format!(
+            "put the certificate of its authority into {CERTIFICATES}/{registry}/ca.crt, or give --insecure"
+        )),
+        rustls::Error::InvalidMessage(_) => Some(
+            "this may be a server for plain HTTP; where that is meant, give --insecure".to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 /// `None`: there is no body, nor the header that says how long it is.
@@ -518,5 +466,34 @@ impl Read for Part<'_> {
         let count = self.file.read_at(buffer, self.at)?;
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_from_https_to_http() {
+        let location = |from: &str, to: &str| {
+            let answer = ureq::http::Response::builder().header(LOCATION, to);
+            let (parts, ()) = answer.body(()).unwrap().into_parts();
+            let url = Url::parse(from).unwrap();
+            Head { url, parts }.location()
+        };
+        assert!(location("http://one.example/", "http://two.example/").is_ok());
+        assert!(location("http://one.example/", "https://two.example/").is_ok());
+        assert!(location("https://one.example/", "/there").is_ok());
+        let error = location("https://one.example/", "http://one.example/");
+        assert!(format!("{:#}", error.err().unwrap()).contains("anybody could read"));
+        assert!(location("https://one.example/", "file:///etc/passwd").is_err());
+    }
+
+    #[test]
+    fn only_what_asks_for_an_answer_is_asked_elsewhere() {
+        let redirect = |method, status| is_redirect(&method, StatusCode::from_u16(status).unwrap());
+        assert!(redirect(Method::GET, 301) && redirect(Method::HEAD, 303));
+        assert!(redirect(Method::PUT, 307) && redirect(Method::GET, 308));
+        assert!(!redirect(Method::POST, 302) && !redirect(Method::GET, 304));
     }
 }

@@ -74,7 +74,7 @@ impl Keychain {
             };
         }
         let entries = config.get("auths").and_then(Value::as_object);
-        let entry = entries.and_then(|entries| entry(entries, server));
+        let entry = entries.and_then(|entries| entry(entries, registry));
         let read = entry.and_then(|entry| from_entry(entry).transpose());
         read.transpose()
             .with_context(|| format!("the credentials for {server} in {}", self.path.display()))
@@ -118,7 +118,7 @@ impl Keychain {
             return Ok(helped);
         };
         let before = entries.len();
-        entries.retain(|key, _| host(key) != host(server));
+        entries.retain(|key, _| !names(key, registry));
         if entries.len() == before {
             return Ok(helped);
         }
@@ -173,7 +173,6 @@ fn server(registry: &str) -> &str {
     }
 }
 
-/// The host in a key of `auths`, which may be one or a URL.
 fn host(key: &str) -> &str {
     let rest = key.strip_prefix("https://").or(key.strip_prefix("http://"));
     rest.unwrap_or(key).split('/').next().unwrap_or_default()
@@ -190,9 +189,14 @@ fn helper<'a>(config: &'a Map<String, Value>, registry: &str) -> Option<&'a str>
         .filter(|helper| !helper.is_empty())
 }
 
-fn entry<'a>(entries: &'a Map<String, Value>, server: &str) -> Option<&'a Value> {
-    let same = || entries.iter().find(|(key, _)| host(key) == host(server));
-    entries.get(server).or_else(|| Some(same()?.1))
+fn entry<'a>(entries: &'a Map<String, Value>, registry: &str) -> Option<&'a Value> {
+    let same = || entries.iter().find(|(key, _)| names(key, registry));
+    entries.get(server(registry)).or_else(|| Some(same()?.1))
+}
+
+/// Whether a key of `auths`, a host or a URL, is the registry's.
+fn names(key: &str, registry: &str) -> bool {
+    [registry, host(server(registry))].contains(&host(key))
 }
 
 /// An object in an object, made where it is missing.
@@ -296,4 +300,204 @@ fn ask(helper: &str, action: &str, input: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     bail!("{name} {action}: {}: {}", output.status, printable(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A directory with that `config.json`, of the test `name` alone.
+    fn keychain(name: &str, config: &str) -> Keychain {
+        let directory =
+            std::env::temp_dir().join(format!("keychain-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        if !config.is_empty() {
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("config.json"), config).unwrap();
+        }
+        Keychain::at(&directory)
+    }
+
+    fn text(keychain: &Keychain) -> String {
+        fs::read_to_string(&keychain.path).unwrap()
+    }
+
+    fn done(keychain: &Keychain) {
+        fs::remove_dir_all(keychain.path.parent().unwrap()).unwrap();
+    }
+
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials {
+            user: user.to_owned(),
+            secret: Secret::Password(password.to_owned()),
+        }
+    }
+
+    fn identity(token: &str) -> Secret {
+        Secret::IdentityToken(token.to_owned())
+    }
+
+    #[test]
+    fn credentials_are_found_as_docker_keeps_them() {
+        // me:pass:word, you:, them:other
+        let keychain = keychain(
+            "find",
+            r#"{"auths": {
+                "https://index.docker.io/v1/": {"auth": "bWU6cGFzczp3b3Jk"},
+                "token.example": {"auth": "eW91Og==", "identitytoken": "t"},
+                "http://old.example:5000/v1/": {"auth": "dGhlbTpvdGhlcg=="},
+                "plain.example": {"username": "a", "password": "b"},
+                "none.example": {},
+                "bad.example": {"auth": "?"}
+            }}"#,
+        );
+        let find = |registry| keychain.find(registry).unwrap();
+        assert!(find("docker.io") == Some(password("me", "pass:word")));
+        let token = find("token.example").unwrap();
+        assert!(token.user == "you" && token.secret == identity("t"));
+        assert!(find("old.example:5000") == Some(password("them", "other")));
+        assert!(find("plain.example") == Some(password("a", "b")));
+        for nobody in ["none.example", "old.example", "other.example"] {
+            assert!(find(nobody).is_none(), "{nobody}");
+        }
+        let error = format!("{:#}", keychain.find("bad.example").err().unwrap());
+        assert!(error.contains("bad.example") && error.contains("base64"));
+        done(&keychain);
+    }
+
+    #[test]
+    fn a_missing_file_knows_nobody_and_a_damaged_one_is_named() {
+        let missing = keychain("missing", "");
+        assert!(missing.find("docker.io").unwrap().is_none());
+        assert!(!missing.erase("docker.io").unwrap());
+        let damaged = keychain("damaged", "{");
+        let error = format!("{:#}", damaged.find("docker.io").err().unwrap());
+        assert!(error.contains("config.json is damaged"), "{error}");
+        done(&damaged);
+    }
+
+    #[test]
+    fn what_is_stored_is_found_and_everything_else_stays_as_it_was() {
+        let config = r#"{"z":[1.50],"auths":{"b.example":{"auth":"x","email":"e"},"a.example":{}},"a":{"c":1,"b":2}}"#;
+        let keychain = keychain("store", config);
+        keychain
+            .store("b.example", &password("me", "pass:word"))
+            .unwrap();
+        keychain.store("docker.io", &password("me", "")).unwrap();
+        assert_eq!(
+            text(&keychain).replace(['\n', '\t', ' '], ""),
+            r#"{"z":[1.5],"auths":{"b.example":{"email":"e","auth":"bWU6cGFzczp3b3Jk"},"a.example":{},"https://index.docker.io/v1/":{"auth":"bWU6"}},"a":{"c":1,"b":2}}"#
+        );
+        assert!(text(&keychain).contains("\n\t\"auths\": {"));
+        let mode = fs::metadata(&keychain.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(keychain.find("b.example").unwrap() == Some(password("me", "pass:word")));
+        assert!(keychain.erase("b.example").unwrap());
+        assert!(!keychain.erase("b.example").unwrap());
+        assert!(text(&keychain).contains("a.example"));
+        done(&keychain);
+    }
+
+    #[test]
+    fn an_identity_token_is_kept_beside_the_name() {
+        let keychain = keychain("identity", "");
+        let credentials = Credentials {
+            user: "me".to_owned(),
+            secret: identity("t"),
+        };
+        let path = keychain.store("a.example", &credentials).unwrap();
+        assert_eq!(path, Some(&*keychain.path));
+        assert!(keychain.find("a.example").unwrap() == Some(credentials));
+        let directory = fs::metadata(keychain.path.parent().unwrap()).unwrap();
+        assert_eq!(directory.permissions().mode() & 0o777, 0o700);
+        done(&keychain);
+    }
+
+    #[test]
+    fn a_link_to_the_file_stays_one() {
+        let keychain = keychain("link", "{}");
+        let real = keychain.path.with_file_name("real.json");
+        fs::rename(&keychain.path, &real).unwrap();
+        std::os::unix::fs::symlink(&real, &keychain.path).unwrap();
+        keychain.store("a.example", &password("me", "x")).unwrap();
+        assert!(keychain.path.is_symlink());
+        assert!(fs::read_to_string(real).unwrap().contains("a.example"));
+        done(&keychain);
+    }
+
+    /// A helper that keeps what it is told in files, and finds nothing for nobody.example.
+    const HELPER: &str = r#"#!/bin/sh
+        read -r line
+        printf '%s %s\n' "$1" "$line" >> "$0.log"
+        case "$1 $line" in
+            "get full.example") echo '{"ServerURL":"","Username":"me","Secret":"pass"}';;
+            "get token.example") echo '{"Username":"<token>","Secret":"t"}';;
+            "get broken.example") echo 'the vault is locked'; exit 3;;
+            get*) echo 'credentials not found in native keychain'; exit 1;;
+        esac
+    "#;
+
+    /// Helpers are found by PATH, which is the whole process's. So this test is run again in one of
+    /// its own.
+    #[test]
+    fn helpers_are_asked_and_told() {
+        const INSIDE: &str = "MINIDOCKER_TEST_HELPERS";
+        if std::env::var_os(INSIDE).is_some() {
+            return with_helpers();
+        }
+        let config = r#"{"credHelpers":{"full.example":"one","token.example":"one",
+            "broken.example":"one","missing.example":"nowhere","evil.example":"../x"},
+            "credsStore":"two"}"#;
+        let keychain = keychain("helpers", config);
+        let directory = keychain.path.parent().unwrap();
+        for name in ["one", "two"] {
+            let path = directory.join(format!("docker-credential-{name}"));
+            fs::write(&path, HELPER).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let name = "registry::keychain::tests::helpers_are_asked_and_told";
+        let path = std::env::var("PATH").unwrap_or_default();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env("PATH", format!("{}:{path}", directory.display()))
+            .env("DOCKER_CONFIG", directory)
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        done(&keychain);
+    }
+
+    fn with_helpers() {
+        let keychain = Keychain::open().unwrap();
+        let find = |registry| keychain.find(registry).unwrap();
+        assert!(find("full.example") == Some(password("me", "pass")));
+        assert!(find("token.example").unwrap().secret == identity("t"));
+        assert!(find("docker.io").is_none());
+        for (registry, expected) in [
+            ("broken.example", "exit status: 3: the vault is locked"),
+            ("missing.example", "docker-credential-nowhere"),
+            ("evil.example", "not a name"),
+        ] {
+            let error = format!("{:#}", keychain.find(registry).err().unwrap());
+            assert!(error.contains(expected), "{error}");
+        }
+        let stored = keychain
+            .store("docker.io", &password("me", "pass"))
+            .unwrap();
+        assert_eq!(stored, None);
+        assert!(!text(&keychain).contains("auth\""), "{}", text(&keychain));
+        assert!(keychain.erase("docker.io").unwrap());
+        let log = keychain.path.with_file_name("docker-credential-two.log");
+        let expected = [
+            "get https://index.docker.io/v1/",
+            r#"store {"ServerURL":"https://index.docker.io/v1/","Username":"me","Secret":"pass"}"#,
+            "erase https://index.docker.io/v1/",
+        ];
+        let log = fs::read_to_string(log).unwrap();
+        assert_eq!(log.lines().collect::<Vec<_>>(), expected);
+    }
 }

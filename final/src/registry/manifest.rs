@@ -3,7 +3,7 @@
 use anyhow::{Context, Error, Result, bail, ensure};
 use images::Digest;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE};
 use ureq::http::{HeaderName, Method};
 
@@ -138,9 +138,9 @@ fn announced(head: &Head) -> Option<Digest> {
 struct Outline {
     schema_version: u32,
     media_type: Option<String>,
-    manifests: Option<Value>,
-    layers: Option<Value>,
-    config: Option<Value>,
+    manifests: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
 }
 
 /// Holds a document against its name, its headers and itself.

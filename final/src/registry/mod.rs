@@ -30,6 +30,9 @@ mod pace;
 mod patience;
 mod refusal;
 mod tags;
+#[cfg(test)]
+mod tests;
+mod tls;
 mod upload;
 mod url;
 

@@ -129,7 +129,7 @@ struct Session<'a> {
     chunk: u64,
     /// How many bytes the registry has.
     at: u64,
-    /// Whether a chunk has been broken off.
+    /// Whether a request has been broken off.
     resumed: bool,
     tries: Tries<'a>,
 }
@@ -202,15 +202,20 @@ impl Session<'_> {
             .location
             .with_query(&[("digest", &digest.to_string())])?;
         let request = self.request(Method::PUT, &url, "the blob is complete");
-        let answer = match self.registry.attempt(&request) {
-            Ok(answer) => answer,
-            // The answer is lost, and perhaps nothing else.
-            Err(_) if self.registry.has_blob(&self.repository, self.upload)? => return Ok(()),
-            Err(fault) => return Err(fault),
+        let answer = loop {
+            match self.registry.attempt(&request) {
+                Ok(answer) => break answer,
+                Err(fault) => self.tries.again(fault)?,
+            }
+            // Perhaps nothing is lost but the answer; a registry may take long for a large blob.
+            self.resumed = true;
+            if self.registry.has_blob(&self.repository, self.upload)? {
+                return Ok(());
+            }
         };
         match answer.granted().map_err(Error::new) {
             Ok(_) => Ok(()),
-            // What was broken off may have gone on arriving after we asked.
+            // What was broken off may have gone on, and arrived, after we asked.
             Err(refusal) if self.resumed => Err(Fault::Passing(refusal, None)),
             Err(refusal) => Err(refusal.into()),
         }

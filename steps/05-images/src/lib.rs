@@ -237,14 +237,15 @@ impl Store {
         Ok(images)
     }
 
-    /// The image of a name, an id, or the beginning of an id that no other has.
+    /// The image of a name, an id, or the beginning of an id that no other has. A digest in a name
+    /// may also be the one under which a registry has it.
     ///
     /// # Errors
     /// There is none, or there are several.
     pub fn find(&self, what: &str) -> Result<Image> {
         let images = self.images()?;
         if let Ok(name) = what.parse::<ImageName>()
-            && let Some(image) = images.iter().find(|image| image.names.contains(&name))
+            && let Some(image) = images.iter().find(|image| image.is_called(&name))
         {
             return Ok(image.clone());
         }

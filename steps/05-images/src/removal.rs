@@ -207,6 +207,15 @@ fn names_to_remove(image: &Image, what: &str, force: bool) -> Result<Vec<ImageNa
     if let Some(name) = named {
         return Ok(vec![name]);
     }
+    // A digest that a registry gave to names of ours.
+    if let Some(there) = image.repo_digests.iter().find(|it| it.to_string() == what) {
+        let repository = there.repository();
+        let named = image
+            .names
+            .iter()
+            .filter(|name| name.repository() == repository);
+        return Ok(named.cloned().collect());
+    }
     let repositories: BTreeSet<_> = image.names.iter().map(ImageName::repository).collect();
     ensure!(
         force || repositories.len() <= 1,

@@ -103,7 +103,7 @@ impl Parts {
         self.layout.name("deep", &deep);
         self.document("as-an-index", INDEX, &good);
         vec![
-            ("both", &["manifests"]),
+            ("both", &["something else"]),
             ("missing-layer", &["sha256:1111", "not found", "404"]),
             ("digest-is-a-path", &["digest", "../"]),
             ("digest-of-another-kind", &["digest", "md5"]),

@@ -54,15 +54,22 @@ impl<'a> Victim<'a> {
 
     /// Kills a command after a part of its time, differently for each `round`, and looks.
     fn kill(&self, line: &str, whole: Duration, round: u32) {
-        let part = (round * 37 + 5) % 101;
-        self.minidocker.spawn(line).kill_after(whole * part / 100);
+        let moment = whole * ((round * 37 + 5) % 101) / 100;
+        let script = format!(
+            "minidocker {line} >/dev/null 2>&1 & sleep {}; kill -KILL $!; wait",
+            moment.as_secs_f64()
+        );
+        let user = self.minidocker.user();
+        self.host.run_as(user, ["sh", "-c", &script]);
         wait_for("everything that it started to end", 5, || {
             let out = self.host.run(["pgrep", "-x", "minidocker"]);
             out.text().is_empty().then_some(())
         });
         self.minidocker.assert_unharmed();
+        // Which clears away what the killed one has left half-made.
         let images = self.minidocker.ok("images -q");
         assert!(!images.is_empty(), "the bystander is listed");
+        self.minidocker.assert_sound();
     }
 
     /// What a pull need not download: how many bytes are there of each blob.
@@ -115,7 +122,7 @@ fn pulls(user: User) {
         }
     }
     // In the middle of it, and then to its end.
-    victim.minidocker.spawn(&pull).kill_after(whole / 2);
+    victim.kill(&pull, whole, 4);
     let there = victim.there(&layers);
     let healthy = Hostile::start(&host, "/tmp/layout", &[]);
     let pull = format!("pull {}:one", healthy.name("x"));

@@ -6,6 +6,7 @@ mod disk;
 mod documents;
 mod kills;
 mod lasting;
+mod looks;
 mod passing;
 mod servers;
 
@@ -37,7 +38,7 @@ impl<'a> Bystander<'a> {
         let layer = layout.layer(Packing::Gzip, &[("calm", b"as ever\n")]);
         layout.name("one", &layout.image(Kind::Oci, "amd64", &[&layer]));
         let registry = Registry::open(host);
-        let name = registry.fill(&format!("oci:{path}:one"), "bystander");
+        let name = registry.fill(&path, "one", "bystander");
         minidocker.ok(&format!("pull {name}"));
         Bystander { minidocker, name }
     }

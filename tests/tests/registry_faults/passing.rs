@@ -91,9 +91,10 @@ fn a_token_that_ends_half_way_is_replaced() {
 fn a_busy_registry_is_left_alone_for_as_long_as_it_says() {
     let host = machine(Setup::default());
     let minidocker = Minidocker::of(&host, User::Root);
-    let soon = host.shell("date -u -d '+3 seconds' '+%a, %d %b %Y %H:%M:%S GMT'");
-    for (seed, after, least) in [(6, "3", 3.0), (7, soon.as_str(), 1.5)] {
-        let fault = format!("busy={after}");
+    // A number of seconds, and a date.
+    let date = "date -u -d '+3 seconds' '+%a, %d %b %Y %H:%M:%S GMT'";
+    for (seed, after, least) in [(6, "echo 3", 3.0), (7, date, 1.5)] {
+        let fault = format!("busy={}", host.shell(after));
         let start = std::time::Instant::now();
         let pull = Pull::new(
             &host,
@@ -117,6 +118,15 @@ fn a_registry_that_is_unavailable_is_asked_again() {
         let options = ["--fault", "hang-up", "--times", "2"];
         let pull = Pull::new(host, minidocker, 9, &options);
         assert_eq!(pull.downloads(), [0]);
+    });
+}
+
+/// As it comes from a server for files of any kind.
+#[test]
+fn a_manifest_that_says_itself_what_it_is_may_come_as_text() {
+    with_each_user(|host, minidocker| {
+        let options = ["--fault", "manifest-type=text/html"];
+        Pull::new(host, minidocker, 12, &options);
     });
 }
 

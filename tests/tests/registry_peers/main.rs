@@ -113,7 +113,7 @@ fn raw(host: &Host, name: &str) -> String {
 fn filled<'a>(host: &'a Host, names: &[&str]) -> Registry<'a> {
     let registry = Registry::open(host);
     for name in names {
-        registry.fill(&format!("oci:/tmp/layout:{name}"), name);
+        registry.fill("/tmp/layout", name, name);
     }
     registry
 }
