@@ -54,7 +54,7 @@ impl Refusal {
         Refusal { code, message }
     }
 
-    /// What docker says of it after a pull, where it has words of its own.
+    /// What docker says above it after a pull, where it says something.
     pub(crate) fn of_pull(&self, repository: &str, reference: &str) -> Option<String> {
         match self.code.as_str() {
             "DENIED" => Some(format!(
@@ -62,9 +62,8 @@ impl Refusal {
             )),
             "MANIFEST_UNKNOWN" => {
                 let separator = if reference.contains(':') { '@' } else { ':' };
-                Some(format!(
-                    "manifest for {repository}{separator}{reference} not found"
-                ))
+                let name = format!("{repository}{separator}{reference}");
+                Some(format!("manifest for {name} not found"))
             }
             "NAME_UNKNOWN" => Some(format!("repository {repository} not found")),
             _ => None,
