@@ -2,12 +2,14 @@
 //! disks that are full, and commands that are killed. Every time there is a sentence and
 //! status 1, the store is sound, and a second try gets what is missing.
 
+mod crowd;
 mod disk;
 mod documents;
 mod kills;
 mod lasting;
 mod looks;
 mod passing;
+mod pushes;
 mod servers;
 
 use harness::registry::{Kind, Layer, Layout, Minidocker, Packing, Registry, machine, noise};
