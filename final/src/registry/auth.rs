@@ -24,7 +24,8 @@ use ureq::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderValue, Method};
 
 use super::challenge::{Challenge, parse};
-use super::http::{Answer, Http, Payload, Request};
+use super::http::Http;
+use super::message::{Answer, Payload, Request};
 use super::patience::Fault;
 use super::url::{Url, percent_encoded};
 
@@ -188,9 +189,7 @@ impl Auth {
             }
         };
         let answer = http.send(&request, authorization.as_deref())?;
-        let answer = worth_reading(answer)?
-            .granted()
-            .map_err(anyhow::Error::new)?;
+        let answer = answer.settled()?.granted().map_err(anyhow::Error::new)?;
         let (head, text) = http.document(answer, LARGEST)?;
         let granted = serde_json::from_slice(&text);
         Ok(granted
@@ -230,21 +229,6 @@ impl Granted {
         let until = Instant::now() + Duration::from_secs(life - 5);
         Ok(Token { value, until })
     }
-}
-
-/// The answer, unless another try may bring a better one.
-pub(crate) fn worth_reading(answer: Answer) -> Result<Answer, Fault> {
-    let status = answer.status();
-    if status.is_server_error() || [408, 429].contains(&status.as_u16()) {
-        let pause = answer.head.retry_after();
-        let url = answer.head.url.clone();
-        let refusal = super::refusal::Refusal::read(answer);
-        return Err(Fault::Passing(
-            anyhow::Error::new(refusal).context(url.to_string()),
-            pause,
-        ));
-    }
-    Ok(answer)
 }
 
 /// All the challenges of an answer, which may come in several headers.

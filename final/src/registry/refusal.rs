@@ -6,7 +6,7 @@ use std::io::Read;
 use serde::Deserialize;
 use ureq::http::StatusCode;
 
-use super::http::Answer;
+use super::message::Answer;
 
 /// So much of the body of an error is read.
 const LARGEST: u64 = 64 << 10;
