@@ -269,3 +269,44 @@ fn form(pairs: &[(&str, &str)]) -> String {
         .map(|(name, value)| format!("{name}={}", percent_encoded(value)));
     encoded.collect::<Vec<_>>().join("&")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> Token {
+        let granted: Granted = serde_json::from_str(text).unwrap();
+        granted.into_token().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_ends_and_for_a_minute_at_least() {
+        for (text, seconds) in [
+            (r#"{"token":"t","expires_in":300}"#, 295),
+            (r#"{"access_token":"t"}"#, 55),
+            (r#"{"token":"t","expires_in":1}"#, 55),
+        ] {
+            let token = token(text);
+            assert_eq!(token.value, "Bearer t");
+            let left = token.until - Instant::now();
+            assert!(
+                left <= Duration::from_secs(seconds) && left > Duration::from_secs(seconds - 5)
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_not_shown() {
+        let mut known = Known::default();
+        let ended = Token {
+            until: Instant::now(),
+            ..token(r#"{"token":"old"}"#)
+        };
+        known.tokens.insert("a".to_owned(), ended);
+        known
+            .tokens
+            .insert("b".to_owned(), token(r#"{"token":"new"}"#));
+        assert_eq!(known.ready("a"), None);
+        assert_eq!(known.ready("b").as_deref(), Some("Bearer new"));
+    }
+}
