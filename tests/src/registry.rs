@@ -177,20 +177,23 @@ impl<'a> Registry<'a> {
         format!("{}/ca.pem", dir(self.port))
     }
 
-    /// Copies an image from where skopeo finds it, with all that an index has, digest by
-    /// digest, to `127.0.0.1:PORT/NAME`; returns that.
+    /// Copies what is called `tag` in a layout on the machine, with all that an index has and
+    /// digest by digest, to `127.0.0.1:PORT/NAME`; returns that.
     ///
     /// # Panics
     /// When skopeo fails.
     #[track_caller]
-    pub fn fill(&self, from: &str, name: &str) -> String {
+    pub fn fill(&self, layout: &str, tag: &str, name: &str) -> String {
+        // From a registry, since in a layout skopeo knows no media types of docker's.
+        let source = Hostile::start(self.host, layout, &[]);
+        let from = format!("docker://{}", source.name(&format!("x:{tag}")));
         let name = format!("{}/{name}", self.address());
-        let line = "skopeo --insecure-policy copy --quiet --all --preserve-digests \
-            --dest-tls-verify=false --dest-creds";
         let to = format!("docker://{name}");
         let user = format!("{USER}:{PASSWORD}");
+        let line = "skopeo --insecure-policy copy --quiet --all --preserve-digests \
+            --src-tls-verify=false --dest-tls-verify=false --dest-creds";
         let words = line.split_whitespace();
-        self.host.run(words.chain([user.as_str(), from, &to])).ok();
+        self.host.run(words.chain([user.as_str(), &from, &to])).ok();
         name
     }
 

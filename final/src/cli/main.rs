@@ -1,3 +1,147 @@
 //! `minidocker`: docker's command line.
+//!
+//! Each command reads its options, makes one call of the engine and prints what comes back, in
+//! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
-fn main() {}
+mod filters;
+mod format;
+mod history;
+mod import;
+mod inspect;
+mod list;
+mod load;
+mod login;
+mod progress;
+mod prompt;
+mod pull;
+mod push;
+mod remove;
+mod save;
+mod tag;
+mod usage;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{ArgAction, Parser, Subcommand};
+use cli::Dirs;
+
+/// The status after a Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// What errors begin with.
+const PROGRAM: &str = "minidocker";
+
+/// Images and containers, with docker's command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = PROGRAM,
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
+    disable_version_flag = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print every kernel-facing operation and its reason
+    #[arg(long, global = true, display_order = 100)]
+    explain: bool,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Images(list::Images),
+    Rmi(remove::Remove),
+    Inspect(inspect::Inspect),
+    #[command(flatten)]
+    OfImages(OfImages),
+    Login(login::Login),
+    Logout(login::Logout),
+    /// Manage images
+    #[command(subcommand)]
+    Image(Image),
+}
+
+/// The commands that go by one name at both places.
+#[derive(Debug, Subcommand)]
+enum OfImages {
+    Pull(pull::Pull),
+    Push(push::Push),
+    Tag(tag::Tag),
+    History(history::History),
+    Save(save::Save),
+    Load(load::Load),
+    Import(import::Import),
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and never a second"
+)]
+enum Image {
+    #[command(alias = "list")]
+    Ls(list::Images),
+    #[command(alias = "remove")]
+    Rm(remove::Remove),
+    Inspect(inspect::InspectImages),
+    Prune(remove::Prune),
+    #[command(flatten)]
+    Same(OfImages),
+}
+
+/// What a command finds when it starts.
+struct Context {
+    dirs: Dirs,
+    /// Whether kernel calls are told on standard error meanwhile.
+    explain: bool,
+}
+
+fn main() -> ExitCode {
+    let Cli {
+        command, explain, ..
+    } = match usage::parse() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    cli::start(PROGRAM, explain);
+    let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
+    let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
+    if matches!(done, Ok(INTERRUPTED)) && io::stderr().is_terminal() {
+        // The terminal has shown ^C, and what comes next begins below it.
+        let _ = writeln!(io::stderr());
+    }
+    cli::end(PROGRAM, done, |_| 1)
+}
+
+fn run(command: Command, context: &Context) -> Result<u8> {
+    match command {
+        Command::Images(images) | Command::Image(Image::Ls(images)) => images.run(context),
+        Command::Rmi(remove) | Command::Image(Image::Rm(remove)) => remove.run(context),
+        Command::Inspect(inspect) => inspect.run(context),
+        Command::Image(Image::Inspect(inspect)) => inspect.run(context),
+        Command::Image(Image::Prune(prune)) => prune.run(context),
+        Command::Login(login) => login.run(),
+        Command::Logout(logout) => logout.run(),
+        Command::OfImages(command) | Command::Image(Image::Same(command)) => match command {
+            OfImages::Pull(pull) => pull.run(context),
+            OfImages::Push(push) => push.run(context),
+            OfImages::History(history) => history.run(context),
+            OfImages::Tag(tag) => tag.run(context),
+            OfImages::Save(save) => save.run(context),
+            OfImages::Load(load) => load.run(context),
+            OfImages::Import(import) => import.run(context),
+        },
+    }
+}
+
+/// Tells what failed of several things, and answers docker's exit status for it: 1.
+fn complaint<T>(done: &Result<T>) -> u8 {
+    done.as_ref().err().map_or(0, |error| {
+        cli::complain(PROGRAM, error);
+        1
+    })
+}

@@ -1,3 +1,4 @@
-//! What exists and what may happen to it.
+//! What exists and what may happen to it, in files that any command may read and change.
 
 pub mod images;
+pub mod registries;

@@ -15,6 +15,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 use crate::inside::shown;
+use crate::oci::LAYER;
 
 /// Everything in a tar file begins at a multiple of this.
 const BLOCK: u64 = 512;
@@ -36,7 +37,7 @@ impl Compression {
     /// The media type of a layer so compressed (OCI image-spec, layer.md).
     pub(crate) fn media_type(self) -> &'static str {
         match self {
-            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::None => LAYER,
             Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
             Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         }

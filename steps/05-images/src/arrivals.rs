@@ -67,6 +67,11 @@ impl<'a> Arrivals<'a> {
         self.unpacked.borrow_mut().remove(blob)
     }
 
+    /// Takes back a layer that was only looked at.
+    pub(crate) fn give_back(&self, blob: Digest, unpacked: Unpacked) {
+        self.unpacked.borrow_mut().insert(blob, Ok(unpacked));
+    }
+
     /// Waits for the oldest layer in work; false where there is none.
     fn wait(&self) -> bool {
         let oldest = self.working.borrow_mut().pop_front();

@@ -84,7 +84,7 @@ impl fmt::Debug for Digest {
 }
 
 /// Counts and hashes what flows by.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Hasher {
     sha: Sha256,
     size: u64,
@@ -139,6 +139,50 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
+/// A stream that has to be a certain blob. Where it turns out to be another, reading fails: at the
+/// latest where the end would be.
+pub struct Verified<R> {
+    inner: R,
+    hasher: Hasher,
+    digest: Digest,
+    size: u64,
+}
+
+impl<R: Read> Verified<R> {
+    /// Expects a blob of `size` bytes.
+    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::default(),
+            digest,
+            size,
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let (digest, size) = self.hasher.clone().finish();
+        if (digest, size) == (self.digest, self.size) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{} of {} bytes was damaged: it has {size} bytes, and the digest {digest}",
+            self.digest, self.size
+        )))
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        let ended = count == 0 && !buffer.is_empty();
+        if ended || self.hasher.size() > self.size {
+            self.check()?;
+        }
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +193,22 @@ mod tests {
     fn a_digest_reads_back_as_it_is_written() {
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(b""));
+    }
+
+    #[test]
+    fn a_stream_that_is_another_than_expected_does_not_end_well() {
+        let read = |bytes: &[u8], digest, size| {
+            let mut read = Vec::new();
+            let mut stream = Verified::new(bytes, digest, size);
+            stream.read_to_end(&mut read).map(|_| read)
+        };
+        let digest = Digest::of(b"abc");
+        assert_eq!(read(b"abc", digest, 3).unwrap(), b"abc");
+        assert_eq!(read(b"", Digest::of(b""), 0).unwrap(), b"");
+        assert!(read(b"abd", digest, 3).is_err());
+        assert!(read(b"ab", digest, 3).is_err());
+        assert!(read(b"abcd", digest, 3).is_err());
+        assert!(read(b"abc", digest, 4).is_err());
     }
 
     #[test]

@@ -341,9 +341,11 @@ fn with_diff_ids(layers: Vec<Blob>, document: &Document) -> Result<Vec<(Blob, Di
     Ok(layers.into_iter().zip(diff_ids.iter().copied()).collect())
 }
 
-fn describe_layer(blob: &Blob) -> Result<Descriptor> {
+pub(crate) fn describe_layer(blob: &Blob) -> Result<Descriptor> {
     let mut start = Vec::new();
-    File::open(&blob.path)?.take(6).read_to_end(&mut start)?;
+    File::open(&blob.path)
+        .and_then(|file| file.take(6).read_to_end(&mut start))
+        .with_context(|| format!("read the blob {}", blob.digest))?;
     let kind = Compression::of(&start)?.media_type();
     Ok(Descriptor::new(kind, blob.digest, blob.size))
 }

@@ -9,13 +9,15 @@
 //! finish    the name, in index.json
 //! ```
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use rustix::io::Errno;
 
 use crate::digest::Digest;
 use crate::name::ImageName;
@@ -27,7 +29,7 @@ use crate::{Image, Store, enter};
 /// The lease of one image that is on its way, and what has come of it.
 pub struct Intake<'a> {
     store: &'a Store,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
     flushes: Flushes,
 }
 
@@ -170,14 +172,14 @@ impl Incoming<'_> {
     /// Takes the next bytes from the registry.
     ///
     /// # Errors
-    /// There are more than were announced, they cannot be unpacked, or the disk is full.
+    /// [`Mismatch`]: they are more than were announced, or cannot be unpacked. Or the disk is full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let after = self.spool.size().saturating_add(bytes.len() as u64);
         let Descriptor { digest, size, .. } = &self.blob;
-        ensure!(
-            after <= *size,
-            "the layer {digest} is said to be of {size} bytes, and more came"
-        );
+        if after > *size {
+            let why = anyhow!("the layer {digest} is said to be of {size} bytes, and more came");
+            return Err(self.reject(why));
+        }
         self.spool
             .write_all(bytes)
             .with_context(|| format!("write the layer {digest}"))?;
@@ -186,32 +188,42 @@ impl Incoming<'_> {
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<()> {
         let refused = |unpacking: &mut Unpacking| !unpacking.write(bytes);
-        match self.unpacking.take_if(refused) {
-            Some(failed) => {
-                let why = failed.finish(&|_| ()).map(drop);
-                why.with_context(|| format!("unpack the layer {}", self.blob.digest))
-            }
-            None => Ok(()),
-        }
+        let Some(failed) = self.unpacking.take_if(refused) else {
+            return Ok(());
+        };
+        let why = failed.finish(&|_| ()).err();
+        let why = why.context("the layer was given up")?;
+        let full = is_full(&why);
+        let why = why.context(format!("unpack the layer {}", self.blob.digest));
+        // Whether these are the right bytes nobody knows before the last has come.
+        Err(if full { why } else { self.reject(why) })
+    }
+
+    /// Sees to it that nothing stays of the wrong bytes, and says that they are.
+    fn reject(&self, why: Error) -> Error {
+        let _ = std::fs::remove_file(self.spool.path());
+        why.context(Mismatch)
     }
 
     /// Waits until the layer is unpacked, looks whether it is the right one, and puts it in its
     /// place. `unpacked` is told now and then how many bytes of the blob have been worked on.
     ///
     /// # Errors
-    /// It isn't what was announced: then nothing stays of it. Or the disk is full.
+    /// [`Mismatch`]: it isn't what was announced, and nothing stays of it. Or the disk is full.
     pub fn finish(mut self, unpacked: &dyn Fn(u64)) -> Result<()> {
         let Intake { store, flushes, .. } = self.intake;
-        let layer = self.unpacking.map(|unpacking| unpacking.finish(unpacked));
+        let layer = self.unpacking.take().map(|it| it.finish(unpacked));
         let blob = self.spool.finish();
-        let right = check(&self.blob, &blob).and_then(|()| match layer {
-            Some(layer) => layer?.check(&blob.digest, &self.diff_id).map(Some),
-            None => Ok(None),
-        });
-        if right.is_err() {
-            let _ = std::fs::remove_file(&blob.path);
-        }
-        let layer = right.with_context(|| format!("unpack the layer {}", self.blob.digest))?;
+        // The right blob stays, be it only because there was no room to unpack it.
+        check(&self.blob, &blob).map_err(|error| self.reject(error))?;
+        let layer = layer
+            .transpose()
+            .and_then(|layer| {
+                layer
+                    .map(|it| it.check(&blob.digest, &self.diff_id))
+                    .transpose()
+            })
+            .with_context(|| format!("unpack the layer {}", blob.digest))?;
 
         flushes.flush(|| store.flush())?;
         if let Some(layer) = layer {
@@ -223,8 +235,29 @@ impl Incoming<'_> {
     }
 }
 
+/// What came, now or in an earlier try, is not what was announced. Nothing stays of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mismatch;
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what came is not what was announced")
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+/// Whether something failed for want of room.
+fn is_full(error: &Error) -> bool {
+    error.chain().any(|why| {
+        let by_std = why.downcast_ref::<io::Error>();
+        by_std.is_some_and(|it| it.kind() == ErrorKind::StorageFull)
+            || why.downcast_ref() == Some(&Errno::NOSPC)
+    })
+}
+
 /// Opens a file that may be moved away at any moment by who holds its lock, and locks it.
-fn open_locked(path: &Path) -> std::io::Result<File> {
+fn open_locked(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     loop {

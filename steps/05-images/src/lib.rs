@@ -28,6 +28,8 @@
 
 mod archive;
 mod arrivals;
+mod check;
+mod compare;
 mod container;
 mod digest;
 mod image;
@@ -48,32 +50,37 @@ mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use check::{Fetch, Finding, Lost};
 pub use container::Container;
-pub use digest::Digest;
+pub use digest::{Digest, Verified};
 pub use image::Image;
 pub use inside::make_directory;
-pub use intake::{Incoming, Intake};
+pub use intake::{Incoming, Intake, Mismatch};
 pub use name::ImageName;
 pub use oci::{
-    Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index, MANIFEST,
-    Manifest, Platform, RootFs,
+    CONFIG, Config, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, History, INDEX, Index,
+    LAYER, MANIFEST, Manifest, Platform, RootFs,
 };
 pub use overlay::Overlay;
 pub use removal::Removed;
 pub use user::{User, lookup_user};
 
+use archive::{BUFFER, decompress};
 use arrivals::Arrivals;
 use image::{name_of, repo_digest_of};
 use import::{Found, Import};
 use overlay::Attributes;
 use scratch::{Blob, Scratch, private_directory};
 use unpacking::{Unpacked, Unpacking, for_each_piece};
+
+/// What `oci-layout` says (OCI image-spec, image-layout.md).
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// All images of one user on this machine.
 pub struct Store {
@@ -87,6 +94,17 @@ impl Store {
     /// # Errors
     /// `dir` cannot be written to, or holds a layout of another version.
     pub fn open(dir: &Path) -> Result<Self> {
+        let store = Self::at(dir)?;
+        let layout = store.dir.join("images/oci-layout");
+        match std::fs::read(&layout) {
+            Ok(bytes) => import::check_layout(&bytes)?,
+            Err(_) => store.edit_index(|_| replace(&layout, LAYOUT))?,
+        }
+        Ok(store)
+    }
+
+    /// A store whose documents nobody has looked at.
+    fn at(dir: &Path) -> Result<Self> {
         let dir = &std::path::absolute(dir)?;
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         for part in [
@@ -104,19 +122,10 @@ impl Store {
                 made => made.with_context(|| format!("make {}", part.display()))?,
             }
         }
-        let store = Self {
+        Ok(Self {
             dir: dir.to_owned(),
             attributes: Attributes::here(&inside::directory(&dir.join("tmp"))?),
-        };
-        let layout = dir.join("images/oci-layout");
-        match std::fs::read(&layout) {
-            Ok(bytes) => import::check_layout(&bytes)?,
-            Err(_) => store.edit_index(|_| {
-                let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
-                replace(&layout, version)
-            })?,
-        }
-        Ok(store)
+        })
     }
 
     /// Takes in the images of an archive or a layout's directory that are for a platform; see the
@@ -157,11 +166,37 @@ impl Store {
     /// A file that cannot be read, or is neither file, directory nor symlink.
     pub fn import_dir(&self, tree: &Path, name: &ImageName, config: Config) -> Result<Image> {
         let scratch = self.lease()?;
-        let found = pack::pack(tree, name, config, &scratch)
+        let layer = pack::pack(tree, &scratch)
             .with_context(|| format!("make an image of {}", tree.display()))?;
+        let diff_id = layer.digest;
+        let image = pack::image_of(
+            (layer, diff_id),
+            Some(name),
+            Document::new(config),
+            &scratch,
+        )?;
+        self.install_one(image, &Arrivals::new(&scratch, self.attributes))
+    }
+
+    /// Makes an image of one layer from a tar archive, which may be compressed. The document gets
+    /// to know of the layer here.
+    ///
+    /// # Errors
+    /// It isn't an archive, anything in it would leave the layer, or the disk is full.
+    pub fn import_tar(
+        &self,
+        tar: impl Read,
+        name: Option<&ImageName>,
+        document: Document,
+    ) -> Result<Image> {
+        let scratch = self.lease()?;
         let arrivals = Arrivals::new(&scratch, self.attributes);
-        let images = self.install(&[found], &arrivals)?;
-        images.into_iter().next().context("the image is not there")
+        let layer = arrivals.keep(&mut BufReader::with_capacity(BUFFER, tar))?;
+        let unpacked = self.unpack(&layer, &arrivals)?;
+        let diff_id = unpacked.diff_id.unwrap_or(layer.digest);
+        arrivals.give_back(layer.digest, unpacked);
+        let image = pack::image_of((layer, diff_id), name, document, &scratch)?;
+        self.install_one(image, &arrivals)
     }
 
     /// Gives an image one more name, and takes it from the image that had it. The name's registry
@@ -210,14 +245,15 @@ impl Store {
         Ok(images)
     }
 
-    /// The image of a name, an id, or the beginning of an id that no other has.
+    /// The image of a name, an id, or the beginning of an id that no other has. A digest in a name
+    /// may also be the one under which a registry has it.
     ///
     /// # Errors
     /// There is none, or there are several.
     pub fn find(&self, what: &str) -> Result<Image> {
         let images = self.images()?;
         if let Ok(name) = what.parse::<ImageName>()
-            && let Some(image) = images.iter().find(|image| image.names.contains(&name))
+            && let Some(image) = images.iter().find(|image| image.is_called(&name))
         {
             return Ok(image.clone());
         }
@@ -276,6 +312,37 @@ impl Store {
         File::open(self.blob_path(digest)).with_context(|| format!("open the blob {digest}"))
     }
 
+    /// Opens a blob to read, which fails at its end where the blob isn't what it is called.
+    ///
+    /// # Errors
+    /// It isn't there.
+    pub fn verified(&self, blob: &Descriptor) -> Result<Verified<File>> {
+        let file = self.blob(&blob.digest)?;
+        Ok(Verified::new(file, blob.digest, blob.size))
+    }
+
+    /// Opens a layer's tar stream, whatever its blob is compressed with. Reading fails at the end
+    /// where the blob isn't what it is called.
+    ///
+    /// # Errors
+    /// The blob isn't there, or compressed in a way that is not known here.
+    pub fn tar(&self, layer: &Descriptor) -> Result<impl Read + use<>> {
+        Ok(decompress(self.verified(layer)?)?.1)
+    }
+
+    /// A layer's blob as an OCI manifest lists it: by what it is compressed with, whatever it was
+    /// said to be.
+    ///
+    /// # Errors
+    /// As those of [`tar`](Self::tar).
+    pub fn oci_layer(&self, layer: &Descriptor) -> Result<Descriptor> {
+        import::describe_layer(&Blob {
+            path: self.blob_path(&layer.digest),
+            digest: layer.digest,
+            size: layer.size,
+        })
+    }
+
     /// Keeps others from removing anything, until the file is closed.
     fn share(&self) -> Result<File> {
         lock(&self.dir.join("layers"), File::lock_shared)
@@ -285,6 +352,11 @@ impl Store {
     fn lease(&self) -> Result<Scratch> {
         let _used = self.share()?;
         Scratch::new(&self.dir.join("tmp"))
+    }
+
+    fn install_one(&self, image: Found, arrivals: &Arrivals<'_>) -> Result<Image> {
+        let images = self.install(&[image], arrivals)?;
+        images.into_iter().next().context("the image is not there")
     }
 
     /// Unpacks what isn't yet, and puts everything in place: nothing before all is right.
@@ -302,7 +374,10 @@ impl Store {
         let mut outcome = layer::Outcome::default();
         for (blob, diff_id) in found.iter().flat_map(|image| &image.layers) {
             if !self.layer(diff_id).exists() && !unpacked.contains_key(diff_id) {
-                let layer = self.unpack(blob, diff_id, arrivals)?;
+                let layer = self
+                    .unpack(blob, arrivals)
+                    .and_then(|layer| layer.check(&blob.digest, diff_id))
+                    .with_context(|| format!("unpack the layer {diff_id}"))?;
                 outcome.add(&layer.outcome);
                 unpacked.insert(*diff_id, layer.dir);
             }
@@ -337,23 +412,17 @@ impl Store {
         Ok(images)
     }
 
-    /// What a blob unpacks to, if that is what was announced.
-    fn unpack(&self, blob: &Blob, diff_id: &Digest, arrivals: &Arrivals<'_>) -> Result<Unpacked> {
-        let unpacked = match arrivals.take(&blob.digest) {
-            Some(unpacked) => unpacked,
-            None => {
-                Unpacking::begin(arrivals.scratch.path(), self.attributes).and_then(|mut it| {
-                    for_each_piece(&blob.path, |bytes| {
-                        it.write(bytes);
-                        Ok(())
-                    })?;
-                    it.finish(&|_| ())
-                })
-            }
-        };
-        unpacked
-            .and_then(|layer| layer.check(&blob.digest, diff_id))
-            .with_context(|| format!("unpack the layer {diff_id}"))
+    /// What a blob unpacks to, if it was not unpacked as it came.
+    fn unpack(&self, blob: &Blob, arrivals: &Arrivals<'_>) -> Result<Unpacked> {
+        if let Some(unpacked) = arrivals.take(&blob.digest) {
+            return unpacked;
+        }
+        let mut unpacking = Unpacking::begin(arrivals.scratch.path(), self.attributes)?;
+        for_each_piece(&blob.path, |bytes| {
+            unpacking.write(bytes);
+            Ok(())
+        })?;
+        unpacking.finish(&|_| ())
     }
 
     /// One flush for thousands of files. Without it a power failure soon after could leave a layer
@@ -503,12 +572,10 @@ fn enter(index: &mut Index, manifest: &Descriptor, names: &[ImageName], there: O
         index.manifests.push(entry.clone());
     }
     for name in names {
-        let mut entry = entry.clone();
-        let mut annotate = |key: &str, value| entry.annotations.insert(key.to_owned(), value);
-        annotate(oci::REF_NAME, name.to_string());
-        annotate(oci::FULL_NAME, name.full());
+        let mut entry = entry.clone().named(name);
         if let Some(digest) = there {
-            annotate(oci::REPO_DIGEST, digest.to_string());
+            let annotations = &mut entry.annotations;
+            annotations.insert(oci::REPO_DIGEST.to_owned(), digest.to_string());
         }
         index.manifests.push(entry);
     }

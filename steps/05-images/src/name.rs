@@ -290,6 +290,23 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_says_more_than_a_tag() {
+        let digest = Digest::of(b"");
+        let name: ImageName = format!("debian:12@{digest}").parse().unwrap();
+        assert_eq!(name.to_string(), format!("debian@{digest}"));
+        assert_eq!(name.full(), format!("docker.io/library/debian@{digest}"));
+        assert_eq!((name.tag(), name.digest()), (None, Some(&digest)));
+        assert_eq!(name.reference(), digest.to_string());
+        assert_eq!(name, name.to_string().parse().unwrap());
+        assert_eq!(name.with_tag("12").unwrap(), "debian:12".parse().unwrap());
+        assert_eq!(name.with_tag("12").unwrap().with_digest(digest), name);
+        assert!(name.with_tag("-").is_err());
+        for text in [format!("debian@{digest}@{digest}"), format!("@{digest}")] {
+            assert!(text.parse::<ImageName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_docker_refuses_is_refused() {
         let long = "a/".repeat(130) + "b";
         let id = "0".repeat(64);
@@ -314,6 +331,8 @@ mod tests {
             "a..b/c",
             "é",
             "a@sha256:00",
+            "a@sha512:00",
+            "a@",
             "\u{7f}",
             "a:\n",
             &long,

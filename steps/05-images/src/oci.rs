@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
+use crate::name::ImageName;
 
 /// The most that a document may weigh: registries refuse larger manifests (distribution-spec,
 /// "Pushing Manifests").
@@ -22,16 +23,19 @@ pub(crate) const LARGEST_DOCUMENT: u64 = 4 << 20;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an OCI image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The media type of an OCI image's config.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// The media type of docker's manifest, version 2 of schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The media type of docker's manifest list.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The media type of a layer that is not compressed.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The media types of layers that can be unpacked; what each is compressed with its first bytes
 /// tell. `nondistributable` ones are the same to those who have them.
 const LAYERS: [&str; 7] = [
-    "application/vnd.oci.image.layer.v1.tar",
+    LAYER,
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -84,6 +88,15 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             extra: Map::new(),
         }
+    }
+
+    /// As the entry of an index that gives it a name, for each of the tools that look for one.
+    #[must_use]
+    pub fn named(mut self, name: &ImageName) -> Self {
+        let mut annotate = |key: &str, value| self.annotations.insert(key.to_owned(), value);
+        annotate(REF_NAME, name.to_string());
+        annotate(FULL_NAME, name.full());
+        self
     }
 
     /// Sees that the blob is of a document's size.
@@ -393,6 +406,22 @@ pub struct Document {
 }
 
 impl Document {
+    /// That of an image which is made now, for this machine, and has no layers yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            created: Some(jiff::Timestamp::now().to_string()),
+            architecture: architecture().to_owned(),
+            os: "linux".to_owned(),
+            config,
+            rootfs: RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: Vec::new(),
+            },
+            history: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+
     /// Reads an image's config.
     ///
     /// # Errors
@@ -574,6 +603,88 @@ mod tests {
         assert_eq!(again["config"]["Healthcheck"]["Test"][0], "NONE");
         assert_eq!(again["author"], "me");
         assert_eq!(again["history"][0]["created_by"], "x");
+    }
+
+    fn index_for(platforms: &[&str]) -> Index {
+        let mut index = Index::empty();
+        for platform in platforms {
+            let mut entry = Descriptor::new(MANIFEST, Digest::of(platform.as_bytes()), 0);
+            entry.platform = (!platform.is_empty()).then(|| platform.parse().unwrap());
+            index.manifests.push(entry);
+        }
+        index
+    }
+
+    #[test]
+    fn a_machine_takes_the_newest_generation_that_it_runs() {
+        let all = [
+            "unknown/unknown",
+            "linux/amd64",
+            "linux/amd64/v3",
+            "linux/arm/v5",
+            "linux/arm/v6",
+            "linux/arm/v8",
+            "linux/arm64/v8",
+            "linux/386",
+        ];
+        let index = index_for(&all);
+        for (machine, taken) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/amd64/v4", "linux/amd64/v3"),
+            ("linux/arm", "linux/arm/v6"),
+            ("linux/arm/v5", "linux/arm/v5"),
+            ("linux/arm64", "linux/arm64/v8"),
+            ("arm64", "linux/arm64/v8"),
+            ("linux/aarch64", "linux/arm64/v8"),
+            ("linux/i386", "linux/386"),
+        ] {
+            let found = index.select(&machine.parse().unwrap()).unwrap();
+            assert_eq!(found.digest, Digest::of(taken.as_bytes()), "{machine}");
+        }
+        let error = index.select(&"linux/riscv64".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("linux/arm/v6"), "{error}");
+        let attested = index_for(&["unknown/unknown"]);
+        assert!(attested.select(&Platform::here()).is_err());
+        assert!(index_for(&[""]).select(&Platform::here()).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_platform_is_refused() {
+        for text in [
+            "",
+            "/",
+            "linux/",
+            "linux//v7",
+            "a/b/c/d",
+            "linux/a b",
+            "linux/é",
+        ] {
+            assert!(text.parse::<Platform>().is_err(), "{text:?}");
+        }
+        let whole: Platform = "linux/arm64/v8".parse().unwrap();
+        assert_eq!(whole.to_string(), "linux/arm64/v8");
+        assert_eq!("linux".parse::<Platform>().unwrap(), Platform::here());
+    }
+
+    #[test]
+    fn an_artifact_and_an_unknown_layer_are_no_image() {
+        let manifest = |config: &str, layer: &str| {
+            let (config, layer) = (descriptor(config), descriptor(layer));
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#)
+        };
+        let parse = |text: String| Manifest::parse(text.as_bytes());
+        assert!(parse(manifest(DOCKER_CONFIG, LAYERS[6])).is_ok());
+        for (config, layer) in [
+            ("application/vnd.oci.empty.v1+json", LAYERS[1]),
+            ("application/vnd.cncf.helm.config.v1+json", LAYERS[1]),
+            (CONFIG, "application/vnd.in-toto+json"),
+            (
+                CONFIG,
+                "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            ),
+        ] {
+            assert!(parse(manifest(config, layer)).is_err(), "{config} {layer}");
+        }
     }
 
     #[test]

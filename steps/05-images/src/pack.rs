@@ -1,59 +1,47 @@
-//! An image from a directory: the one that is made from the host's own programs.
+//! An image of one layer: the host's own programs, or a tree that somebody packed.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Map;
 use tar::{Builder, Header};
 
-use crate::archive::{BUFFER, Compression};
-use crate::import::Found;
+use crate::archive::BUFFER;
+use crate::digest::Digest;
+use crate::import::{Found, describe_layer};
 use crate::name::ImageName;
-use crate::oci::{self, Config, Descriptor, Document, Manifest, RootFs};
-use crate::scratch::Scratch;
+use crate::oci::{self, Descriptor, Document, Manifest};
+use crate::scratch::{Blob, Scratch};
 
-/// Writes the tree as a layer, and the config and the manifest to it.
-pub(crate) fn pack(
-    tree: &Path,
-    name: &ImageName,
-    config: Config,
-    scratch: &Scratch,
-) -> Result<Found> {
+/// Writes the tree as a layer.
+pub(crate) fn pack(tree: &Path, scratch: &Scratch) -> Result<Blob> {
     let mut layer = scratch.spool()?;
     let mut archive = Builder::new(BufWriter::with_capacity(BUFFER, &mut layer));
     append(&mut archive, tree, Path::new(""))?;
     archive.into_inner()?.flush()?;
-    let layer = layer.finish();
+    Ok(layer.finish())
+}
 
-    let document = Document {
-        created: Some(jiff::Timestamp::now().to_string()),
-        architecture: oci::architecture().to_owned(),
-        os: "linux".to_owned(),
-        config,
-        rootfs: RootFs {
-            kind: "layers".to_owned(),
-            diff_ids: vec![layer.digest],
-        },
-        history: Vec::new(),
-        extra: Map::new(),
-    };
+/// Writes the config and the manifest of an image that has one layer.
+pub(crate) fn image_of(
+    (layer, diff_id): (Blob, Digest),
+    name: Option<&ImageName>,
+    mut document: Document,
+    scratch: &Scratch,
+) -> Result<Found> {
+    document.rootfs.diff_ids = vec![diff_id];
     let config = scratch.keep(&serde_json::to_vec(&document)?)?;
     let manifest = Manifest::new(
         Descriptor::new(oci::CONFIG, config.digest, config.size),
-        vec![Descriptor::new(
-            Compression::None.media_type(),
-            layer.digest,
-            layer.size,
-        )],
+        vec![describe_layer(&layer)?],
     );
     Ok(Found {
-        names: vec![name.clone()],
+        names: name.into_iter().cloned().collect(),
         media_type: oci::MANIFEST.to_owned(),
         manifest: scratch.keep(&serde_json::to_vec(&manifest)?)?,
         config,
-        layers: vec![(layer.clone(), layer.digest)],
+        layers: vec![(layer, diff_id)],
     })
 }
 

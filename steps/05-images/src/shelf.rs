@@ -1,7 +1,6 @@
 //! The images at hand: what can be done with them besides running one.
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -74,10 +73,10 @@ pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     take_in(&store, || {
         for image in store.load(path, name, &Platform::here())? {
             if image.names().is_empty() {
-                say(&format!("Loaded image ID: {}", image.id()))?;
+                cli::say(&format!("Loaded image ID: {}", image.id()))?;
             }
             for name in image.names() {
-                say(&format!("Loaded image: {name}"))?;
+                cli::say(&format!("Loaded image: {name}"))?;
             }
         }
         Ok(())
@@ -90,7 +89,7 @@ pub fn remove(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let store = open(dirs)?;
     let mut status = 0;
     for image in images {
-        let removed = as_root(|| say(&store.remove(image, false)?.to_string()));
+        let removed = as_root(|| cli::say(&store.remove(image, false)?.to_string()));
         status |= complaint(&removed);
     }
     Ok(status)
@@ -105,7 +104,7 @@ pub fn inspect(dirs: &Dirs, images: &[String]) -> Result<u8> {
     let format = PrettyFormatter::with_indent(b"    ");
     let mut text = Serializer::with_formatter(Vec::new(), format);
     found.serialize(&mut text)?;
-    say(&String::from_utf8(text.into_inner())?)?;
+    cli::say(&String::from_utf8(text.into_inner())?)?;
     Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
 }
 
@@ -120,84 +119,29 @@ fn complaint<T>(done: &Result<T>) -> u8 {
 /// `images`, as docker lists them.
 pub fn list(dirs: &Dirs) -> Result<u8> {
     let store = open(dirs)?;
-    let mut rows = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(String::from)];
+    let mut rows = "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\n".to_owned();
     for image in store.images()? {
-        let created = image.created().map_or_else(|| "N/A".to_owned(), age);
-        let row = |repository: String, tag: String| {
-            [
-                repository,
-                tag,
-                image.short_id(),
-                created.clone(),
-                size(image.size()),
-            ]
-        };
-        match image.names() {
-            [] => rows.push(row("<none>".to_owned(), "<none>".to_owned())),
-            names => rows.extend(
-                names
-                    .iter()
-                    .map(|name| row(name.repository(), name.tag().unwrap_or("<none>").to_owned())),
-            ),
+        let created = image.created().map_or_else(|| "N/A".to_owned(), ago);
+        let rest = format!(
+            "{}\t{created}\t{}",
+            image.short_id(),
+            cli::size(image.size(), 3)
+        );
+        for name in image.names() {
+            let tag = name.tag().unwrap_or("<none>");
+            rows += &format!("{}\t{tag}\t{rest}\n", name.repository());
+        }
+        if image.names().is_empty() {
+            rows += &format!("<none>\t<none>\t{rest}\n");
         }
     }
-    say(&table(&rows))?;
+    cli::say(&cli::columns(&rows, 10))?;
     Ok(0)
 }
 
-/// Columns as wide as their widest cell, three spaces apart.
-fn table(rows: &[[String; 5]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    let line = |row: &[String; 5]| {
-        let cells = row.iter().zip(widths);
-        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// Prints lines. A full disk at the other end is an error, and to `println!` a panic.
-fn say(lines: &str) -> Result<()> {
-    writeln!(io::stdout(), "{lines}").context("write to standard output")
-}
-
-/// How long ago, in one unit that a person would choose.
-fn age(then: Timestamp) -> String {
-    let seconds = (Timestamp::now().as_second() - then.as_second()).max(0);
-    let units = [
-        (365 * 86400, "years"),
-        (30 * 86400, "months"),
-        (7 * 86400, "weeks"),
-        (86400, "days"),
-        (3600, "hours"),
-        (60, "minutes"),
-        (1, "seconds"),
-    ];
-    // Docker says "5 weeks", not "1 month", until there are two of the larger.
-    units
-        .iter()
-        .find(|(length, _)| seconds >= 2 * length)
-        .map_or_else(
-            || "Less than a second ago".to_owned(),
-            |(length, name)| format!("{} {name} ago", seconds / length),
-        )
-}
-
-/// Bytes in powers of 1000 and three digits, as docker shows them.
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn size(bytes: u64) -> String {
-    let mut amount = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB", "TB"] {
-        if amount < 999.5 {
-            let decimals = match amount {
-                small if unit == "B" || small >= 99.95 => 0,
-                small if small >= 9.995 => 1,
-                _ => 2,
-            };
-            return format!("{amount:.decimals$}{unit}");
-        }
-        amount /= 1000.0;
-    }
-    format!("{amount:.0}PB")
+fn ago(then: Timestamp) -> String {
+    let since = Timestamp::now().duration_since(then);
+    // A clock that was set back makes an image of the future: a new one.
+    let since = since.try_into().unwrap_or_default();
+    format!("{} ago", cli::age(since))
 }

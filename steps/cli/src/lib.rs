@@ -1,22 +1,26 @@
-//! What the five command lines share: the voice they speak with (errors,
-//! notes, `--explain`) and the directories where they keep things.
+//! What the command lines share: the voice they speak with (errors, notes,
+//! columns, units, `--explain`) and the directories where they keep things.
 //!
 //! A leaf prints nothing. It emits `tracing` events, and [`start`] decides
 //! which of them a person gets to see.
 
 #![warn(missing_docs)]
 
+mod columns;
 mod dirs;
 mod explain;
 mod told;
+mod units;
 
+pub use columns::columns;
 pub use dirs::Dirs;
 pub use told::Told;
+pub use units::{age, size};
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Prepares a step's process: notes always reach standard error, the kernel
@@ -38,6 +42,15 @@ pub fn default_sigpipe() {
 /// written the exit status must do; `eprintln!` would put a panic's in its place.
 pub fn complain(program: &str, error: &Error) {
     let _ = writeln!(io::stderr(), "{program}: {error:#}");
+}
+
+/// Prints lines. A full disk at the other end is an error, and to `println!` a
+/// panic.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn say(lines: &str) -> Result<()> {
+    writeln!(io::stdout(), "{lines}").context("write to standard output")
 }
 
 /// The end of a step's process: its status, or a complaint and the status that

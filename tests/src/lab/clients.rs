@@ -74,6 +74,15 @@ pub fn ensure() -> Result<()> {
     fs::rename(&part, &dir).context("keep the unpacked clients")
 }
 
+/// The path of one of their programs: the machine's own, or an unpacked one.
+pub fn program(name: &str) -> Result<PathBuf> {
+    if let Some(own) = find(name) {
+        return Ok(own);
+    }
+    ensure()?;
+    Ok(dir()?.join("usr/bin").join(name))
+}
+
 fn download(into: &Path) -> Result<()> {
     let mut apt = Command::new("apt-get");
     // apt's own user cannot write to this directory, and need not.

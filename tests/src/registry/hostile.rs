@@ -36,7 +36,12 @@ impl<'a> Hostile<'a> {
         Hostile::at(host, port(), layout, options)
     }
 
-    /// The same at the port of one that is gone.
+    /// A port for one that is yet to start.
+    pub fn next_port() -> u16 {
+        port()
+    }
+
+    /// The same at the port of one that is gone, or from [`Hostile::next_port`].
     ///
     /// # Panics
     /// When it does not start.

@@ -78,6 +78,16 @@ impl Layout {
         json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
     }
 
+    /// The bytes of a blob in the layout.
+    ///
+    /// # Panics
+    /// Where it is not there.
+    pub fn read(&self, descriptor: &Value) -> Vec<u8> {
+        let digest = descriptor["digest"].as_str().unwrap_or_default();
+        let path = self.dir.join("blobs").join(digest.replace(':', "/"));
+        fs::read(path).expect("the layout has it")
+    }
+
     /// A layer with these files, whose directories are made.
     ///
     /// # Panics

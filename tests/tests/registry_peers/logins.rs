@@ -25,7 +25,7 @@ fn a_login_is_kept_as_docker_keeps_it() {
     Images::new(&host);
     let registry = Registry::htpasswd(&host);
     let address = registry.address();
-    let name = registry.fill("oci:/tmp/layout:one", "one");
+    let name = registry.fill("/tmp/layout", "one", "one");
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         let said = minidocker.fails(&format!("pull {name}"));
@@ -119,7 +119,7 @@ fn a_helper_is_asked_for_what_it_keeps() {
     Images::new(&host);
     let registry = Registry::htpasswd(&host);
     let address = registry.address();
-    let name = registry.fill("oci:/tmp/layout:one", "one");
+    let name = registry.fill("/tmp/layout", "one", "one");
     let helper = format!(
         "#!/bin/sh\nread server\necho \"$1 $server\" >>/tmp/asked\n\
          [ \"$server\" = {address} ] || {{ echo 'credentials not found in native keychain'; exit 1; }}\n\

@@ -88,7 +88,7 @@ fn an_image_comes_over_tls_from_whom_the_user_trusts() {
     let host = host();
     Images::new(&host);
     let registry = Registry::tls(&host);
-    let name = registry.fill("oci:/tmp/layout:one", "one");
+    let name = registry.fill("/tmp/layout", "one", "one");
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         let said = minidocker.fails(&format!("pull {name}"));
@@ -112,7 +112,7 @@ fn an_image_comes_with_a_token_that_nobody_had_to_ask_for() {
     let host = host();
     Images::new(&host);
     let registry = Registry::token(&host, &[]);
-    let name = registry.fill("oci:/tmp/layout:one", "some/where/one");
+    let name = registry.fill("/tmp/layout", "one", "some/where/one");
     let before = registry.tokens().len();
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
@@ -134,17 +134,14 @@ fn a_token_is_renewed_when_it_has_ended() {
     let all: Vec<_> = parts.iter().collect();
     layout.name("many", &layout.image(Kind::Oci, "amd64", &all));
     let registry = Registry::token(&host, &["--seconds", "1"]);
-    let name = registry.fill("oci:/tmp/layout:many", "many");
+    let name = registry.fill("/tmp/layout", "many", "many");
     let minidocker = Minidocker::of(&host, User::Root);
     for _ in 0..10 {
-        let (before, blobs) = (registry.tokens().len(), registry.requests().len());
+        let before = registry.tokens().len();
         let running = minidocker.spawn(&format!("pull {name}"));
-        harness::wait_for("the first blob", 20, || {
-            let log = registry.requests().split_off(blobs);
-            let got = |asked: &harness::registry::Request| {
-                asked.path.contains("/blobs/") && asked.status == 200
-            };
-            log.iter().any(got).then_some(())
+        // Most of the layers are yet to come then.
+        harness::wait_for("a token", 20, || {
+            (registry.tokens().len() > before).then_some(())
         });
         running.signal(nix::sys::signal::Signal::SIGSTOP);
         std::thread::sleep(std::time::Duration::from_millis(2100));
@@ -200,7 +197,7 @@ fn all_tags_of_a_repository_come_at_once() {
     Images::new(&host);
     let registry = filled(&host, &[]);
     for (tag, image) in [("1", "one"), ("2", "two"), ("latest", "multi")] {
-        registry.fill(&format!("oci:/tmp/layout:{image}"), &format!("many:{tag}"));
+        registry.fill("/tmp/layout", image, &format!("many:{tag}"));
     }
     let name = format!("{}/many", registry.address());
     let minidocker = Minidocker::of(&host, User::Root);
@@ -290,10 +287,12 @@ fn two_pulls_at_once_download_each_blob_once() {
 fn any_tool_reads_the_store_where_it_lies() {
     let host = host();
     let images = Images::new(&host);
-    let registry = filled(&host, &["one", "multi", "old"]);
+    let registry = filled(&host, &["one", "multi"]);
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
-        for image in ["one", "multi", "old"] {
+        // Of an index the store has what fits the machine.
+        // And of those in it skopeo knows the specification's media types alone.
+        for (image, digest) in [("one", "one"), ("multi", "one")] {
             let name = format!("{}/{image}", registry.address());
             minidocker.ok(&format!("pull {name}"));
             minidocker.ok(&format!("tag {name} {image}:mine"));
@@ -301,7 +300,7 @@ fn any_tool_reads_the_store_where_it_lies() {
                 &host,
                 &minidocker,
                 &format!("{image}:mine"),
-                images.digest(image),
+                images.digest(digest),
             );
         }
         let list = host.run([

@@ -15,7 +15,7 @@ fn registries_admit_whom_they_should() {
         host.run(words.chain(line.split(' '))).text()
     };
     let open = Registry::open(&host);
-    open.fill("oci:/tmp/layout:one", "one");
+    open.fill("/tmp/layout", "one", "one");
     let asked = open.requests();
     let put = asked.iter().filter(|asked| asked.method == "PUT");
     assert!(put.count() >= 2, "{asked:?}");
@@ -25,7 +25,7 @@ fn registries_admit_whom_they_should() {
     let user = format!("{USER}:{PASSWORD}");
     let out = host.run(["curl", "-s", "-u", &user, &url]);
     assert_eq!(out.ok(), "{}");
-    htpasswd.fill("oci:/tmp/layout:one", "one");
+    htpasswd.fill("/tmp/layout", "one", "one");
     let tls = Registry::tls(&host);
     let url = format!("https://{}/v2/", tls.address());
     assert_eq!(
@@ -35,7 +35,7 @@ fn registries_admit_whom_they_should() {
     );
     assert_eq!(curl(&format!("--cacert {} {url}", tls.authority())), "200");
     let token = Registry::token(&host, &[]);
-    let name = token.fill("oci:/tmp/layout:one", "one");
+    let name = token.fill("/tmp/layout", "one", "one");
     assert!(
         token
             .tokens()

@@ -9,7 +9,7 @@ use crate::host;
 fn the_tree_of_a_debian_is_that_of_umoci() {
     let host = host();
     let registry = Registry::open(&host);
-    let name = registry.fill("oci:/run/workspace/images/debian:latest", "debian");
+    let name = registry.fill("/run/workspace/images/debian", "latest", "debian");
     let minidocker = Minidocker::of(&host, User::Root);
     minidocker.ok(&format!("pull {name}"));
     minidocker.assert_sound();
@@ -39,7 +39,7 @@ fn the_tree_of_a_debian_is_that_of_umoci() {
 fn a_debian_comes_to_somebody_who_is_not_root() {
     let host = host();
     let registry = Registry::open(&host);
-    let name = registry.fill("oci:/run/workspace/images/debian:latest", "debian");
+    let name = registry.fill("/run/workspace/images/debian", "latest", "debian");
     let minidocker = Minidocker::of(&host, User::Student);
     minidocker.ok(&format!("pull {name}"));
     minidocker.assert_sound();

@@ -140,16 +140,16 @@ fn what_a_lease_names_is_not_collected() {
     };
     let intake = place.store.intake().unwrap();
     come(&intake);
-    place.store.prune().unwrap();
+    place.store.prune(|_| false).unwrap();
     assert!(!place.store.has_blob(&blob), "nobody has said it is needed");
 
     intake.need(&[blob.digest]).unwrap();
     come(&intake);
-    let pruned = place.store.prune().unwrap();
+    let pruned = place.store.prune(|_| false).unwrap();
     assert!(pruned.deleted.is_empty());
     assert!(place.incoming(&intake).is_none());
     place.take(intake, "app").unwrap();
-    place.store.prune().unwrap();
+    place.store.prune(|_| false).unwrap();
     assert!(place.store.is_complete(&place.store.find("app").unwrap()));
 
     place.store.remove("app", false).unwrap();

@@ -11,6 +11,7 @@ use super::Page;
 use super::desk::READER;
 use crate::call::call;
 use crate::cleanup::of_dead;
+use crate::clients;
 use crate::kernel::Kernel;
 use crate::session::Kind;
 
@@ -20,6 +21,12 @@ pub const NAME: &str = "rehearsal.";
 /// Where cargo keeps what it makes on the way, for all workspaces of the reader's, from the clone:
 /// a starter needs the same crates as the clone does.
 pub const BUILD: &str = "target/build";
+
+/// Where the programs are that a reader downloads by hand, from the clone.
+pub const DOWNLOADED: &str = "target/downloaded";
+
+/// The one such program.
+const REGISTRY: &str = "docker-registry";
 
 /// A clone, in a home of its reader's:
 ///
@@ -141,13 +148,8 @@ impl Clone {
     /// Puts there what a reader's machine would download, and gives all to the
     /// reader.
     pub fn prepare(&self, pages: &[Page]) -> Result<()> {
-        let boots = pages.iter().any(|page| {
-            let sessions = page.sessions.iter();
-            let mut events = sessions.flat_map(|(_, session)| &session.events);
-            events.any(|event| matches!(&event.kind, Kind::Typed { text, .. } if may_boot(text)))
-        });
         let target = self.dir().join("target");
-        if boots && !target.join("vm/kernel").exists() {
+        if is_typed(pages, may_boot) && !target.join("vm/kernel").exists() {
             let from = crate::vm::dir()?;
             Kernel::ensure(&from)?;
             fs::create_dir_all(target.join("vm"))?;
@@ -157,6 +159,11 @@ impl Clone {
                     .arg(from.join("kernel"))
                     .arg(target.join("vm")),
             )?;
+        }
+        let registry = self.dir().join(DOWNLOADED).join(REGISTRY);
+        if is_typed(pages, |text| text.contains(REGISTRY)) && !registry.exists() {
+            fs::create_dir_all(self.dir().join(DOWNLOADED))?;
+            fs::copy(clients::program(REGISTRY)?, registry).context("lend the registry")?;
         }
         self.lend_dependencies()?;
         if geteuid().is_root() {
@@ -173,6 +180,13 @@ impl Drop for Clone {
             fs::remove_dir_all(&self.base).ok();
         }
     }
+}
+
+/// Whether a line is typed on one of the pages that is such.
+fn is_typed(pages: &[Page], such: impl Fn(&str) -> bool) -> bool {
+    let sessions = pages.iter().flat_map(|page| &page.sessions);
+    let mut events = sessions.flat_map(|(_, session)| &session.events);
+    events.any(|event| matches!(&event.kind, Kind::Typed { text, .. } if such(text)))
 }
 
 /// Whether a command may want the virtual machine: checks of limits do.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use harness::{Host, Setup, Terminal, User};
 use nix::unistd::geteuid;
 
-use super::clone::{BUILD, Clone, git};
+use super::clone::{BUILD, Clone, DOWNLOADED, git};
 use crate::call::call;
 
 /// The reader's user id.
@@ -55,8 +55,8 @@ impl Desk {
             (
                 "PATH".to_owned(),
                 format!(
-                    "{place}/target/debug:{cargo}:/usr/local/sbin:/usr/local/bin:\
-                     /usr/sbin:/usr/bin:/sbin:/bin"
+                    "{place}/target/debug:{cargo}:{place}/{DOWNLOADED}:/usr/local/sbin:\
+                     /usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
                 ),
             ),
         ];

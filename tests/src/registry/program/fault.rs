@@ -19,8 +19,9 @@ pub enum Fault {
     Garbled,
     /// Content-Length is this, and the whole blob comes nevertheless.
     Length(String),
-    /// A Range is not heard of: 200 and the whole blob.
-    NoRange,
+    /// A Range is not heard of: 200 and the whole blob. Where there was none, the
+    /// connection is closed after so many bytes.
+    NoRange(u64),
     /// The blob is elsewhere: at this port of 127.0.0.1.
     Redirect(u16),
     /// The blob comes by a byte a second.
@@ -49,7 +50,7 @@ impl Fault {
         use Fault::{Cut, Die, Drip, Garbled, Length, NoRange, Redirect, Short};
         matches!(
             self,
-            Cut(_) | Short(_) | Die(_) | Garbled | Length(_) | NoRange | Redirect(_) | Drip
+            Cut(_) | Short(_) | Die(_) | Garbled | Length(_) | NoRange(_) | Redirect(_) | Drip
         )
     }
 
@@ -76,7 +77,7 @@ impl FromStr for Fault {
             "die" => Fault::Die(number()?),
             "garbled" => Fault::Garbled,
             "length" => Fault::Length(value.to_owned()),
-            "no-range" => Fault::NoRange,
+            "no-range" => Fault::NoRange(number()?),
             "redirect" => Fault::Redirect(number()?.try_into()?),
             "drip" => Fault::Drip,
             "busy" => Fault::Busy(value.to_owned()),

@@ -174,19 +174,20 @@ impl Server {
         let is_target = self.about.fault.as_ref().is_some_and(Fault::is_of_blobs)
             && request.method == "GET"
             && self.about.largest()?.as_deref() == Some(digest);
-        let fault = self
-            .about
-            .fault
-            .as_ref()
-            .filter(|_| is_target && self.strikes());
-        let range = request.range().filter(|_| fault != Some(&Fault::NoRange));
+        let fault = self.about.fault.clone();
+        let mut fault = fault.filter(|_| is_target && self.strikes());
+        let mut range = request.range();
+        if let Some(Fault::NoRange(count)) = fault {
+            fault = range.is_none().then_some(Fault::Cut(count));
+            range = None;
+        }
         let whole = bytes.len();
         let from = usize::try_from(range.unwrap_or(0)).map_err(|_| hang_up())?;
         if from > whole {
             return Answer::new(416).send(request, to);
         }
         let mut answer = Answer::new(if range.is_some() { 206 } else { 200 });
-        answer = match fault {
+        answer = match &fault {
             Some(Fault::Redirect(port)) => {
                 let to_there = format!("http://127.0.0.1:{port}{}", request.path);
                 return Answer::new(307)
@@ -204,12 +205,13 @@ impl Server {
         if request.method == "HEAD" {
             return Ok(());
         }
-        if fault == Some(&Fault::Garbled)
+        if fault == Some(Fault::Garbled)
             && let Some(last) = bytes.last_mut()
         {
             *last ^= 1;
         }
-        self.send(bytes.get(from..).unwrap_or_default(), from, fault, to)
+        let rest = bytes.get(from..).unwrap_or_default();
+        self.send(rest, from, fault.as_ref(), to)
     }
 
     /// Sends what begins at byte `from` of a blob.

@@ -21,6 +21,9 @@ use crate::http::{self, Answer, Request};
 /// How long a registry takes a token after its end, as clocks differ.
 const LEEWAY: i64 = 60;
 
+/// For how long it takes a token otherwise.
+const LONG: i64 = 300;
+
 /// Who gets tokens, and how long they hold.
 #[derive(Args, Debug)]
 pub struct Tokens {
@@ -38,8 +41,8 @@ pub struct Tokens {
     /// NAME:PASSWORD of the one who may push; everybody may pull
     #[arg(long)]
     user: String,
-    /// For how long the registry takes a token
-    #[arg(long, default_value_t = 300)]
+    /// For how long the registry takes a token that anybody may have
+    #[arg(long, default_value_t = LONG)]
     seconds: i64,
     /// Give out identity tokens, by which one gets tokens without a password
     #[arg(long)]
@@ -48,26 +51,19 @@ pub struct Tokens {
 
 impl Tokens {
     /// # Errors
-    /// Fails where the port is taken, or the certificate or the log is out of reach.
+    /// Fails where the port is taken, or the log cannot be made.
     pub fn run(self) -> Result<()> {
-        let certificate = fs::read(&self.certificate);
-        let certificate = certificate.context("read the certificate")?;
         let log = fs::File::create(&self.log).context("create the log")?;
         let log = Mutex::new(log);
         http::serve(self.port, move |request: &Request, to: &mut TcpStream| {
-            let answer = self.answer(request, &certificate, &log);
+            let answer = self.answer(request, &log);
             answer
                 .unwrap_or_else(|_| Answer::new(500))
                 .send(request, to)
         })
     }
 
-    fn answer(
-        &self,
-        request: &Request,
-        certificate: &[u8],
-        log: &Mutex<fs::File>,
-    ) -> Result<Answer> {
+    fn answer(&self, request: &Request, log: &Mutex<fs::File>) -> Result<Answer> {
         let body = String::from_utf8_lossy(&request.body);
         let form = if request.method == "POST" {
             &*body
@@ -96,8 +92,9 @@ impl Tokens {
             let name = if name.is_empty() { "-" } else { name };
             writeln!(log, "{} {name} {}", request.method, scopes.join(" "))?;
         }
-        let token = self.token(name, field("service"), &scopes, certificate)?;
-        let mut said = json!({"token": token, "access_token": token, "expires_in": self.seconds});
+        let seconds = if name.is_empty() { self.seconds } else { LONG };
+        let token = self.token(name, field("service"), &scopes, seconds)?;
+        let mut said = json!({"token": token, "access_token": token, "expires_in": seconds});
         if self.identity && !name.is_empty() && field("offline_token") == "true" {
             said["refresh_token"] = json!(self.identity_token());
         }
@@ -127,7 +124,8 @@ impl Tokens {
         }
     }
 
-    fn token(&self, name: &str, service: &str, scopes: &[&str], der: &[u8]) -> Result<String> {
+    fn token(&self, name: &str, service: &str, scopes: &[&str], seconds: i64) -> Result<String> {
+        let der = fs::read(&self.certificate).context("read the certificate")?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let now = i64::try_from(now.as_secs())?;
         let access: Vec<Value> = scopes
@@ -140,9 +138,9 @@ impl Tokens {
                 Some(json!({"type": kind, "name": path, "actions": actions}))
             })
             .collect();
-        let header = json!({"typ": "JWT", "alg": "RS256", "x5c": [BASE64_STANDARD.encode(der)]});
+        let header = json!({"typ": "JWT", "alg": "RS256", "x5c": [BASE64_STANDARD.encode(&der)]});
         let claims = json!({"iss": "tests", "sub": name, "aud": service, "access": access,
-            "iat": now, "nbf": now - 300, "exp": now + self.seconds - LEEWAY, "jti": "one"});
+            "iat": now, "nbf": now - 300, "exp": now + seconds - LEEWAY, "jti": "one"});
         let encoded = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let text = format!("{}.{}", encoded(&header), encoded(&claims));
         let signature = BASE64_URL_SAFE_NO_PAD.encode(self.sign(text.as_bytes())?);

@@ -1,0 +1,107 @@
+//! `pull`
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use images::{ImageName, Platform};
+use minidocker::engine::images::{Images, Pulled};
+use minidocker::engine::registries;
+use minidocker::registry::Registry;
+
+use crate::Context;
+use crate::progress::{Manner, Progress};
+
+/// Fetch an image from a registry
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker pull --platform linux/arm64 alpine:3.20")]
+pub(crate) struct Pull {
+    /// The image; without a tag or a digest its `latest`
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: String,
+    /// Fetch all tags of the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// For which machines, as linux/arm64/v8
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// Only the name
+    #[arg(short, long)]
+    quiet: bool,
+    /// Without HTTPS, or with certificates that nobody vouches for
+    #[arg(long)]
+    insecure: bool,
+    /// Accepted: there is no content trust
+    #[arg(long)]
+    disable_content_trust: bool,
+}
+
+impl Pull {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        let name: ImageName = self.name.parse()?;
+        let tagged = is_tagged(&self.name, &name);
+        ensure!(
+            !(self.all_tags && tagged),
+            "tag can't be used with --all-tags/-a"
+        );
+        if !tagged && !self.all_tags && !self.quiet {
+            cli::say("Using default tag: latest")?;
+        }
+        Images::change(&context.dirs, |images| {
+            let registry = registries::open(name.registry(), self.insecure)?;
+            let names = match self.all_tags {
+                false => vec![name.clone()],
+                true => tags(&registry, &name)?,
+            };
+            let mut newer = false;
+            for name in &names {
+                newer |= self.pull(context, images, &registry, name)?.newer;
+            }
+            let (shown, full) = match self.all_tags {
+                false => (name.to_string(), name.full()),
+                true => (
+                    name.repository(),
+                    format!("{}/{}", name.registry(), name.path()),
+                ),
+            };
+            if !self.quiet {
+                cli::say(&match newer {
+                    true => format!("Status: Downloaded newer image for {shown}"),
+                    false => format!("Status: Image is up to date for {shown}"),
+                })?;
+            }
+            cli::say(&full)?;
+            Ok(0)
+        })
+    }
+
+    fn pull(
+        &self,
+        context: &Context,
+        images: &Images,
+        registry: &Registry,
+        name: &ImageName,
+    ) -> Result<Pulled> {
+        let manner = Manner::of_output(self.quiet, context.explain);
+        // Docker tells of a tag by itself, and of a digest with all that is before it.
+        let what = name.tag().map_or_else(|| name.full(), str::to_owned);
+        let heading = format!("{what}: Pulling from {}", name.path());
+        let progress = Progress::start(manner, &heading);
+        let note = |blob: &_, stage| progress.note(blob, stage);
+        let pulled = images.pull(registry, name, self.platform.as_ref(), &note)?;
+        progress.finish()?;
+        if !self.quiet {
+            cli::say(&format!("Digest: {}", pulled.digest))?;
+        }
+        Ok(pulled)
+    }
+}
+
+/// Whether somebody wrote which of a repository's images is meant.
+pub(crate) fn is_tagged(written: &str, name: &ImageName) -> bool {
+    name.tag()
+        .is_none_or(|tag| written.ends_with(&format!(":{tag}")))
+}
+
+fn tags(registry: &Registry, name: &ImageName) -> Result<Vec<ImageName>> {
+    let tags = registry.tags(name.path())?;
+    tags.iter().map(|tag| name.with_tag(tag)).collect()
+}

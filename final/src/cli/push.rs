@@ -1,0 +1,96 @@
+//! `push`
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use images::ImageName;
+use minidocker::engine::images::Images;
+use minidocker::engine::registries;
+
+use crate::Context;
+use crate::progress::{Manner, Progress};
+use crate::pull::is_tagged;
+
+/// Send an image to a registry
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker push localhost:5000/alpine:mine")]
+pub(crate) struct Push {
+    /// The image; without a tag its `latest`
+    #[arg(value_name = "NAME[:TAG]")]
+    name: String,
+    /// Send all tags of the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// Only the name
+    #[arg(short, long)]
+    quiet: bool,
+    /// Without HTTPS, or with certificates that nobody vouches for
+    #[arg(long)]
+    insecure: bool,
+    /// Accepted: there is no content trust
+    #[arg(long)]
+    disable_content_trust: bool,
+}
+
+impl Push {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        let name: ImageName = self.name.parse()?;
+        let tagged = is_tagged(&self.name, &name);
+        ensure!(
+            !(self.all_tags && tagged),
+            "tag can't be used with --all-tags/-a"
+        );
+        if !self.quiet {
+            if !tagged && !self.all_tags {
+                cli::say("Using default tag: latest")?;
+            }
+            let repository = format!("{}/{}", name.registry(), name.path());
+            cli::say(&format!("The push refers to repository [{repository}]"))?;
+        }
+        Images::change(&context.dirs, |images| {
+            let names = match self.all_tags {
+                false => vec![name.clone()],
+                true => tags(images, &name)?,
+            };
+            for name in &names {
+                self.push(context, images, name)?;
+            }
+            if self.quiet {
+                cli::say(&match self.all_tags {
+                    false => name.full(),
+                    true => format!("{}/{}", name.registry(), name.path()),
+                })?;
+            }
+            Ok(0)
+        })
+    }
+
+    fn push(&self, context: &Context, images: &Images, name: &ImageName) -> Result<()> {
+        let registry = registries::open(name.registry(), self.insecure)?;
+        let progress = Progress::start(Manner::of_output(self.quiet, context.explain), "");
+        let note = |blob: &_, stage| progress.note(blob, stage);
+        let pushed = images.push(&registry, name, &note)?;
+        progress.finish()?;
+        if !self.quiet {
+            let (tag, digest) = (name.reference(), pushed.digest);
+            cli::say(&format!("{tag}: digest: {digest} size: {}", pushed.size))?;
+        }
+        Ok(())
+    }
+}
+
+/// The names that images have in a repository.
+fn tags(images: &Images, name: &ImageName) -> Result<Vec<ImageName>> {
+    let mut names: Vec<ImageName> = Vec::new();
+    for image in images.list()? {
+        let here = image.names().iter();
+        let here = here.filter(|it| it.tag().is_some() && it.repository() == name.repository());
+        names.extend(here.cloned());
+    }
+    names.sort();
+    ensure!(
+        !names.is_empty(),
+        "An image does not exist locally with the tag: {}",
+        name.repository()
+    );
+    Ok(names)
+}

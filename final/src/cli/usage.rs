@@ -1,0 +1,118 @@
+//! From the words of a command line to what they ask for, as docker reads them.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Command, CommandFactory, Error, Parser};
+
+/// What a command line that makes no sense ends with.
+const NO_SENSE: u8 = 125;
+
+/// Reads this process's command line, or answers how the process is to end: help was asked for
+/// and printed, or what is wrong has been said.
+pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
+    let words: Vec<OsString> = env::args_os().collect();
+    let error = match C::try_parse_from(&words) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            return Err(ExitCode::from(u8::from(printed.is_err())));
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return Err(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let again = with_values(C::command()).try_get_matches_from(&words);
+    again
+        .and_then(|matches| C::from_arg_matches(&matches))
+        .map_err(|error| {
+            // Where that cannot be written the exit status must do.
+            let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, C::command()));
+            ExitCode::from(NO_SENSE)
+        })
+}
+
+/// The same with flags that take a value, as all of docker's do: `--quiet=false`. Only tried where
+/// nothing else helps, for the help would show it.
+fn with_values(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(BoolishValueParser::new()),
+        _ => arg,
+    });
+    command.mut_subcommands(with_values)
+}
+
+/// What is wrong, and where help is.
+fn complaint(error: &Error, words: &[OsString], program: Command) -> String {
+    let mut path = program.get_name().to_owned();
+    let mut command = program;
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        match command.find_subcommand(word).cloned() {
+            Some(inner) => {
+                path = format!("{path} {}", inner.get_name());
+                command = inner;
+            }
+            None if word.starts_with('-') => {}
+            None => break,
+        }
+    }
+    let usage = command.bin_name(&path).render_usage();
+    format!(
+        "minidocker: {}\n\n{usage}\n\nRun '{path} --help' for more information",
+        sentence(error, &path)
+    )
+}
+
+fn sentence(error: &Error, path: &str) -> String {
+    let told = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    let what = told(ContextKind::InvalidArg);
+    match error.kind() {
+        ErrorKind::UnknownArgument if what.starts_with("--") => format!("unknown flag: {what}"),
+        ErrorKind::UnknownArgument if what.starts_with('-') => {
+            format!("unknown shorthand flag: {what}")
+        }
+        ErrorKind::UnknownArgument => format!("'{path}' takes no argument {what:?} there"),
+        ErrorKind::InvalidSubcommand => {
+            format!(
+                "unknown command: {path} {}",
+                told(ContextKind::InvalidSubcommand)
+            )
+        }
+        ErrorKind::MissingRequiredArgument => format!("'{path}' requires {what}"),
+        ErrorKind::ArgumentConflict => {
+            format!("{what} cannot be used with {}", told(ContextKind::PriorArg))
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let why = std::error::Error::source(error).map(|why| format!(": {why:#}"));
+            let value = told(ContextKind::InvalidValue);
+            format!(
+                "invalid argument {value:?} for {what}{}",
+                why.unwrap_or_default()
+            )
+        }
+        _ => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            first.trim_start_matches("error: ").to_owned()
+        }
+    }
+}

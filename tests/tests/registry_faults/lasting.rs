@@ -1,0 +1,140 @@
+//! Faults that last: the pull ends with a sentence, and a later one, when all is well
+//! again, succeeds.
+
+use harness::registry::{Hostile, machine};
+use harness::{Running, Setup, User};
+
+use crate::{Bystander, image};
+
+/// A registry that stays as it is, and what is said of it.
+struct Case {
+    options: Vec<String>,
+    /// Of which the sentence has one.
+    words: &'static [&'static str],
+}
+
+fn case(options: &str, words: &'static [&'static str]) -> Case {
+    let options = options.split_whitespace().map(str::to_owned).collect();
+    Case { options, words }
+}
+
+/// The size of the large blob is `size`.
+fn cases(size: usize, own_port: u16) -> Vec<Case> {
+    const DIGEST: &[&str] = &["digest", "sha256"];
+    const SIZE: &[&str] = &["bytes", "length", "size", "Content-Length"];
+    const BROKEN: &[&str] = &[
+        "closed",
+        "broke",
+        "reset",
+        "ended",
+        "early",
+        "disconnected",
+        "eof",
+        "EOF",
+        "bytes",
+    ];
+    const SLOW: &[&str] = &["seconds", "timeout", "timed out"];
+    vec![
+        case("--fault short=20000", BROKEN),
+        case("--fault cut=0", BROKEN),
+        case("--fault garbled", DIGEST),
+        case(&format!("--fault length={}", size + 1), SIZE),
+        case(&format!("--fault length={}", size - 1), SIZE),
+        case("--fault length=99999999999999999", SIZE),
+        case("--fault length=99999999999999999999999999", SIZE),
+        case("--fault length=-1", SIZE),
+        case("--fault drip", SLOW),
+        case("--fault endless-headers", SLOW),
+        case("--fault huge-header", &["header"]),
+        case("--fault hang-up", BROKEN),
+        case("--fault unavailable", &["503"]),
+        case("--fault busy=0", &["too many requests"]),
+        case("--fault busy=100000", &["100000"]),
+        case(&format!("--fault redirect={own_port}"), &["redirect"]),
+        case(
+            "--token-uses 0",
+            &["401", "denied", "unauthorized", "login"],
+        ),
+        case("--fault huge-manifest", &["bytes", "large"]),
+        case("--fault other-manifest", DIGEST),
+        case(
+            "--fault manifest-type=application/vnd.oci.image.index.v1+json",
+            &["application/vnd.oci.image"],
+        ),
+    ]
+}
+
+/// One case at work: its registry, and the pull from it.
+struct Trial<'a> {
+    case: Case,
+    path: String,
+    hostile: Hostile<'a>,
+    pull: String,
+    digest: String,
+    running: Running,
+}
+
+#[test]
+fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
+    let host = machine(Setup::default());
+    for user in [User::Root, User::Student] {
+        let bystander = Bystander::new(&host, user);
+        let minidocker = bystander.minidocker.clone();
+        let impatient = minidocker.clone().with("MINIDOCKER_REGISTRY_TIMEOUT=1");
+        let mut trials = Vec::new();
+        // All at once into one store: most of them wait, for another try to do better.
+        let count = cases(0x100, 0).len();
+        for n in 0..count {
+            let path = format!("/tmp/lasting-{n}-{user:?}");
+            let seed = 100 + u8::try_from(n).expect("few cases");
+            let layer = image(&host, &path, seed);
+            let port = Hostile::next_port();
+            let case = cases(layer.size, port).remove(n);
+            let options: Vec<&str> = case.options.iter().map(String::as_str).collect();
+            let hostile = Hostile::at(&host, port, &path, &options);
+            let pull = format!("pull {}:one", hostile.name("x"));
+            let running = impatient.spawn(&pull);
+            let digest = layer.digest;
+            trials.push(Trial {
+                case,
+                path,
+                hostile,
+                pull,
+                digest,
+                running,
+            });
+        }
+        let mut wrong = Vec::new();
+        let mut again = Vec::new();
+        for trial in trials {
+            let out = trial.running.wait();
+            let said = out.errors();
+            let last = said.lines().last().unwrap_or_default();
+            let told = trial.case.words.iter().any(|word| last.contains(word));
+            if out.code() != 1
+                || !last.starts_with("minidocker: ")
+                || !told
+                || said.contains("panicked")
+            {
+                wrong.push(format!("{:?}: {out}", trial.case.options));
+            }
+            println!("{:?}: {last}", trial.case.options);
+            again.push((trial.path, trial.hostile, trial.pull, trial.digest));
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        bystander.assert_unharmed();
+        for (path, hostile, pull, digest) in again {
+            let port = hostile.port();
+            drop(hostile);
+            let healthy = Hostile::at(&host, port, &path, &[]);
+            minidocker.ok(&pull);
+            assert_eq!(
+                healthy.downloads(&digest).len(),
+                1,
+                "{path}: {:?}",
+                healthy.seen()
+            );
+        }
+        bystander.assert_unharmed();
+    }
+}
