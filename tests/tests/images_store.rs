@@ -206,7 +206,7 @@ fn names_that_are_saved_are_those_that_were_meant() {
             let list = host.shell(&format!("tar -xOf {file} manifest.json"));
             let list: Vec<Value> = serde_json::from_str(&list).expect("JSON");
             let mut tags: Vec<_> = list.iter().map(|image| &image["RepoTags"]).collect();
-            tags.sort_by_key(|tags| tags.to_string());
+            tags.sort_by_key(ToString::to_string);
             assert_eq!(json!(tags), expected, "{what}");
             minidocker.ok(&format!("load -q -i {file}"));
         }
