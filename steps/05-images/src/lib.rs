@@ -483,7 +483,7 @@ impl Store {
     }
 
     /// Bytes in the files of an unpacked layer.
-    fn layer_size(&self, diff_id: &Digest) -> u64 {
+    pub fn layer_size(&self, diff_id: &Digest) -> u64 {
         let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
         size.and_then(|size| size.parse().ok()).unwrap_or(0)
     }
