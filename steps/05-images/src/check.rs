@@ -33,7 +33,7 @@ use crate::oci::{Descriptor, Document, FULL_NAME, Index, MANIFEST, Manifest, REF
 use crate::removal::{Unneeded, digests_in};
 use crate::scratch::Scratch;
 use crate::unpacking::{Unpacked, Unpacking};
-use crate::{LAYOUT, Store, lock, replace};
+use crate::{LAYOUT, Store, forget_repeats, lock, replace};
 
 /// Something that is wrong.
 #[derive(Clone, Debug)]
@@ -541,13 +541,7 @@ fn tidy(index: &mut Index) {
             entry.annotations.clear();
         }
     }
-    let held = index
-        .manifests
-        .iter()
-        .filter(|entry| name_of(entry).is_some());
-    let mut held: BTreeSet<_> = held.map(|entry| entry.digest).collect();
-    let manifests = &mut index.manifests;
-    manifests.retain(|entry| name_of(entry).is_some() || held.insert(entry.digest));
+    forget_repeats(index);
 }
 
 fn is_intact(file: File, digest: &Digest) -> bool {
