@@ -98,8 +98,15 @@ struct Check<'a> {
 /// Those for whom a thing is there, and from where it can be had.
 #[derive(Clone, Default)]
 struct Owners {
-    names: Vec<String>,
-    sources: Vec<ImageName>,
+    names: BTreeSet<String>,
+    sources: BTreeSet<ImageName>,
+}
+
+impl Owners {
+    fn names(&self) -> String {
+        let names: Vec<_> = self.names.iter().map(String::as_str).collect();
+        names.join(", ")
+    }
 }
 
 /// A layer of one or more images.
@@ -127,10 +134,15 @@ impl Check<'_> {
     fn layout(&self) -> Result<()> {
         let path = self.store.dir.join("images/oci-layout");
         let what = match std::fs::read(&path) {
-            Ok(bytes) => match check_layout(&bytes) {
-                Err(other) if serde_json::from_slice::<Value>(&bytes).is_ok() => return Err(other),
-                Err(_) => "oci-layout is damaged",
-                Ok(()) => return Ok(()),
+            Ok(bytes) => match (
+                check_layout(&bytes),
+                serde_json::from_slice::<Value>(&bytes),
+            ) {
+                (Ok(()), _) => return Ok(()),
+                (Err(other), Ok(it)) if it.get("imageLayoutVersion").is_some() => {
+                    return Err(other);
+                }
+                (Err(_), _) => "oci-layout is damaged",
             },
             Err(_) => "oci-layout is missing",
         };
@@ -250,7 +262,7 @@ impl Check<'_> {
                 .or_insert((entry.clone(), Owners::default()));
             let id = entry.digest.to_string();
             let name = name_of(entry).map_or(id, |name| name.to_string());
-            owners.names.push(name);
+            owners.names.insert(name);
             owners.sources.extend(repo_digest_of(entry));
         }
         let mut layers = Layers::new();
@@ -272,7 +284,7 @@ impl Check<'_> {
                 })
             });
             let owners = Owners {
-                names: vec![found.digest.to_string()],
+                names: BTreeSet::from([found.digest.to_string()]),
                 ..Owners::default()
             };
             self.image(intake, &found, &owners, &mut layers);
@@ -328,7 +340,7 @@ impl Check<'_> {
     /// What is no manifest or config though it is what was stored is not for mending.
     fn parsed<T>(&self, parsed: Result<T>, owners: &Owners) -> Option<T> {
         let told = parsed.map_err(|error| {
-            let what = format!("{}: {error:#}; remove it", owners.names.join(", "));
+            let what = format!("{}: {error:#}; remove it", owners.names());
             let mended = false;
             (self.tell)(Finding { what, mended });
         });
@@ -352,7 +364,7 @@ impl Check<'_> {
             Lost::Config(_) => "config",
             Lost::Layer(..) => "layer",
         };
-        let names = owners.names.join(", ");
+        let names = owners.names();
         let what = format!("the {kind} {} of {names}: {why:#}", lost.digest());
         self.settle(&what, "fetched anew", |fetch| {
             self.take_away(lost.digest())?;
@@ -363,7 +375,7 @@ impl Check<'_> {
                     break;
                 }
             }
-            fetched.with_context(|| format!("pull or load {names} again"))
+            fetched.map_err(|error| anyhow!("{error:#}; pull or load {names} again"))
         });
     }
 
@@ -402,7 +414,7 @@ impl Check<'_> {
             return Ok(());
         };
         if let Err(why) = self.same(layer, &fresh, begun) {
-            let names = owners.names.join(", ");
+            let names = owners.names();
             let what = format!("the unpacked layer {diff_id} of {names}: {why:#}");
             self.settle(&what, "unpacked anew", |_| self.exchange(layer, &fresh));
         }
@@ -542,3 +554,6 @@ fn is_intact(file: File, digest: &Digest) -> bool {
     let mut stream = Hashed::new(file);
     io::copy(&mut stream, &mut io::sink()).is_ok() && stream.finish() == *digest
 }
+
+#[cfg(test)]
+mod tests;
