@@ -64,8 +64,7 @@ fn main() -> Result<()> {
     subjects::prepare(&host)?;
     let registry = Registry::open(&host);
     for sample in ALL.iter().chain([&LARGE]) {
-        let from = format!("oci:/run/workspace/samples/layout:{}", sample.name);
-        registry.fill(&from, sample.name);
+        registry.fill("/run/workspace/samples/layout", sample.name, sample.name);
     }
     let places = [
         Place {
