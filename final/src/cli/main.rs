@@ -20,11 +20,15 @@ mod save;
 mod tag;
 mod usage;
 
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use cli::Dirs;
+
+/// The status after a Ctrl-C.
+const INTERRUPTED: u8 = 130;
 
 /// What errors begin with.
 const PROGRAM: &str = "minidocker";
@@ -106,6 +110,10 @@ fn main() -> ExitCode {
     cli::start(PROGRAM, explain);
     let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
     let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
+    if matches!(done, Ok(INTERRUPTED)) && io::stderr().is_terminal() {
+        // The terminal has shown ^C, and what comes next begins below it.
+        let _ = writeln!(io::stderr());
+    }
     cli::end(PROGRAM, done, |_| 1)
 }
 

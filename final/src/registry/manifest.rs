@@ -103,9 +103,11 @@ impl Registry {
 
     /// What went wrong, a refusal in the words that docker has for it.
     fn explain(&self, error: Error, repository: &str, reference: &str) -> Error {
-        match error.downcast::<Refusal>() {
-            Ok(refusal) => refusal.of_pull(&self.http.endpoint().familiar(repository), reference),
-            Err(error) => error,
+        let familiar = self.http.endpoint().familiar(repository);
+        let refusal = error.downcast_ref::<Refusal>();
+        match refusal.and_then(|refusal| refusal.of_pull(&familiar, reference)) {
+            Some(what) => error.context(what),
+            None => error,
         }
     }
 

@@ -54,20 +54,20 @@ impl Refusal {
         Refusal { code, message }
     }
 
-    /// The same in the words that docker has for a pull.
-    pub(crate) fn of_pull(self, repository: &str, reference: &str) -> anyhow::Error {
-        let what = match self.code.as_str() {
-            "DENIED" => format!(
+    /// What docker says above it after a pull, where it says something.
+    pub(crate) fn of_pull(&self, repository: &str, reference: &str) -> Option<String> {
+        match self.code.as_str() {
+            "DENIED" => Some(format!(
                 "pull access denied for {repository}, repository does not exist or may require 'docker login'"
-            ),
+            )),
             "MANIFEST_UNKNOWN" => {
                 let separator = if reference.contains(':') { '@' } else { ':' };
-                format!("manifest for {repository}{separator}{reference} not found")
+                let name = format!("{repository}{separator}{reference}");
+                Some(format!("manifest for {name} not found"))
             }
-            "NAME_UNKNOWN" => format!("repository {repository} not found"),
-            _ => return self.into(),
-        };
-        anyhow::Error::new(self).context(what)
+            "NAME_UNKNOWN" => Some(format!("repository {repository} not found")),
+            _ => None,
+        }
     }
 }
 

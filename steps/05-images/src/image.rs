@@ -103,6 +103,10 @@ impl Image {
         }
     }
 
+    pub(crate) fn is_called(&self, name: &ImageName) -> bool {
+        self.names.contains(name) || self.repo_digests.contains(name)
+    }
+
     /// What one registry has under the name: the digest by which it was pulled or pushed there.
     pub fn repo_digest(&self, name: &ImageName) -> Option<&Digest> {
         let repository = name.repository();

@@ -29,7 +29,7 @@ use crate::{Image, Store, enter};
 /// The lease of one image that is on its way, and what has come of it.
 pub struct Intake<'a> {
     store: &'a Store,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
     flushes: Flushes,
 }
 

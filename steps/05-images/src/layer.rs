@@ -475,7 +475,7 @@ fn is_whiteout(parent: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
 }
 
 /// A name in an open directory, for the calls that know no `dirfd`: setxattr(2) and its like.
-fn at(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
+pub(crate) fn at(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path

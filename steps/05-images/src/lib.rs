@@ -28,6 +28,8 @@
 
 mod archive;
 mod arrivals;
+mod check;
+mod compare;
 mod container;
 mod digest;
 mod image;
@@ -54,6 +56,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use check::{Fetch, Finding, Lost};
 pub use container::Container;
 pub use digest::{Digest, Verified};
 pub use image::Image;
@@ -76,6 +79,9 @@ use overlay::Attributes;
 use scratch::{Blob, Scratch, private_directory};
 use unpacking::{Unpacked, Unpacking, for_each_piece};
 
+/// What `oci-layout` says (OCI image-spec, image-layout.md).
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 /// All images of one user on this machine.
 pub struct Store {
     dir: PathBuf,
@@ -88,6 +94,17 @@ impl Store {
     /// # Errors
     /// `dir` cannot be written to, or holds a layout of another version.
     pub fn open(dir: &Path) -> Result<Self> {
+        let store = Self::at(dir)?;
+        let layout = store.dir.join("images/oci-layout");
+        match std::fs::read(&layout) {
+            Ok(bytes) => import::check_layout(&bytes)?,
+            Err(_) => store.edit_index(|_| replace(&layout, LAYOUT))?,
+        }
+        Ok(store)
+    }
+
+    /// A store whose documents nobody has looked at.
+    fn at(dir: &Path) -> Result<Self> {
         let dir = &std::path::absolute(dir)?;
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         for part in [
@@ -105,19 +122,10 @@ impl Store {
                 made => made.with_context(|| format!("make {}", part.display()))?,
             }
         }
-        let store = Self {
+        Ok(Self {
             dir: dir.to_owned(),
             attributes: Attributes::here(&inside::directory(&dir.join("tmp"))?),
-        };
-        let layout = dir.join("images/oci-layout");
-        match std::fs::read(&layout) {
-            Ok(bytes) => import::check_layout(&bytes)?,
-            Err(_) => store.edit_index(|_| {
-                let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
-                replace(&layout, version)
-            })?,
-        }
-        Ok(store)
+        })
     }
 
     /// Takes in the images of an archive or a layout's directory that are for a platform; see the
@@ -237,14 +245,15 @@ impl Store {
         Ok(images)
     }
 
-    /// The image of a name, an id, or the beginning of an id that no other has.
+    /// The image of a name, an id, or the beginning of an id that no other has. A digest in a name
+    /// may also be the one under which a registry has it.
     ///
     /// # Errors
     /// There is none, or there are several.
     pub fn find(&self, what: &str) -> Result<Image> {
         let images = self.images()?;
         if let Ok(name) = what.parse::<ImageName>()
-            && let Some(image) = images.iter().find(|image| image.names.contains(&name))
+            && let Some(image) = images.iter().find(|image| image.is_called(&name))
         {
             return Ok(image.clone());
         }

@@ -26,6 +26,13 @@ pub struct Removed {
     pub freed: u64,
 }
 
+/// Blobs and layers that may go.
+#[derive(Default)]
+pub(crate) struct Unneeded {
+    pub(crate) blobs: Vec<(PathBuf, Digest)>,
+    pub(crate) layers: Vec<(PathBuf, Digest)>,
+}
+
 impl Store {
     /// Takes a name away, or with an id all names, and with the last one the image.
     ///
@@ -110,49 +117,69 @@ impl Store {
             index.manifests.retain(wanted);
             Ok(())
         })?;
-        for (path, _) in digests_in(&self.dir.join("ingest"))? {
-            if File::open(&path).is_ok_and(|it| it.try_lock().is_ok()) {
-                removed.freed += remove_file(&path)?;
-            }
+        for (path, _lock) in self.given_up()? {
+            removed.freed += remove_file(&path)?;
         }
         self.collect(alone, &mut removed)?;
         Ok(removed)
     }
 
-    /// Removes the blobs and layers that neither an image in the index needs nor anybody who is
-    /// at work. While there is an image that cannot be read nothing is removed: nobody knows what
-    /// is its own.
+    /// The downloads that nobody goes on with, and nobody can while the returned files are open.
+    pub(crate) fn given_up(&self) -> Result<Vec<(PathBuf, File)>> {
+        let found = digests_in(&self.dir.join("ingest"))?.into_iter();
+        let locked = found.filter_map(|(path, _)| {
+            let file = File::open(&path).ok()?;
+            file.try_lock().ok()?;
+            Some((path, file))
+        });
+        Ok(locked.collect())
+    }
+
+    /// Removes the blobs and layers that nothing needs.
     fn collect(&self, alone: File, removed: &mut Removed) -> Result<()> {
-        let tmp = self.dir.join("tmp");
-        let mut needed = BTreeSet::new();
-        for entry in self.index()?.manifests {
-            let Ok((manifest, document)) = self.documents(&entry) else {
-                return Ok(());
-            };
-            needed.extend([entry.digest, manifest.config.digest]);
-            needed.extend(manifest.layers.iter().map(|layer| layer.digest));
-            needed.extend(document.rootfs.diff_ids);
+        let Unneeded { blobs, layers } = self.unneeded(&alone)?;
+        for (path, _) in blobs {
+            removed.freed += remove_file(&path)?;
         }
-        for lease in Scratch::all(&tmp, true)? {
-            needed.extend(Scratch::needs(&lease)?);
-        }
-        for (path, digest) in digests_in(&self.dir.join("images/blobs/sha256"))? {
-            if !needed.contains(&digest) {
-                removed.freed += remove_file(&path)?;
-            }
-        }
-        let scratch = Scratch::new(&tmp)?;
-        for (path, digest) in digests_in(&self.dir.join("layers"))? {
-            if !needed.contains(&digest) {
-                removed.freed += self.layer_size(&digest);
-                scratch.take_away(&path)?;
-                removed.deleted.push(digest);
-            }
+        let scratch = Scratch::new(&self.dir.join("tmp"))?;
+        for (path, digest) in layers {
+            removed.freed += self.layer_size(&digest);
+            scratch.take_away(&path)?;
+            removed.deleted.push(digest);
         }
         // Large trees take a while, for which nobody needs to wait.
         drop(alone);
         drop(scratch);
         Ok(())
+    }
+
+    /// What neither an image in the index needs nor anybody who is at work. Nothing while there is
+    /// an image that cannot be read, or no index: nobody knows what is its own.
+    pub(crate) fn unneeded(&self, _alone: &File) -> Result<Unneeded> {
+        let mut needed = BTreeSet::new();
+        if !self.dir.join("images/index.json").exists() {
+            return Ok(Unneeded::default());
+        }
+        for entry in self.index()?.manifests {
+            let Ok((manifest, document)) = self.documents(&entry) else {
+                return Ok(Unneeded::default());
+            };
+            needed.extend([entry.digest, manifest.config.digest]);
+            needed.extend(manifest.layers.iter().map(|layer| layer.digest));
+            needed.extend(document.rootfs.diff_ids);
+        }
+        for lease in Scratch::all(&self.dir.join("tmp"), true)? {
+            needed.extend(Scratch::needs(&lease)?);
+        }
+        let unneeded = |part: &str| {
+            let mut found = digests_in(&self.dir.join(part))?;
+            found.retain(|(_, digest)| !needed.contains(digest));
+            anyhow::Ok(found)
+        };
+        Ok(Unneeded {
+            blobs: unneeded("images/blobs/sha256")?,
+            layers: unneeded("layers")?,
+        })
     }
 
     /// What dead processes left.
@@ -206,6 +233,15 @@ fn names_to_remove(image: &Image, what: &str, force: bool) -> Result<Vec<ImageNa
     let named = what.parse().ok().filter(|name| image.names.contains(name));
     if let Some(name) = named {
         return Ok(vec![name]);
+    }
+    // A digest that a registry gave to names of ours.
+    if let Some(there) = image.repo_digests.iter().find(|it| it.to_string() == what) {
+        let repository = there.repository();
+        let named = image
+            .names
+            .iter()
+            .filter(|name| name.repository() == repository);
+        return Ok(named.cloned().collect());
     }
     let repositories: BTreeSet<_> = image.names.iter().map(ImageName::repository).collect();
     ensure!(

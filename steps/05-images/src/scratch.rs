@@ -5,12 +5,12 @@ use std::ffi::CString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
@@ -99,6 +99,16 @@ impl Scratch {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
             Err(error) => Err(error).with_context(|| format!("read {}", dir.display())),
         }
+    }
+
+    /// Since when it is there, by the clock that stamps files.
+    pub(crate) fn begun(&self) -> Result<Timespec> {
+        let dir = self.dir.metadata();
+        let dir = dir.with_context(|| format!("look at {}", self.dir.display()))?;
+        Ok(Timespec {
+            tv_sec: dir.ctime(),
+            tv_nsec: dir.ctime_nsec(),
+        })
     }
 
     /// A path in here that is not in use yet.

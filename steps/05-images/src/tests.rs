@@ -101,7 +101,7 @@ fn oci(layer: &[u8], wrap: impl Fn(serde_json::Value) -> Vec<Vec<u8>>) -> Vec<(S
     let (packed, config) = (gzip(layer), config(&[layer]));
     let manifest = json!({
         "schemaVersion": 2,
-        "config": descriptor(oci::CONFIG, &config),
+        "config": descriptor(CONFIG, &config),
         "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &packed)],
     });
     let manifest = manifest.to_string().into_bytes();

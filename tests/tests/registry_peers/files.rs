@@ -97,7 +97,7 @@ fn what_others_save_is_loaded() {
     let images = Images::new(&host);
     skopeo(
         &host,
-        "copy --quiet oci:/tmp/layout:one docker-archive:/tmp/docker.tar:skopeo:docker",
+        "copy --quiet oci:/tmp/layout:simple docker-archive:/tmp/docker.tar:skopeo:docker",
     )
     .ok();
     skopeo(
@@ -138,7 +138,7 @@ fn what_others_save_is_loaded() {
             let said = minidocker.ok(&format!("load -i /tmp/{path}"));
             assert_eq!(said, format!("Loaded image: {name}"), "{path}");
             assert_eq!(file(&minidocker, name, "third"), "3\n", "{path}");
-            assert_eq!(file(&minidocker, name, "dir/same"), "above\n", "{path}");
+            assert_eq!(file(&minidocker, name, "first"), "1\n", "{path}");
             minidocker.assert_sound();
             minidocker.ok(&format!("rmi {name}"));
         }
@@ -147,7 +147,7 @@ fn what_others_save_is_loaded() {
         let said = host.run_as(user, ["sh", "-c", script]).ok();
         assert_eq!(said, "Loaded image: skopeo:docker");
         let ids = minidocker.inspect("skopeo:docker", "{{json .RootFS.Layers}}");
-        let expected = [&images.first, &images.second, &images.third].map(|layer| &layer.diff_id);
+        let expected = [&images.first, &images.third].map(|layer| &layer.diff_id);
         assert_eq!(ids, serde_json::json!(expected).to_string());
     }
 }
@@ -189,7 +189,10 @@ fn a_tree_in_an_archive_becomes_an_image() {
     host.shell("mkdir -p /tmp/tree/etc; echo text >/tmp/tree/etc/plain; tar -C /tmp/tree -cf /tmp/tree.tar .; chmod 644 /tmp/tree.tar");
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
-        minidocker.ok("import -c CMD=[\"/hello\"] -m imported /tmp/tree.tar imported:1");
+        let change = ["-c", "CMD [\"/hello\"]", "-m", "from a test"];
+        let words = ["minidocker", "import"].iter().chain(&change);
+        let words = words.chain(&["/tmp/tree.tar", "imported:1"]);
+        host.run_as(user, words).ok();
         assert_eq!(file(&minidocker, "imported:1", "etc/plain"), "text\n");
         let out = host.run_as(
             user,

@@ -17,9 +17,9 @@ use harness::{Host, Output, Setup, User};
 const BOTH: [User; 2] = [User::Root, User::Student];
 
 /// Images in a layout at /tmp/layout:
-/// `one` has a layer of each packing, `two` shares the first two of them, and `old` has
-/// docker's media types; `multi` is an index for two architectures, and `list` the same
-/// of docker's kind.
+/// `one` has a layer of each packing, and `two` shares the first two of them; `simple` has
+/// none by zstd, which is unknown to docker's archives; `old` has docker's media types;
+/// `multi` is an index for two architectures, and `list` the same of docker's kind.
 struct Images {
     first: Layer,
     second: Layer,
@@ -44,6 +44,7 @@ impl Images {
         let docker = layout.layer(Packing::Gzip, &[("docker", b"4\n")]);
         let one = layout.image(Kind::Oci, "amd64", &[&first, &second, &third]);
         let two = layout.image(Kind::Oci, "amd64", &[&first, &second]);
+        let simple = layout.image(Kind::Oci, "amd64", &[&first, &third]);
         let old = layout.image(Kind::Docker, "amd64", &[&docker]);
         let arm_one = layout.image(Kind::Oci, "arm64", &[&arm]);
         let arm_old = layout.image(Kind::Docker, "arm64", &[&arm]);
@@ -54,6 +55,7 @@ impl Images {
         for (name, descriptor) in [
             ("one", &one),
             ("two", &two),
+            ("simple", &simple),
             ("old", &old),
             ("multi", &multi),
             ("list", &list),

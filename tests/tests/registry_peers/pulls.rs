@@ -137,14 +137,11 @@ fn a_token_is_renewed_when_it_has_ended() {
     let name = registry.fill("/tmp/layout", "many", "many");
     let minidocker = Minidocker::of(&host, User::Root);
     for _ in 0..10 {
-        let (before, blobs) = (registry.tokens().len(), registry.requests().len());
+        let before = registry.tokens().len();
         let running = minidocker.spawn(&format!("pull {name}"));
-        harness::wait_for("the first blob", 20, || {
-            let log = registry.requests().split_off(blobs);
-            let got = |asked: &harness::registry::Request| {
-                asked.path.contains("/blobs/") && asked.status == 200
-            };
-            log.iter().any(got).then_some(())
+        // Most of the layers are yet to come then.
+        harness::wait_for("a token", 20, || {
+            (registry.tokens().len() > before).then_some(())
         });
         running.signal(nix::sys::signal::Signal::SIGSTOP);
         std::thread::sleep(std::time::Duration::from_millis(2100));
@@ -290,11 +287,12 @@ fn two_pulls_at_once_download_each_blob_once() {
 fn any_tool_reads_the_store_where_it_lies() {
     let host = host();
     let images = Images::new(&host);
-    let registry = filled(&host, &["one", "multi", "old"]);
+    let registry = filled(&host, &["one", "multi"]);
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         // Of an index the store has what fits the machine.
-        for (image, digest) in [("one", "one"), ("multi", "one"), ("old", "old")] {
+        // And of those in it skopeo knows the specification's media types alone.
+        for (image, digest) in [("one", "one"), ("multi", "one")] {
             let name = format!("{}/{image}", registry.address());
             minidocker.ok(&format!("pull {name}"));
             minidocker.ok(&format!("tag {name} {image}:mine"));

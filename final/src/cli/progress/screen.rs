@@ -36,26 +36,28 @@ impl Screen {
         let room = size.rows.saturating_sub(1).max(1);
         // At the last column some terminals go on to the next line, and others wait.
         let columns = size.columns.saturating_sub(1);
-        let mut out = self.back_to_the_top(size);
+        let text = |blob: &(Digest, Stage)| line(&blob.0, &blob.1, columns);
+        let up = self.back_to_the_top(size);
+        let mut lines = Vec::new();
         // Where there is no room for all, those that are through make it.
         while live.len() > room
             && let Some(done) = live.iter().position(|blob| is_over(&blob.1))
         {
-            let (blob, stage) = live.remove(done);
-            self.settled.insert(*blob);
-            out += &format!("{}\x1b[K\n", line(blob, stage, columns));
+            let blob = live.remove(done);
+            self.settled.insert(blob.0);
+            lines.push(text(blob));
         }
         if !last {
             live = most_interesting(&live, room);
         }
-        let lines = live.iter().map(|(blob, stage)| line(blob, stage, columns));
-        let lines: Vec<String> = lines.collect();
-        self.drawn = lines.iter().map(String::len).collect();
-        for line in lines {
-            out += &format!("{line}\x1b[K\n");
+        let above = lines.len();
+        lines.extend(live.iter().map(|blob| text(blob)));
+        self.drawn = lines.iter().skip(above).map(String::len).collect();
+        // Each clears what was behind it, and the last what was below.
+        match lines.as_slice() {
+            [] => String::new(),
+            lines => format!("{up}{}\x1b[J\n", lines.join("\x1b[K\n")),
         }
-        // What was drawn below is no more.
-        out + "\x1b[J"
     }
 
     /// Moves the cursor to the first of the lines. A terminal that was made narrower has broken

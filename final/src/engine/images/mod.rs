@@ -12,6 +12,7 @@
 
 mod at_once;
 mod changes;
+mod check;
 mod import;
 mod prune;
 mod pull;
@@ -28,6 +29,7 @@ use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+pub use check::Mending;
 pub use import::Imported;
 pub use prune::{Label, Pruning};
 pub use pull::Pulled;

@@ -29,10 +29,10 @@ pub struct Pulled {
 }
 
 /// A pull that is under way.
-struct Pull<'a> {
-    registry: &'a Registry,
-    name: &'a ImageName,
-    report: Report<'a>,
+pub(super) struct Pull<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) name: &'a ImageName,
+    pub(super) report: Report<'a>,
 }
 
 impl Images {
@@ -140,7 +140,7 @@ impl Pull<'_> {
     }
 
     /// A whole blob of a document's size.
-    fn document(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+    pub(super) fn document(&self, blob: &Descriptor) -> Result<Vec<u8>> {
         blob.ensure_document()?;
         let mut bytes = Vec::new();
         self.registry
@@ -155,7 +155,11 @@ impl Pull<'_> {
         Ok(bytes)
     }
 
-    fn layers(&self, intake: &Intake<'_>, layers: &[(&Descriptor, &Digest)]) -> Result<()> {
+    pub(super) fn layers(
+        &self,
+        intake: &Intake<'_>,
+        layers: &[(&Descriptor, &Digest)],
+    ) -> Result<()> {
         for (layer, _) in layers {
             (self.report)(&layer.digest, Stage::PullingFsLayer);
         }

@@ -21,8 +21,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use images::{
-    CONFIG, Descriptor, Digest, Document, ImageName, Index, LAYER, MANIFEST, Manifest, Store,
-    Verified,
+    CONFIG, Descriptor, Digest, Document, Image, ImageName, Index, LAYER, MANIFEST, Manifest,
+    Store, Verified,
 };
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -111,7 +111,7 @@ impl Images {
     /// The tagged names that are meant by one of the command line.
     fn named(&self, what: &str) -> Result<Vec<ImageName>> {
         let all = self.list()?;
-        let names = all.iter().flat_map(|image| image.names());
+        let names = all.iter().flat_map(Image::names);
         let tagged = names.filter(|name| name.tag().is_some());
         // What can take a tag has none.
         let repository = format!("{what}:latest").parse::<ImageName>().ok();
