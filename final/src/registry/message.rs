@@ -129,12 +129,6 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Reads a document. What the reader complains of may be the sender's text, of any length.
-pub(crate) fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T> {
-    let read = serde_json::from_slice(document);
-    read.map_err(|error| anyhow!(printable(&error.to_string())))
-}
-
 struct Part<'a> {
     file: &'a File,
     at: u64,
@@ -222,6 +216,12 @@ impl Head {
         );
         Ok(next)
     }
+}
+
+/// Reads a document. What the reader complains of may be the sender's text, of any length.
+pub(crate) fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T> {
+    let read = serde_json::from_slice(document);
+    read.map_err(|error| anyhow!(printable(&error.to_string())))
 }
 
 #[cfg(test)]
