@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{Output, Running};
 use crate::snapshot::Snapshot;
-use crate::step::{build_dir, program};
+use crate::step::{build_dir, place, program};
 use crate::terminal::Terminal;
 
 /// What a host is to be like; the default is a laptop with a pure cgroup2 tree,
@@ -318,10 +318,8 @@ fn keep(setup: &Setup) -> Command {
         "minirunc",
         "minidocker",
     ] {
-        if !setup.apart
-            && let Ok(path) = std::panic::catch_unwind(|| program(name))
-        {
-            keep.arg("--show").arg(show(&path, name));
+        if !setup.apart && place(name).is_file() {
+            keep.arg("--show").arg(show(&program(name), name));
         }
     }
     for (source, name) in &setup.shown {

@@ -7,6 +7,9 @@ mod layout;
 mod store;
 
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 pub use hostile::{Hostile, Seen};
 pub use layout::{Kind, Layer, Layout, Packing, noise};
@@ -67,8 +70,9 @@ pub struct Registry<'a> {
     host: &'a Host,
     name: &'static str,
     port: u16,
-    /// Held so that they live as long.
-    _servers: Vec<Running>,
+    server: Running,
+    /// Held so that it lives as long.
+    _tokens: Option<Running>,
 }
 
 /// A request that a registry answered.
@@ -85,7 +89,7 @@ pub struct Request {
 impl<'a> Registry<'a> {
     /// One for everybody.
     pub fn open(host: &'a Host) -> Registry<'a> {
-        Registry::start(host, port(), "", "", Vec::new())
+        Registry::start(host, port(), "", "", None)
     }
 
     /// One for [`USER`] alone.
@@ -94,7 +98,7 @@ impl<'a> Registry<'a> {
         let dir = dir(port);
         host.shell(&format!("mkdir -p {dir}; echo '{HTPASSWD}' >{dir}/users"));
         let auth = format!("auth: {{htpasswd: {{realm: tests, path: {dir}/users}}}}");
-        Registry::start(host, port, "", &auth, Vec::new())
+        Registry::start(host, port, "", &auth, None)
     }
 
     /// One at `registry.test`, whose certificate [its own authority](Registry::authority)
@@ -106,7 +110,7 @@ impl<'a> Registry<'a> {
         let tls = format!("tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}");
         host.shell(&format!("echo 127.0.0.1 {TLS_NAME} >>/etc/hosts"));
         let name = TLS_NAME;
-        let registry = Registry::start(host, port, &tls, "", Vec::new());
+        let registry = Registry::start(host, port, &tls, "", None);
         Registry { name, ..registry }
     }
 
@@ -128,7 +132,7 @@ impl<'a> Registry<'a> {
             "auth: {{token: {{realm: \"http://127.0.0.1:{tokens}/token\", service: registry, \
              issuer: tests, rootcertbundle: {dir}/ca.pem}}}}"
         );
-        Registry::start(host, port, "", &auth, vec![server])
+        Registry::start(host, port, "", &auth, Some(server))
     }
 
     fn start(
@@ -136,7 +140,7 @@ impl<'a> Registry<'a> {
         port: u16,
         tls: &str,
         auth: &str,
-        mut servers: Vec<Running>,
+        tokens: Option<Running>,
     ) -> Registry<'a> {
         let dir = dir(port);
         let settings = format!(
@@ -147,24 +151,20 @@ impl<'a> Registry<'a> {
         host.shell(&format!("mkdir -p {dir}"));
         std::fs::write(host.path(&format!("{dir}/settings")), settings)
             .expect("write to the machine's memory");
-        servers.push(host.spawn([
-            "sh",
-            "-c",
-            &format!(
-                "exec /run/workspace/clients/usr/bin/docker-registry serve {dir}/settings \
-                 >{dir}/log 2>&1"
-            ),
-        ]));
-        let look = format!("curl -sk -o /dev/null http://127.0.0.1:{port}/v2/");
-        wait_for("the registry to answer", 20, || {
-            (host.run(look.split_whitespace()).code() == 0).then_some(())
-        });
         Registry {
             host,
             name: "127.0.0.1",
             port,
-            _servers: servers,
+            server: serve(host, port),
+            _tokens: tokens,
         }
+    }
+
+    /// Kills the server, and starts it anew with the same data after `pause`.
+    pub fn crash(&mut self, pause: Duration) {
+        self.server.signal(Signal::SIGKILL);
+        std::thread::sleep(pause);
+        self.server = serve(self.host, self.port);
     }
 
     /// `127.0.0.1:5000`, by which everybody on the machine knows it.
@@ -210,7 +210,7 @@ impl<'a> Registry<'a> {
             let now = read();
             let rests = now == before;
             before = now;
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
             rests.then(|| before.clone())
         });
         log.lines().filter_map(Request::parse).collect()
@@ -245,6 +245,20 @@ impl Request {
     pub fn is_of_blob(&self, method: &str, digest: &str) -> bool {
         self.method == method && self.path.ends_with(&format!("/blobs/{digest}"))
     }
+}
+
+/// Starts Debian's program with the settings that are there for a port.
+fn serve(host: &Host, port: u16) -> Running {
+    let dir = dir(port);
+    let line = format!(
+        "exec /run/workspace/clients/usr/bin/docker-registry serve {dir}/settings >>{dir}/log 2>&1"
+    );
+    let server = host.spawn(["sh", "-c", &line]);
+    let look = format!("curl -sk -o /dev/null http://127.0.0.1:{port}/v2/");
+    wait_for("the registry to answer", 20, || {
+        (host.run(look.split_whitespace()).code() == 0).then_some(())
+    });
+    server
 }
 
 fn dir(port: u16) -> String {

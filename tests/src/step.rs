@@ -14,14 +14,19 @@ pub fn step(number: u8) -> PathBuf {
 /// The path of `minirunc`: `$MINIRUNC` where that is set, otherwise the
 /// workspace's own build; and so with the others.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let other = std::env::var_os(name.to_uppercase());
-    let path = other.map_or_else(|| build_dir().join(name), PathBuf::from);
+    let path = place(name);
     assert!(
         path.is_file(),
         "there is no {}: `cargo build --workspace` makes it, and `cargo lab test` does so first",
         path.display(),
     );
     path.canonicalize().unwrap_or(path)
+}
+
+/// Where such a program is, or would be.
+pub(crate) fn place(name: &str) -> PathBuf {
+    let other = std::env::var_os(name.to_uppercase());
+    other.map_or_else(|| build_dir().join(name), PathBuf::from)
 }
 
 /// The path of the `lab` tool.

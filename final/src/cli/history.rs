@@ -2,8 +2,14 @@
 
 use anyhow::Result;
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use minidocker::engine::images::{Images, Step};
+use serde_json::{Value, json};
 
 use crate::Context;
+use crate::format::List;
+use crate::list::ago;
 
 /// Show how an image was made, the last step first
 #[derive(Debug, Args)]
@@ -36,8 +42,81 @@ pub(crate) struct History {
     quiet: bool,
 }
 
+const HUMAN: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+const EXACT: &str = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+const HEADERS: [(&str, &str); 6] = [
+    ("Comment", "COMMENT"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("CreatedSince", "CREATED"),
+    ("ID", "IMAGE"),
+    ("Size", "SIZE"),
+];
+
+/// What stands for the images between the layers, of which nobody knows.
+const MISSING: &str = "<missing>";
+
+/// A command is no longer, unless nothing is to be shortened.
+const LONGEST_COMMAND: usize = 45;
+
 impl History {
-    pub(crate) fn run(self, _context: &Context) -> Result<u8> {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        let images = Images::open(&context.dirs)?;
+        let image = images.find(&self.image)?;
+        let mut id = match self.no_trunc {
+            true => image.id().to_string(),
+            false => image.short_id(),
+        };
+        let mut rows = Vec::new();
+        for step in images.history(&self.image)? {
+            // Only the last step has led to an image that there is.
+            rows.push(self.row(&id, &step, Timestamp::now()));
+            MISSING.clone_into(&mut id);
+        }
+        let list = List {
+            columns: if self.human { HUMAN } else { EXACT },
+            headers: &HEADERS,
+            rows,
+        };
+        let lines = match self.format.as_deref().unwrap_or_default() {
+            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
+            _ => list.format(self.format.as_deref())?,
+        };
+        lines.iter().try_for_each(|line| cli::say(line))?;
         Ok(0)
+    }
+
+    fn row(&self, id: &str, step: &Step, now: Timestamp) -> Value {
+        let at = step.created.map(|then| {
+            let then = then.to_zoned(TimeZone::system());
+            // Go's RFC 3339 has Z for no offset.
+            then.strftime("%Y-%m-%dT%H:%M:%S%:z")
+                .to_string()
+                .replace("+00:00", "Z")
+        });
+        let at = at.unwrap_or_else(|| "N/A".to_owned());
+        let since = step
+            .created
+            .filter(|_| self.human)
+            .map(|then| ago(then, now));
+        let mut command = step.created_by.replace('\t', " ");
+        if !self.no_trunc && command.chars().count() > LONGEST_COMMAND {
+            command = command
+                .chars()
+                .take(LONGEST_COMMAND - 1)
+                .chain(['…'])
+                .collect();
+        }
+        json!({
+            "Comment": step.comment,
+            "CreatedAt": at,
+            "CreatedBy": command,
+            "CreatedSince": since.unwrap_or_else(|| at.clone()),
+            "ID": id,
+            "Size": match self.human {
+                true => cli::size(step.size, 3),
+                false => step.size.to_string(),
+            },
+        })
     }
 }

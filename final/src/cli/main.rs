@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod remove;
 mod save;
+mod system;
 mod tag;
 mod usage;
 
@@ -63,6 +64,8 @@ enum Command {
     /// Manage images
     #[command(subcommand)]
     Image(Image),
+    #[command(subcommand)]
+    System(system::System),
 }
 
 /// The commands that go by one name at both places.
@@ -124,6 +127,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Inspect(inspect) => inspect.run(context),
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
+        Command::System(system) => system.run(context),
         Command::Login(login) => login.run(),
         Command::Logout(logout) => logout.run(),
         Command::OfImages(command) | Command::Image(Image::Same(command)) => match command {

@@ -102,6 +102,7 @@ pub(crate) fn is_tagged(written: &str, name: &ImageName) -> bool {
 }
 
 fn tags(registry: &Registry, name: &ImageName) -> Result<Vec<ImageName>> {
-    let tags = registry.tags(name.path())?;
+    let mut tags = registry.tags(name.path())?;
+    tags.sort_unstable();
     tags.iter().map(|tag| name.with_tag(tag)).collect()
 }

@@ -24,7 +24,8 @@ use ureq::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderValue, Method};
 
 use super::challenge::{Challenge, parse};
-use super::http::{Answer, Http, Payload, Request};
+use super::http::Http;
+use super::message::{Answer, Payload, Request};
 use super::patience::Fault;
 use super::url::{Url, percent_encoded};
 
@@ -188,9 +189,7 @@ impl Auth {
             }
         };
         let answer = http.send(&request, authorization.as_deref())?;
-        let answer = worth_reading(answer)?
-            .granted()
-            .map_err(anyhow::Error::new)?;
+        let answer = answer.settled()?.granted().map_err(anyhow::Error::new)?;
         let (head, text) = http.document(answer, LARGEST)?;
         let granted = serde_json::from_slice(&text);
         Ok(granted
@@ -232,21 +231,6 @@ impl Granted {
     }
 }
 
-/// The answer, unless another try may bring a better one.
-pub(crate) fn worth_reading(answer: Answer) -> Result<Answer, Fault> {
-    let status = answer.status();
-    if status.is_server_error() || [408, 429].contains(&status.as_u16()) {
-        let pause = answer.head.retry_after();
-        let url = answer.head.url.clone();
-        let refusal = super::refusal::Refusal::read(answer);
-        return Err(Fault::Passing(
-            anyhow::Error::new(refusal).context(url.to_string()),
-            pause,
-        ));
-    }
-    Ok(answer)
-}
-
 /// All the challenges of an answer, which may come in several headers.
 fn challenges(answer: &Answer) -> Vec<Challenge> {
     answer
@@ -284,4 +268,45 @@ fn form(pairs: &[(&str, &str)]) -> String {
         .iter()
         .map(|(name, value)| format!("{name}={}", percent_encoded(value)));
     encoded.collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> Token {
+        let granted: Granted = serde_json::from_str(text).unwrap();
+        granted.into_token().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_ends_and_for_a_minute_at_least() {
+        for (text, seconds) in [
+            (r#"{"token":"t","expires_in":300}"#, 295),
+            (r#"{"access_token":"t"}"#, 55),
+            (r#"{"token":"t","expires_in":1}"#, 55),
+        ] {
+            let token = token(text);
+            assert_eq!(token.value, "Bearer t");
+            let left = token.until - Instant::now();
+            assert!(
+                left <= Duration::from_secs(seconds) && left > Duration::from_secs(seconds - 5)
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_not_shown() {
+        let mut known = Known::default();
+        let ended = Token {
+            until: Instant::now(),
+            ..token(r#"{"token":"old"}"#)
+        };
+        known.tokens.insert("a".to_owned(), ended);
+        known
+            .tokens
+            .insert("b".to_owned(), token(r#"{"token":"new"}"#));
+        assert_eq!(known.ready("a"), None);
+        assert_eq!(known.ready("b").as_deref(), Some("Bearer new"));
+    }
 }

@@ -9,7 +9,7 @@ use ureq::BodyReader;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
 use ureq::http::{Method, StatusCode};
 
-use super::http::{Head, Request};
+use super::message::{Head, Request};
 use super::pace::LEAST;
 use super::patience::{Fault, Tries};
 use super::url::Url;

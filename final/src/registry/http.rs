@@ -1,171 +1,26 @@
 //! One request, its redirects, and who may be told what on the way.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow, ensure};
-use jiff::Timestamp;
+use anyhow::{Context, Error, Result, anyhow};
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
-use ureq::http::response::Parts;
-use ureq::http::{HeaderName, Method, StatusCode};
+use ureq::http::StatusCode;
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Agent, Body, Proxy, SendBody};
+use ureq::{Agent, Proxy, SendBody};
 
 use super::endpoint::Endpoint;
+use super::message::{Answer, Head, Request, Target};
 use super::pace::Pacing;
-use super::patience::{Fault, Patience, retry_after, too_slow};
-use super::refusal::Refusal;
+use super::patience::{Fault, Patience, too_slow};
 use super::tls::{CERTIFICATES, Tls};
 use super::url::Url;
 
 /// As many as docker follows.
 const MOST_REDIRECTS: usize = 10;
-
-/// A body that is shorter is sooner read than a connection is made.
-const SMALL: u64 = 64 << 10;
-
-/// What is asked for, to be sent as often as it takes.
-pub(crate) struct Request<'a> {
-    pub(crate) method: Method,
-    pub(crate) target: Target,
-    pub(crate) headers: Vec<(HeaderName, String)>,
-    pub(crate) payload: Payload<'a>,
-    /// What a token must allow, as `repository:debian:pull`.
-    pub(crate) scope: String,
-    /// Half a sentence for the reader of the events.
-    pub(crate) why: &'static str,
-}
-
-/// Where a request goes.
-pub(crate) enum Target {
-    /// A path at the registry, as `v2/`.
-    Path(String),
-    /// Where a server sent us.
-    Url(Url),
-}
-
-/// What goes along with a request.
-#[derive(Clone, Copy)]
-pub(crate) enum Payload<'a> {
-    None,
-    Bytes(&'a [u8]),
-    /// `length` bytes of a file. `sent` is told how far into the file we are.
-    Part {
-        file: &'a File,
-        from: u64,
-        length: u64,
-        sent: &'a dyn Fn(u64),
-    },
-}
-
-/// What came back, its body still on the way.
-pub(crate) struct Answer {
-    pub(crate) head: Head,
-    pub(crate) body: Body,
-}
-
-/// What came back but for the body.
-pub(crate) struct Head {
-    /// Whose answer this is, after all redirects.
-    pub(crate) url: Url,
-    parts: Parts,
-}
-
-impl<'a> Request<'a> {
-    pub(crate) fn new(method: Method, path: String, why: &'static str) -> Request<'a> {
-        Request {
-            method,
-            target: Target::Path(path),
-            headers: Vec::new(),
-            payload: Payload::None,
-            scope: String::new(),
-            why,
-        }
-    }
-
-    pub(crate) fn to(method: Method, url: Url, why: &'static str) -> Request<'a> {
-        Request {
-            target: Target::Url(url),
-            ..Request::new(method, String::new(), why)
-        }
-    }
-
-    pub(crate) fn scope(mut self, scope: &str) -> Self {
-        scope.clone_into(&mut self.scope);
-        self
-    }
-
-    pub(crate) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    pub(crate) fn payload(mut self, payload: Payload<'a>) -> Self {
-        self.payload = payload;
-        self
-    }
-}
-
-impl Answer {
-    pub(crate) fn status(&self) -> StatusCode {
-        self.head.parts.status
-    }
-
-    /// The answer, where it is one to what was asked.
-    ///
-    /// # Errors
-    /// A [`Refusal`], in the registry's words.
-    pub(crate) fn granted(self) -> Result<Answer, Refusal> {
-        match self.status().is_success() {
-            true => Ok(self),
-            false => Err(Refusal::read(self)),
-        }
-    }
-
-    /// Reads to its end what nobody wants to know, for the connection to be of further use.
-    pub(crate) fn drain(self) {
-        let mut body = self.body.into_reader().take(SMALL);
-        // A connection that breaks now is of no use in any case.
-        let _ = io::copy(&mut body, &mut io::sink());
-    }
-}
-
-impl Head {
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers(name).next()
-    }
-
-    /// All headers of that name; what is not ASCII in them is none of ours.
-    pub(crate) fn headers(&self, name: &HeaderName) -> impl Iterator<Item = &str> {
-        let all = self.parts.headers.get_all(name).into_iter();
-        all.filter_map(|value| value.to_str().ok())
-    }
-
-    /// The pause that a busy server asks for.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        retry_after(self.header(&RETRY_AFTER)?, Timestamp::now())
-    }
-
-    /// Where a redirect leads, or an upload goes on.
-    pub(crate) fn location(&self) -> Result<Url> {
-        let url = &self.url;
-        let location = self
-            .header(&LOCATION)
-            .with_context(|| format!("{url} answers that it is elsewhere, and not where"))?;
-        let next = url.join(location)?;
-        ensure!(
-            next.is_https() || !url.is_https(),
-            "{url} sends us from https on to {next}, which anybody could read and change; ask its administrator to mend this"
-        );
-        Ok(next)
-    }
-}
 
 /// The connections to a registry, and to the servers that it names.
 pub(crate) struct Http {
@@ -247,12 +102,17 @@ impl Http {
         let mut authorization = authorization.filter(|_| self.endpoint.allows(&url));
         for _ in 0..=MOST_REDIRECTS {
             let answer = self.exchange(request, &url, authorization)?;
-            if !is_redirect(&request.method, answer.status()) {
+            if !is_redirect(request, answer.status()) {
                 return Ok(answer);
             }
             let next = answer.head.location()?;
             if !next.same_origin(&url) {
                 authorization = None;
+                if !request.only_asks() {
+                    return Err(
+                        anyhow!("{url} wants us to tell {next} what is meant for itself").into(),
+                    );
+                }
             }
             answer.drain();
             url = next;
@@ -283,10 +143,10 @@ impl Http {
         }
         let what = format!("{method} {url}");
         let agent = self.agent(url)?;
-        let answer = match length(request) {
+        let answer = match request.length() {
             None => agent.run(message.body(()).context(what.clone())?),
             Some(length) => {
-                let mut body = reader(request.payload);
+                let mut body = request.body();
                 let message = message.header(CONTENT_LENGTH, length);
                 let message = message.body(SendBody::from_reader(&mut body));
                 agent.run(message.context(what.clone())?)
@@ -295,36 +155,22 @@ impl Http {
         let answered = self.answered.load(Ordering::Relaxed);
         let answer = answer.map_err(|error| self.fault(error, answered, &what))?;
         self.answered.store(true, Ordering::Relaxed);
-        let (parts, body) = answer.into_parts();
-        let url = url.clone();
-        Ok(Answer {
-            head: Head { url, parts },
-            body,
-        })
+        Ok(Answer::new(url.clone(), answer))
     }
 
     /// A body that has to be at hand as a whole, of at most `limit` bytes.
     pub(crate) fn document(&self, answer: Answer, limit: u64) -> Result<(Head, Vec<u8>), Fault> {
-        let url = &answer.head.url;
-        let too_much = || anyhow!("{url} answers with more than {limit} bytes; it should be small");
-        if answer
-            .body
-            .content_length()
-            .is_some_and(|size| size > limit)
-        {
-            return Err(too_much().into());
-        }
+        let Answer { head, body } = answer;
         let mut bytes = Vec::new();
-        let read = answer
-            .body
-            .into_reader()
-            .take(limit + 1)
-            .read_to_end(&mut bytes);
-        read.map_err(|error| self.broken(error, url))?;
+        let read = body.into_reader().take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.broken(error, &head.url))?;
         if bytes.len() as u64 > limit {
-            return Err(too_much().into());
+            let url = &head.url;
+            return Err(
+                anyhow!("{url} answers with more than {limit} bytes; it should be small").into(),
+            );
         }
-        Ok((answer.head, bytes))
+        Ok((head, bytes))
     }
 
     /// A body that came to an end too early.
@@ -407,11 +253,11 @@ impl Http {
     }
 }
 
-/// Whether an answer sends us on. Only what asks for nothing but an answer is asked elsewhere after
-/// 301 to 303, which may turn another method into GET (RFC 9110, section 15.4).
-fn is_redirect(method: &Method, status: StatusCode) -> bool {
+/// Whether an answer sends us on. After 301 to 303 another method might have to become GET, so they
+/// are for that alone (RFC 9110, section 15.4).
+fn is_redirect(request: &Request, status: StatusCode) -> bool {
     match status.as_u16() {
-        301..=303 => [Method::GET, Method::HEAD].contains(method),
+        301..=303 => request.only_asks(),
         307 | 308 => true,
         _ => false,
     }
@@ -427,73 +273,5 @@ fn advice(error: &io::Error, registry: &str) -> Option<String> {
             "this may be a server for plain HTTP; where that is meant, give --insecure".to_owned(),
         ),
         _ => None,
-    }
-}
-
-/// `None`: there is no body, nor the header that says how long it is.
-fn length(request: &Request) -> Option<u64> {
-    match request.payload {
-        Payload::Bytes(bytes) => Some(bytes.len() as u64),
-        Payload::Part { length, .. } => Some(length),
-        Payload::None if [Method::GET, Method::HEAD].contains(&request.method) => None,
-        Payload::None => Some(0),
-    }
-}
-
-fn reader<'a>(payload: Payload<'a>) -> Box<dyn Read + 'a> {
-    match payload {
-        Payload::None => Box::new(io::empty()),
-        Payload::Bytes(bytes) => Box::new(bytes),
-        Payload::Part {
-            file,
-            from: at,
-            length,
-            sent,
-        } => Box::new(Part { file, at, sent }.take(length)),
-    }
-}
-
-struct Part<'a> {
-    file: &'a File,
-    at: u64,
-    sent: &'a dyn Fn(u64),
-}
-
-impl Read for Part<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // What was read before has gone out by now.
-        (self.sent)(self.at);
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_sent_from_https_to_http() {
-        let location = |from: &str, to: &str| {
-            let answer = ureq::http::Response::builder().header(LOCATION, to);
-            let (parts, ()) = answer.body(()).unwrap().into_parts();
-            let url = Url::parse(from).unwrap();
-            Head { url, parts }.location()
-        };
-        assert!(location("http://one.example/", "http://two.example/").is_ok());
-        assert!(location("http://one.example/", "https://two.example/").is_ok());
-        assert!(location("https://one.example/", "/there").is_ok());
-        let error = location("https://one.example/", "http://one.example/");
-        assert!(format!("{:#}", error.err().unwrap()).contains("anybody could read"));
-        assert!(location("https://one.example/", "file:///etc/passwd").is_err());
-    }
-
-    #[test]
-    fn only_what_asks_for_an_answer_is_asked_elsewhere() {
-        let redirect = |method, status| is_redirect(&method, StatusCode::from_u16(status).unwrap());
-        assert!(redirect(Method::GET, 301) && redirect(Method::HEAD, 303));
-        assert!(redirect(Method::PUT, 307) && redirect(Method::GET, 308));
-        assert!(!redirect(Method::POST, 302) && !redirect(Method::GET, 304));
     }
 }

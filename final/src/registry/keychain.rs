@@ -11,7 +11,7 @@
 //! The file is docker's, podman's and ours; what we do not know in it stays as it is.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +19,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Map, Serializer, Value, json};
@@ -279,19 +280,19 @@ fn ask(helper: &str, action: &str, input: &str) -> Result<Option<String>> {
         !helper.contains('/'),
         "docker's config.json names the helper {helper:?}, which is not a name"
     );
-    let mut child = Command::new(&name)
+    // A file never waits for a helper that does not read, as a pipe might.
+    let told = || -> std::io::Result<File> {
+        let mut file = File::from(memfd_create("about", MemfdFlags::CLOEXEC)?);
+        file.write_all(input.as_bytes())?;
+        file.rewind()?;
+        Ok(file)
+    };
+    let output = Command::new(&name)
         .arg(action)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+        .stdin(told().context("keep what to tell a credential helper")?)
+        .stderr(Stdio::inherit())
+        .output()
         .with_context(|| format!("run {name}, which docker's config.json names"))?;
-    if let Some(mut pipe) = child.stdin.take() {
-        // A helper may answer without having read.
-        let _ = pipe.write_all(input.as_bytes());
-    }
-    let output = child
-        .wait_with_output()
-        .with_context(|| format!("wait for {name}"))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() {
         return Ok(Some(text));

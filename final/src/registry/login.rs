@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use ureq::http::Method;
 
 use super::Registry;
-use super::http::Request;
+use super::message::Request;
 
 impl Registry {
     /// Checks the credentials. A token server may give an identity token, which is to be kept in the

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE};
 use ureq::http::{HeaderName, Method};
 
-use super::http::{Head, Payload, Request};
+use super::message::{Head, Payload, Request};
 use super::refusal::{Refusal, printable};
 use super::{Registry, pull};
 

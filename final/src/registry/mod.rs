@@ -9,7 +9,7 @@
 //!      call     attempt ── 401 ──▶ auth.rs: a token, or user and password
 //!       │          │
 //!       │          ▼
-//!       │       http.rs: redirects, TLS, one request ──▶ pace.rs: on a connection with a limit
+//!       │       http.rs: redirects, one request ──▶ tls.rs, pace.rs: its connection
 //!       ▼
 //!   patience.rs: once more, after a pause
 //! ```
@@ -26,6 +26,7 @@ mod http;
 mod keychain;
 mod login;
 mod manifest;
+mod message;
 mod pace;
 mod patience;
 mod refusal;
@@ -48,9 +49,10 @@ pub use keychain::Keychain;
 pub use manifest::Fetched;
 pub use upload::{Outcome, Upload};
 
-use auth::{Auth, worth_reading};
+use auth::Auth;
 use endpoint::Endpoint;
-use http::{Answer, Head, Http, Request, Target};
+use http::Http;
+use message::{Answer, Head, Request, Target};
 use patience::{Fault, Patience, Tries};
 
 /// A registry, as one user. Several threads may use it at once; they share connections and tokens.
@@ -131,7 +133,7 @@ impl Registry {
                 answer = self.ask(request, Some(&better))?;
             }
         }
-        worth_reading(answer)
+        answer.settled()
     }
 
     /// Shows what opens the registry's doors to the registry alone.

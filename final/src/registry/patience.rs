@@ -96,7 +96,7 @@ impl<'a> Tries<'a> {
             Some(asked) => asked,
             None => self.own_pause(),
         };
-        tracing::info!("a pause of {pause:.1?}, and then another try: {error:#}");
+        tracing::debug!("a pause of {pause:.1?}, and then another try: {error:#}");
         (self.pausing)(pause);
         std::thread::sleep(pause);
         Ok(())

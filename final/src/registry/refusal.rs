@@ -6,7 +6,7 @@ use std::io::Read;
 use serde::Deserialize;
 use ureq::http::StatusCode;
 
-use super::http::Answer;
+use super::message::Answer;
 
 /// So much of the body of an error is read.
 const LARGEST: u64 = 64 << 10;
@@ -50,7 +50,7 @@ impl Refusal {
             .into_reader()
             .take(LARGEST)
             .read_to_end(&mut text);
-        let (code, message) = said(&text).unwrap_or_else(|| meant(status));
+        let (code, message) = said(&text, status).unwrap_or_else(|| meant(status));
         Refusal { code, message }
     }
 
@@ -72,13 +72,13 @@ impl Refusal {
 }
 
 /// The code and the sentence of a JSON body.
-fn said(text: &[u8]) -> Option<(String, String)> {
+fn said(text: &[u8], status: StatusCode) -> Option<(String, String)> {
     let body: Body = serde_json::from_slice(text).ok()?;
     if let Some(first) = body.errors.into_iter().next() {
         return Some((printable(&first.code), printable(&first.message)));
     }
     let details = printable(&body.details);
-    (!details.is_empty()).then(|| ("UNAUTHORIZED".to_owned(), details))
+    (!details.is_empty()).then(|| (meant(status).0, details))
 }
 
 /// What a status means where nothing else is said, as after HEAD.

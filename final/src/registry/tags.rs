@@ -5,7 +5,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 use ureq::http::header::LINK;
 
-use super::http::{Head, Request};
+use super::message::{Head, Request};
 use super::url::Url;
 use super::{Registry, pull};
 

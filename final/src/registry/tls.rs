@@ -53,6 +53,10 @@ impl Tls {
                 why.unwrap_or_default()
             );
         }
+        Tls::believing(trusted)
+    }
+
+    pub(crate) fn believing(trusted: Vec<CertificateDer<'static>>) -> Result<Tls> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(trusted.iter().cloned());
         let provider = Arc::new(ring::default_provider());

@@ -17,7 +17,7 @@ use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use ureq::http::{HeaderName, Method, StatusCode};
 
 use super::download::path;
-use super::http::{Head, Payload, Request};
+use super::message::{Head, Payload, Request};
 use super::patience::{Fault, Tries};
 use super::url::{Url, percent_encoded};
 use super::{Blob, Registry, pull, push};

@@ -127,10 +127,15 @@ impl Check<'_> {
     fn layout(&self) -> Result<()> {
         let path = self.store.dir.join("images/oci-layout");
         let what = match std::fs::read(&path) {
-            Ok(bytes) => match check_layout(&bytes) {
-                Err(other) if serde_json::from_slice::<Value>(&bytes).is_ok() => return Err(other),
-                Err(_) => "oci-layout is damaged",
-                Ok(()) => return Ok(()),
+            Ok(bytes) => match (
+                check_layout(&bytes),
+                serde_json::from_slice::<Value>(&bytes),
+            ) {
+                (Ok(()), _) => return Ok(()),
+                (Err(other), Ok(it)) if it.get("imageLayoutVersion").is_some() => {
+                    return Err(other);
+                }
+                (Err(_), _) => "oci-layout is damaged",
             },
             Err(_) => "oci-layout is missing",
         };
@@ -542,3 +547,6 @@ fn is_intact(file: File, digest: &Digest) -> bool {
     let mut stream = Hashed::new(file);
     io::copy(&mut stream, &mut io::sink()).is_ok() && stream.finish() == *digest
 }
+
+#[cfg(test)]
+mod tests;

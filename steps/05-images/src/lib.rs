@@ -98,9 +98,21 @@ impl Store {
         let layout = store.dir.join("images/oci-layout");
         match std::fs::read(&layout) {
             Ok(bytes) => import::check_layout(&bytes)?,
-            Err(_) => store.edit_index(|_| replace(&layout, LAYOUT))?,
+            Err(_) => store.found(&layout)?,
         }
         Ok(store)
+    }
+
+    /// Makes the store's documents. That of the layout comes last: where it is, there is an index,
+    /// or it was lost and with it who needs what.
+    fn found(&self, layout: &Path) -> Result<()> {
+        let dir = self.dir.join("images");
+        let _alone = lock(&dir, File::lock)?;
+        let index = dir.join("index.json");
+        if !index.exists() {
+            replace(&index, &serde_json::to_vec_pretty(&Index::empty())?)?;
+        }
+        replace(layout, LAYOUT)
     }
 
     /// A store whose documents nobody has looked at.
@@ -471,7 +483,7 @@ impl Store {
     }
 
     /// Bytes in the files of an unpacked layer.
-    fn layer_size(&self, diff_id: &Digest) -> u64 {
+    pub fn layer_size(&self, diff_id: &Digest) -> u64 {
         let size = std::fs::read_to_string(self.layer(diff_id).join("size")).ok();
         size.and_then(|size| size.parse().ok()).unwrap_or(0)
     }
@@ -523,11 +535,10 @@ impl Store {
 
     fn index(&self) -> Result<Index> {
         let path = self.dir.join("images/index.json");
-        match std::fs::read(&path) {
-            Ok(bytes) => Index::parse(&bytes).with_context(|| format!("read {}", path.display())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Index::empty()),
-            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-        }
+        let bytes = std::fs::read(&path).map_err(anyhow::Error::from);
+        bytes
+            .and_then(|bytes| Index::parse(&bytes))
+            .with_context(|| format!("read {}", path.display()))
     }
 
     /// Changes the index as one step, which others see before or after.

@@ -154,12 +154,9 @@ impl Store {
     }
 
     /// What neither an image in the index needs nor anybody who is at work. Nothing while there is
-    /// an image that cannot be read, or no index: nobody knows what is its own.
+    /// an image that cannot be read: nobody knows what is its own.
     pub(crate) fn unneeded(&self, _alone: &File) -> Result<Unneeded> {
         let mut needed = BTreeSet::new();
-        if !self.dir.join("images/index.json").exists() {
-            return Ok(Unneeded::default());
-        }
         for entry in self.index()?.manifests {
             let Ok((manifest, document)) = self.documents(&entry) else {
                 return Ok(Unneeded::default());

@@ -46,46 +46,56 @@ impl fmt::Display for Sample {
 
 /// Adds the image $1 of $2 layers of $3 MiB to the layout, and saves it as docker does.
 ///
-/// The files come in an order by the digest of their names, so that each layer has some of every
-/// directory; when all have had their turn, they come again under another directory's name.
+/// Directories come in an order that only looks like chance, so that each layer has some of
+/// everything; when all have had their turn, they come again under another name.
 const MAKE: &str = r#"set -eu
 [ -e layout/oci-layout ] || umoci init --layout layout
-[ -e files ] || find /usr -xdev -type f -size -8192k -readable -printf '%s\t%p\n' |
-    awk -F '\t' 'NF == 2 { print $1 "\t" ($1 * 7919 + length($2) * 104729) % 1000003 "\t" $2 }' |
-    sort -t "$(printf '\t')" -k 2n -k 3 >files
+[ -e files ] || find /usr -xdev -type f -size -8192k -readable -printf '%s\t%h\t%f\n' |
+    awk -F '\t' '
+        NF == 3 && !($2 in order) { order[$2] = (++directories * 7919) % 100003 }
+        NF == 3 { print order[$2] "\t" $0 }' |
+    sort -t "$(printf '\t')" -k 1n -k 3 -k 4 >files
 umoci new --image "layout:$1"
 nth=0
 while [ $nth -lt $2 ]; do
-    # Where this layer's files begin, in the list repeated for ever.
+    # Where this layer's files begin, in the list repeated for ever; each after its directories.
     awk -F '\t' -v first=$((nth * $3 * 838861)) -v bytes=$(($3 * 838861)) '
-        { size[NR] = $1; name[NR] = $3 }
+        { size[NR] = $2; dir[NR] = $3; name[NR] = $4 }
+        function enter(turn, path, parent) {
+            if (path == "" || (turn, path) in entered) return
+            parent = path; sub("/[^/]*$", "", parent)
+            enter(turn, parent)
+            entered[turn, path] = 1
+            print turn "\t" path
+        }
         END {
-            for (at = 0; at < first + bytes && NR; nth++) {
-                if (at >= first) print int(nth / NR) "\t" name[nth % NR + 1]
+            for (nth = 0; at < first + bytes && NR; nth++) {
+                turn = int(nth / NR); file = nth % NR + 1
+                if (at >= first) {
+                    enter(turn, dir[file])
+                    print turn "\t" dir[file] "/" name[file]
+                }
                 # A header, and what fills the last block.
-                at += int((size[nth % NR + 1] + 1535) / 512) * 512
+                at += int((size[file] + 1535) / 512) * 512
             }
         }' files >chosen
-    rm -f layer.tar
     for turn in $(cut -f 1 chosen | sort -nu); do
         awk -F '\t' -v turn="$turn" '$1 == turn { print $2 }' chosen |
-            tar --create --file "part$turn.tar" --absolute-names --transform "s,^/usr,usr$turn," \
-                --hard-dereference --numeric-owner --files-from -
+            tar --create --no-recursion --absolute-names --transform "s,^/usr,usr$turn," \
+                --hard-dereference --numeric-owner --files-from - --file part.tar
         if [ -e layer.tar ]; then
-            tar --concatenate --file layer.tar "part$turn.tar"
-            rm "part$turn.tar"
+            tar --concatenate --file layer.tar part.tar
         else
-            mv "part$turn.tar" layer.tar
+            mv part.tar layer.tar
         fi
     done
-    rm -rf noise
     mkdir noise
     head -c $(($3 * 209715)) /dev/urandom | split -a 5 -b 40k - noise/
     tar --append --file layer.tar --numeric-owner noise
     umoci raw add-layer --image "layout:$1" layer.tar
+    rm -rf noise layer.tar part.tar
     nth=$((nth + 1))
 done
-rm -rf noise layer.tar chosen
 skopeo --insecure-policy copy --quiet "oci:layout:$1" "docker-archive:part.tar:bench-$1:latest"
 mv part.tar "$1.tar"
 "#;

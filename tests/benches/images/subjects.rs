@@ -69,14 +69,13 @@ const MINIDOCKER: Lines = Lines {
     empty: "find /var/lib/minidocker -mindepth 1 -delete",
 };
 
-/// skopeo would compress the archive's layers again, if it were let.
+/// umoci knows no layer that is not compressed, so that skopeo compresses those of an archive.
 const SKOPEO_AND_UMOCI: Lines = Lines {
     name: "skopeo + umoci",
     begin: "",
     pull: "skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://$registry/$image \
            oci:$dir/layout:it && { [ -e $dir/bundle ] || umoci unpack --image $dir/layout:it $dir/bundle; }",
-    load: "skopeo --insecure-policy copy --quiet --dest-oci-accept-uncompressed-layers \
-           docker-archive:$archive oci:$dir/layout:it && umoci unpack --image $dir/layout:it $dir/bundle",
+    load: "skopeo --insecure-policy copy --quiet docker-archive:$archive oci:$dir/layout:it && umoci unpack --image $dir/layout:it $dir/bundle",
     empty: "rm -rf $dir/layout $dir/bundle",
 };
 

@@ -60,6 +60,10 @@ fn main() -> Result<()> {
     {
         exit(floor::run(Path::new(root), command)?);
     }
+    // Another benchmark's word: `benches/images`.
+    if args.iter().any(|arg| arg == "images") {
+        return Ok(());
+    }
     if !nix::unistd::geteuid().is_root() {
         println!("cargo bench makes namespaces of its own, and has to be run as root");
         return Ok(());

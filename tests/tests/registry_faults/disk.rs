@@ -1,9 +1,9 @@
 //! A disk that is full.
 
-use harness::registry::{Hostile, Kind, Layout, Minidocker, Packing, machine, noise};
-use harness::{Host, Setup, User};
+use harness::registry::{Hostile, Kind, Layout, Minidocker, Packing, noise};
+use harness::{Host, User};
 
-use crate::{BOTH, Bystander};
+use crate::{Bystander, with_each_user};
 
 /// Gives the user's store a disk of its own.
 fn mount(host: &Host, minidocker: &Minidocker<'_>, size: &str) {
@@ -37,13 +37,12 @@ fn large(host: &Host) {
 
 #[test]
 fn a_pull_onto_a_full_disk_says_so_and_succeeds_when_there_is_room() {
-    let host = machine(Setup::default());
-    large(&host);
-    let hostile = Hostile::start(&host, "/tmp/large", &[]);
-    let pull = format!("pull {}:one", hostile.name("x"));
-    for user in BOTH {
-        mount(&host, &Minidocker::of(&host, user), "6m");
-        let bystander = Bystander::new(&host, user);
+    with_each_user(|host, user| {
+        large(host);
+        let hostile = Hostile::start(host, "/tmp/large", &[]);
+        let pull = format!("pull {}:one", hostile.name("x"));
+        mount(host, &Minidocker::of(host, user), "6m");
+        let bystander = Bystander::new(host, user);
         let minidocker = &bystander.minidocker;
         for _ in 0..2 {
             let said = minidocker.fails(&pull);
@@ -53,30 +52,29 @@ fn a_pull_onto_a_full_disk_says_so_and_succeeds_when_there_is_room() {
         // Who makes room by taking away something else can do so on the full disk.
         minidocker.ok(&format!("tag {} again:1", bystander.name));
         minidocker.ok("rmi again:1");
-        resize(&host, minidocker, "64m");
+        resize(host, minidocker, "64m");
         minidocker.ok(&pull);
         bystander.assert_unharmed();
         minidocker.ok(&format!("rmi {}:one", hostile.name("x")));
         bystander.assert_unharmed();
-    }
+    });
 }
 
 #[test]
 fn a_load_onto_a_full_disk_says_so_and_leaves_nothing() {
-    let host = machine(Setup::default());
-    large(&host);
-    host.shell("tar -C /tmp/large -cf /tmp/large.tar .; chmod 644 /tmp/large.tar");
-    for user in BOTH {
-        mount(&host, &Minidocker::of(&host, user), "6m");
-        let bystander = Bystander::new(&host, user);
+    with_each_user(|host, user| {
+        large(host);
+        host.shell("tar -C /tmp/large -cf /tmp/large.tar .; chmod 644 /tmp/large.tar");
+        mount(host, &Minidocker::of(host, user), "6m");
+        let bystander = Bystander::new(host, user);
         let minidocker = &bystander.minidocker;
         let before = minidocker.blobs();
         let said = minidocker.fails("load -i /tmp/large.tar");
         assert!(said.contains("No space left on device"), "{said}");
         bystander.assert_unharmed();
         assert_eq!(minidocker.blobs(), before);
-        resize(&host, minidocker, "64m");
+        resize(host, minidocker, "64m");
         minidocker.ok("load -i /tmp/large.tar");
         bystander.assert_unharmed();
-    }
+    });
 }

@@ -5,7 +5,7 @@ use harness::registry::{Hostile, Kind, Layer, Layout, Packing, machine, noise};
 use harness::{Host, Setup, User};
 use serde_json::{Value, json};
 
-use crate::{BOTH, Bystander};
+use crate::{Bystander, with_each_user};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -184,12 +184,11 @@ impl Parts {
 
 #[test]
 fn what_is_no_image_is_refused_and_leaves_nothing() {
-    let host = machine(Setup::default());
-    let documents = documents(&host);
-    for user in BOTH {
-        let bystander = Bystander::new(&host, user);
+    with_each_user(|host, user| {
+        let documents = documents(host);
+        let bystander = Bystander::new(host, user);
         let before = bystander.minidocker.blobs();
-        let hostile = Hostile::start(&host, "/tmp/documents", &[]);
+        let hostile = Hostile::start(host, "/tmp/documents", &[]);
         let pulls: Vec<_> = documents
             .iter()
             .map(|(tag, words)| {
@@ -222,7 +221,7 @@ fn what_is_no_image_is_refused_and_leaves_nothing() {
             !asked.iter().any(|seen| seen.path.contains("passwd")),
             "{asked:?}"
         );
-    }
+    });
 }
 
 #[test]

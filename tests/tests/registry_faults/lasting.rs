@@ -1,10 +1,10 @@
 //! Faults that last: the pull ends with a sentence, and a later one, when all is well
 //! again, succeeds.
 
-use harness::registry::{Hostile, machine};
-use harness::{Running, Setup, User};
+use harness::Running;
+use harness::registry::Hostile;
 
-use crate::{Bystander, image};
+use crate::{Bystander, image, with_each_user};
 
 /// A registry that stays as it is, and what is said of it.
 struct Case {
@@ -76,9 +76,8 @@ struct Trial<'a> {
 
 #[test]
 fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
-    let host = machine(Setup::default());
-    for user in [User::Root, User::Student] {
-        let bystander = Bystander::new(&host, user);
+    with_each_user(|host, user| {
+        let bystander = Bystander::new(host, user);
         let minidocker = bystander.minidocker.clone();
         let impatient = minidocker.clone().with("MINIDOCKER_REGISTRY_TIMEOUT=1");
         let mut trials = Vec::new();
@@ -87,11 +86,11 @@ fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
         for n in 0..count {
             let path = format!("/tmp/lasting-{n}-{user:?}");
             let seed = 100 + u8::try_from(n).expect("few cases");
-            let layer = image(&host, &path, seed);
+            let layer = image(host, &path, seed);
             let port = Hostile::next_port();
             let case = cases(layer.size, port).remove(n);
             let options: Vec<&str> = case.options.iter().map(String::as_str).collect();
-            let hostile = Hostile::at(&host, port, &path, &options);
+            let hostile = Hostile::at(host, port, &path, &options);
             let pull = format!("pull {}:one", hostile.name("x"));
             let running = impatient.spawn(&pull);
             let digest = layer.digest;
@@ -126,7 +125,7 @@ fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
         for (path, hostile, pull, digest) in again {
             let port = hostile.port();
             drop(hostile);
-            let healthy = Hostile::at(&host, port, &path, &[]);
+            let healthy = Hostile::at(host, port, &path, &[]);
             minidocker.ok(&pull);
             assert_eq!(
                 healthy.downloads(&digest).len(),
@@ -136,5 +135,5 @@ fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
             );
         }
         bystander.assert_unharmed();
-    }
+    });
 }

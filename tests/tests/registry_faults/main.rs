@@ -2,18 +2,29 @@
 //! disks that are full, and commands that are killed. Every time there is a sentence and
 //! status 1, the store is sound, and a second try gets what is missing.
 
+mod crowd;
 mod disk;
 mod documents;
 mod kills;
 mod lasting;
 mod looks;
 mod passing;
+mod pushes;
 mod servers;
 
-use harness::registry::{Kind, Layer, Layout, Minidocker, Packing, Registry, noise};
-use harness::{Host, User};
+use harness::registry::{Kind, Layer, Layout, Minidocker, Packing, Registry, machine, noise};
+use harness::{Host, Setup, User};
 
-const BOTH: [User; 2] = [User::Root, User::Student];
+/// Makes a check as root and as student, each on a machine of their own: most of their time
+/// is spent waiting.
+fn with_each_user(check: impl Fn(&Host, User) + Sync) {
+    std::thread::scope(|scope| {
+        for user in [User::Root, User::Student] {
+            let check = &check;
+            scope.spawn(move || check(&machine(Setup::default()), user));
+        }
+    });
+}
 
 /// An image `one` in a layout at `path`, whose first layer is the largest blob.
 fn image(host: &Host, path: &str, seed: u8) -> Layer {

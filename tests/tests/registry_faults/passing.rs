@@ -3,7 +3,7 @@
 use harness::registry::{Hostile, Minidocker, machine};
 use harness::{Host, Setup, User};
 
-use crate::{BOTH, Bystander, image};
+use crate::{Bystander, image, with_each_user};
 
 /// A pull from a registry with these options, which must succeed.
 struct Pull<'a> {
@@ -32,18 +32,17 @@ impl<'a> Pull<'a> {
     }
 }
 
-fn with_each_user(check: impl Fn(&Host, &Minidocker<'_>)) {
-    let host = machine(Setup::default());
-    for user in BOTH {
-        let bystander = Bystander::new(&host, user);
-        check(&host, &bystander.minidocker);
+fn beside_a_bystander(check: impl Fn(&Host, &Minidocker<'_>) + Sync) {
+    with_each_user(|host, user| {
+        let bystander = Bystander::new(host, user);
+        check(host, &bystander.minidocker);
         bystander.assert_unharmed();
-    }
+    });
 }
 
 #[test]
 fn a_download_that_breaks_off_goes_on_where_it_was() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let once = Pull::new(
             host,
             minidocker,
@@ -58,7 +57,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
 
 #[test]
 fn a_registry_that_knows_no_ranges_is_asked_for_the_whole_again() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let pull = Pull::new(host, minidocker, 3, &["--fault", "no-range=20000"]);
         let downloads = pull.downloads();
         assert!(
@@ -70,7 +69,7 @@ fn a_registry_that_knows_no_ranges_is_asked_for_the_whole_again() {
 
 #[test]
 fn a_token_that_ends_half_way_is_replaced() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let uses = ["--token-uses", "2"];
         let pull = Pull::new(host, minidocker, 4, &uses);
         let tokens = pull.hostile.seen().into_iter();
@@ -111,7 +110,7 @@ fn a_busy_registry_is_left_alone_for_as_long_as_it_says() {
 
 #[test]
 fn a_registry_that_is_unavailable_is_asked_again() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let options = ["--fault", "unavailable", "--times", "2"];
         let pull = Pull::new(host, minidocker, 8, &options);
         assert_eq!(pull.downloads(), [0]);
@@ -124,7 +123,7 @@ fn a_registry_that_is_unavailable_is_asked_again() {
 /// As it comes from a server for files of any kind.
 #[test]
 fn a_manifest_that_says_itself_what_it_is_may_come_as_text() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let options = ["--fault", "manifest-type=text/html"];
         Pull::new(host, minidocker, 12, &options);
     });
@@ -132,7 +131,7 @@ fn a_manifest_that_says_itself_what_it_is_may_come_as_text() {
 
 #[test]
 fn blobs_that_are_elsewhere_come_from_there_without_a_credential() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let path = format!("/tmp/10-{:?}", minidocker.user());
         let layer = image(host, &path, 10);
         let elsewhere = Hostile::start(host, &path, &[]);
@@ -151,7 +150,7 @@ fn blobs_that_are_elsewhere_come_from_there_without_a_credential() {
 
 #[test]
 fn what_a_registry_that_died_has_sent_is_not_asked_for_again() {
-    with_each_user(|host, minidocker| {
+    beside_a_bystander(|host, minidocker| {
         let path = format!("/tmp/11-{:?}", minidocker.user());
         let layer = image(host, &path, 11);
         let mut hostile = Hostile::start(host, &path, &["--fault", "die=30000"]);

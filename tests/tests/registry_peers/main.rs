@@ -13,6 +13,7 @@ mod trees;
 
 use harness::registry::{Kind, Layer, Layout, Minidocker, Packing, Registry, machine};
 use harness::{Host, Output, Setup, User};
+use serde_json::json;
 
 const BOTH: [User; 2] = [User::Root, User::Student];
 
@@ -46,7 +47,8 @@ impl Images {
         let two = layout.image(Kind::Oci, "amd64", &[&first, &second]);
         let simple = layout.image(Kind::Oci, "amd64", &[&first, &third]);
         let old = layout.image(Kind::Docker, "amd64", &[&docker]);
-        let arm_one = layout.image(Kind::Oci, "arm64", &[&arm]);
+        let mut arm_one = layout.image(Kind::Oci, "arm64", &[&arm]);
+        arm_one["platform"]["variant"] = json!("v8");
         let arm_old = layout.image(Kind::Docker, "arm64", &[&arm]);
         let said = layout.attestation(&one);
         let multi = layout.index(Kind::Oci, &[&arm_one, &one, &said]);

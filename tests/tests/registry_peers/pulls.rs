@@ -108,6 +108,49 @@ fn an_image_comes_over_tls_from_whom_the_user_trusts() {
 }
 
 #[test]
+fn an_authority_that_is_trusted_for_one_registry_has_its_place() {
+    let host = host();
+    Images::new(&host);
+    let registry = Registry::tls(&host);
+    let name = registry.fill("/tmp/layout", "one", "one");
+    let dir = format!("/etc/docker/certs.d/{}", registry.address());
+    host.shell(&format!(
+        "mkdir -p {dir}; cp {} {dir}/ca.crt",
+        registry.authority()
+    ));
+    for user in BOTH {
+        let minidocker = Minidocker::of(&host, user);
+        minidocker.ok(&format!("pull {name}"));
+        assert_is_one(&minidocker, &name);
+    }
+    host.shell(&format!("rm -r {dir}"));
+    let minidocker = Minidocker::of(&host, User::Root);
+    let said = minidocker.fails(&format!("pull {name}"));
+    assert!(said.contains("certificate"), "{said}");
+    // Or nobody is asked to prove anything.
+    minidocker.ok(&format!("pull --insecure {name}"));
+}
+
+#[test]
+fn without_tls_nobody_but_loopback_is_spoken_to_unless_told() {
+    let host = host();
+    Images::new(&host);
+    let registry = filled(&host, &["one"]);
+    host.shell("echo 127.0.0.1 plain.test >>/etc/hosts");
+    let name = registry.address().replace("127.0.0.1", "plain.test") + "/one";
+    for user in BOTH {
+        let minidocker = Minidocker::of(&host, user);
+        let before = registry.requests().len();
+        let said = minidocker.fails(&format!("pull {name}"));
+        assert!(said.contains("--insecure"), "{said}");
+        let asked = registry.requests().split_off(before);
+        assert!(asked.iter().all(|asked| asked.status == 400), "{asked:?}");
+        minidocker.ok(&format!("pull --insecure {name}"));
+        assert_is_one(&minidocker, &name);
+    }
+}
+
+#[test]
 fn an_image_comes_with_a_token_that_nobody_had_to_ask_for() {
     let host = host();
     Images::new(&host);
@@ -178,8 +221,8 @@ fn of_an_index_comes_what_fits_the_machine_or_was_asked_for() {
         let said = minidocker.fails(&format!("pull --platform linux/s390x {multi}"));
         assert!(said.contains("linux/s390x"), "{said}");
         assert_is_one(&minidocker, &multi);
-        for name in [&multi, &list] {
-            minidocker.ok(&format!("pull --platform linux/arm64 {name}"));
+        for (name, platform) in [(&multi, "arm64"), (&list, "arm64"), (&multi, "arm64/v8")] {
+            minidocker.ok(&format!("pull --platform linux/{platform} {name}"));
             assert_eq!(minidocker.inspect(name, "{{.Architecture}}"), "arm64");
             assert_eq!(file(&minidocker, name, "first"), "arm\n");
         }

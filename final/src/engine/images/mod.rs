@@ -13,6 +13,7 @@
 mod at_once;
 mod changes;
 mod check;
+mod history;
 mod import;
 mod prune;
 mod pull;
@@ -30,6 +31,7 @@ use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
 pub use check::Mending;
+pub use history::Step;
 pub use import::Imported;
 pub use prune::{Label, Pruning};
 pub use pull::Pulled;

@@ -208,3 +208,22 @@ fn a_token_server_that_anybody_could_be_is_not_asked() {
     let error = error_of(open(&server.name(), me()).manifest("a/b", "1"));
     assert!(error.contains("does not say who"), "{error}");
 }
+
+#[test]
+fn an_identity_token_goes_nowhere_else() {
+    let thief = Server::start(|_| reply(200, r#"{"token":"t"}"#));
+    let place = thief.url("/token");
+    let auth = Server::start(move |_| reply(307, "").header("Location", &place));
+    static GOOD: AtomicUsize = AtomicUsize::new(1);
+    let server = registry_with(&auth, &GOOD);
+    let identity = Credentials {
+        user: String::new(),
+        secret: Secret::IdentityToken("mine".to_owned()),
+    };
+    let error = error_of(open(&server.name(), Some(identity)).manifest("a/b", "1"));
+    assert!(error.contains("what is meant for itself"), "{error}");
+    assert!(thief.heard().is_empty());
+    let error = error_of(open(&server.name(), me()).manifest("a/b", "1"));
+    assert!(error.contains("unauthorized"), "{error}");
+    assert_eq!(thief.heard()[0].header("authorization"), None);
+}

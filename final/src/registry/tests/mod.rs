@@ -4,6 +4,7 @@ mod auth;
 mod pull;
 mod push;
 mod server;
+mod tls;
 
 use std::time::Duration;
 

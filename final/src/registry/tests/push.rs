@@ -263,3 +263,24 @@ fn a_manifest_is_put_byte_for_byte() {
             .is_err()
     );
 }
+
+#[test]
+fn what_is_sent_goes_elsewhere_on_the_same_server_alone() {
+    let server = Server::start(|heard| match heard.path.as_str() {
+        "/there" => reply(201, ""),
+        path if path.ends_with("/1") => reply(307, "").header("Location", "/there"),
+        path if path.ends_with("/2") => reply(302, "").header("Location", "/there"),
+        _ => reply(307, "").header("Location", "http://localhost:1/there"),
+    });
+    let registry = open(&server.name(), None);
+    assert!(registry.put_manifest("a/b", "1", "a/type", b"{}").is_ok());
+    let heard = server.heard().pop().unwrap();
+    assert_eq!(
+        (heard.line().as_str(), heard.body.as_slice()),
+        ("PUT /there", &b"{}"[..])
+    );
+    let error = error_of(registry.put_manifest("a/b", "2", "a/type", b"{}"));
+    assert!(error.contains("302 Found"), "{error}");
+    let error = error_of(registry.put_manifest("a/b", "3", "a/type", b"{}"));
+    assert!(error.contains("what is meant for itself"), "{error}");
+}
