@@ -250,6 +250,11 @@ impl Request {
 /// Starts Debian's program with the settings that are there for a port.
 fn serve(host: &Host, port: u16) -> Running {
     let dir = dir(port);
+    assert!(
+        host.path("/run/workspace/clients/usr/bin/docker-registry")
+            .exists(),
+        "there is no docker-registry in target/clients: `cargo lab test` puts it there first"
+    );
     let line = format!(
         "exec /run/workspace/clients/usr/bin/docker-registry serve {dir}/settings >>{dir}/log 2>&1"
     );

@@ -104,8 +104,8 @@ mod tests {
             ("a  {{- .Tag -}}  b {{ 1 -}} \n c", "av1b 1c"),
             ("x {{- /* a remark */ -}} y{{/* another */}}", "xy"),
             (
-                "{{`raw\\`}}{{\"\\t\\u00e9\\\"\"}}{{'a'}} {{0x10}} {{-3}} {{1.5}} {{1_000}}",
-                "raw\\\té\"97 16 -3 1.5 1000",
+                "{{`raw\\`}}{{\"\\t\\u00e9\\\"\"}}{{'a'}} {{0x10}}{{0b1}} {{-3}} {{1.5}} {{1_000}}",
+                "raw\\\té\"97 161 -3 1.5 1000",
             ),
         ]);
     }
@@ -215,7 +215,7 @@ mod tests {
             ),
             (
                 "{{.ID.Foo}}",
-                ":5: executing \"\" at <.Foo>: can't evaluate field Foo in type string",
+                ":5: executing \"\" at <.ID.Foo>: can't evaluate field Foo in type string",
             ),
             (
                 "{{index .RepoTags 5}}",

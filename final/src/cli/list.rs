@@ -119,6 +119,7 @@ impl Columns {
         for (repository, mut tags) in repositories {
             let there = image.repo_digests().iter();
             let there = there.filter(|name| self.digests && name.repository() == repository);
+            tags.sort_unstable();
             let mut digests: Vec<String> = there.map(ImageName::reference).collect();
             if tags.is_empty() {
                 tags.push(NONE);
@@ -219,8 +220,13 @@ impl Selection {
             Some((key, value)) => labels.get(key).is_some_and(|its| its == value),
             None => labels.contains_key(label),
         };
-        let dangles = image.names().is_empty();
-        let passes = self.dangling.is_none_or(|wanted| wanted == dangles)
+        let tagged = image.names().iter().any(|name| name.tag().is_some());
+        let dangles = |wanted| match wanted {
+            true => !tagged,
+            // One that is called by a digest alone passes for both.
+            false => !image.names().is_empty(),
+        };
+        let passes = self.dangling.is_none_or(dangles)
             && self.before.is_none_or(|before| made < before)
             && self.since.is_none_or(|since| made > since)
             && self.labels.iter().all(labelled);

@@ -3,6 +3,7 @@
 //! Each command reads its options, makes one call of the engine and prints what comes back, in
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
+mod completion;
 mod filters;
 mod format;
 mod history;
@@ -66,6 +67,7 @@ enum Command {
     Image(Image),
     #[command(subcommand)]
     System(system::System),
+    Completion(completion::Completion),
 }
 
 /// The commands that go by one name at both places.
@@ -128,6 +130,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::System(system) => system.run(context),
+        Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),
         Command::Logout(logout) => logout.run(),
         Command::OfImages(command) | Command::Image(Image::Same(command)) => match command {

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use images::Finding;
 use minidocker::engine::images::{Images, Mending};
 
-use crate::Context;
+use crate::{Context, complaint};
 
 /// Look after what minidocker keeps on this machine
 #[derive(Debug, Subcommand)]
@@ -44,9 +44,11 @@ impl Check {
                 insecure: self.insecure,
             },
         };
-        let status = Images::check(&context.dirs, mending, &|finding: &Finding| {
-            let _ = cli::say(&finding.what);
-        })?;
-        Ok(status)
+        Images::check(&context.dirs, mending, &|finding: &Finding| {
+            if let Err(error) = cli::say(&finding.what) {
+                // What nobody reads need not be found out.
+                std::process::exit(complaint::<()>(&Err(error)).into());
+            }
+        })
     }
 }

@@ -12,6 +12,7 @@ use ureq::http::{Method, StatusCode};
 use super::message::{Head, Request};
 use super::pace::LEAST;
 use super::patience::{Fault, Tries};
+use super::refusal::printable;
 use super::url::Url;
 use super::{Blob, Registry, pull};
 
@@ -182,6 +183,7 @@ pub(crate) fn path(repository: &str, digest: &Digest) -> String {
 /// Holds `Content-Range: bytes 5-9/10` against what was asked for (RFC 9110, section 14.4).
 fn check_range(head: &Head, at: u64, size: u64) -> Result<()> {
     let said = head.header(&CONTENT_RANGE).unwrap_or_default();
+    let shown = printable(said);
     let range = said.trim().strip_prefix("bytes ");
     let (range, total) = range
         .and_then(|range| range.split_once('/'))
@@ -192,7 +194,7 @@ fn check_range(head: &Head, at: u64, size: u64) -> Result<()> {
         && (total == "*" || total.parse() == Ok(size));
     ensure!(
         right,
-        "{} answers with the range {said:?} where the bytes from {at} to the end at {size} were asked for",
+        "{} answers with the range {shown:?} where the bytes from {at} to the end at {size} were asked for",
         head.url
     );
     Ok(())

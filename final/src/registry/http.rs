@@ -194,6 +194,8 @@ impl Http {
             ureq::Error::Timeout(_) => (answered, too_slow(self.patience)),
             ureq::Error::Io(error) => match advice(&error, self.endpoint.name()) {
                 Some(advice) => (false, anyhow!("{error}; {advice}")),
+                // What is to be sent is no good.
+                None if error.kind() == ErrorKind::InvalidInput => (false, Error::new(error)),
                 None => (answered || cut(error.kind()), Error::new(error)),
             },
             ureq::Error::HostNotFound => (answered, anyhow!("no such host")),

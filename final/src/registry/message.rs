@@ -1,7 +1,7 @@
 //! What goes over the wire: requests, that can be sent again, and answers.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Error, Result, ensure};
@@ -139,6 +139,10 @@ impl Read for Part<'_> {
         // What was read before has gone out by now.
         (self.sent)(self.at);
         let count = self.file.read_at(buffer, self.at)?;
+        if count == 0 && !buffer.is_empty() {
+            let error = "the file of the blob is shorter than the blob";
+            return Err(io::Error::new(ErrorKind::InvalidInput, error));
+        }
         self.at += count as u64;
         Ok(count)
     }

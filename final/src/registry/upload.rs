@@ -113,6 +113,7 @@ impl Registry {
             location: answer.head.location()?,
             chunk: CHUNK.max(least),
             at: 0,
+            furthest: 0,
             resumed: false,
             tries: self.tries(upload.pausing),
         }))
@@ -129,6 +130,8 @@ struct Session<'a> {
     chunk: u64,
     /// How many bytes the registry has.
     at: u64,
+    /// The most that it ever had.
+    furthest: u64,
     /// Whether a request has been broken off.
     resumed: bool,
     tries: Tries<'a>,
@@ -140,7 +143,7 @@ impl Session<'_> {
     fn run(&mut self) -> Result<(), Fault> {
         while self.at < self.upload.blob.size {
             match self.send_chunk() {
-                Ok(()) => self.tries.progress(),
+                Ok(()) => self.note_progress(),
                 Err(fault) => {
                     self.tries.again(fault)?;
                     self.look()?;
@@ -149,6 +152,15 @@ impl Session<'_> {
         }
         (self.upload.sent)(self.at);
         self.close()
+    }
+
+    /// What was here before is none: a registry that loses again and again what it had would be
+    /// sent it for ever.
+    fn note_progress(&mut self) {
+        if self.at > self.furthest {
+            self.furthest = self.at;
+            self.tries.progress();
+        }
     }
 
     fn send_chunk(&mut self) -> Result<(), Fault> {
@@ -175,6 +187,10 @@ impl Session<'_> {
         };
         self.at = arrived(&head).unwrap_or(from + length);
         self.location = head.location()?;
+        if self.at <= from || self.at > from + length {
+            let error = anyhow!("the registry has {} bytes of {}", self.at, from + length);
+            return Err(Fault::Passing(error, None));
+        }
         Ok(())
     }
 
@@ -188,6 +204,7 @@ impl Session<'_> {
             return Err(Fault::Passing(error, None));
         }
         let answer = answer.granted().map_err(Error::new)?;
+        // More than there is would be another blob, which the registry then tells from ours.
         self.at = arrived(&answer.head).unwrap_or(0);
         if let Ok(location) = answer.head.location() {
             self.location = location;

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use ureq::http::Uri;
 
+use super::refusal::printable;
+
 /// An absolute `http` or `https` URL without user information.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Url(Uri);
@@ -101,7 +103,7 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.0.scheme_str().unwrap_or_default();
         let host = self.0.authority().map_or("", |host| host.as_str());
-        write!(f, "{scheme}://{host}{}", self.0.path().escape_debug())
+        write!(f, "{scheme}://{host}{}", printable(self.0.path()))
     }
 }
 

@@ -33,7 +33,7 @@ use crate::oci::{Descriptor, Document, FULL_NAME, Index, MANIFEST, Manifest, REF
 use crate::removal::{Unneeded, digests_in};
 use crate::scratch::Scratch;
 use crate::unpacking::{Unpacked, Unpacking};
-use crate::{LAYOUT, Store, lock, replace};
+use crate::{LAYOUT, Store, forget_repeats, lock, replace};
 
 /// Something that is wrong.
 #[derive(Clone, Debug)]
@@ -98,8 +98,15 @@ struct Check<'a> {
 /// Those for whom a thing is there, and from where it can be had.
 #[derive(Clone, Default)]
 struct Owners {
-    names: Vec<String>,
-    sources: Vec<ImageName>,
+    names: BTreeSet<String>,
+    sources: BTreeSet<ImageName>,
+}
+
+impl Owners {
+    fn names(&self) -> String {
+        let names: Vec<_> = self.names.iter().map(String::as_str).collect();
+        names.join(", ")
+    }
 }
 
 /// A layer of one or more images.
@@ -255,7 +262,7 @@ impl Check<'_> {
                 .or_insert((entry.clone(), Owners::default()));
             let id = entry.digest.to_string();
             let name = name_of(entry).map_or(id, |name| name.to_string());
-            owners.names.push(name);
+            owners.names.insert(name);
             owners.sources.extend(repo_digest_of(entry));
         }
         let mut layers = Layers::new();
@@ -277,7 +284,7 @@ impl Check<'_> {
                 })
             });
             let owners = Owners {
-                names: vec![found.digest.to_string()],
+                names: BTreeSet::from([found.digest.to_string()]),
                 ..Owners::default()
             };
             self.image(intake, &found, &owners, &mut layers);
@@ -333,7 +340,7 @@ impl Check<'_> {
     /// What is no manifest or config though it is what was stored is not for mending.
     fn parsed<T>(&self, parsed: Result<T>, owners: &Owners) -> Option<T> {
         let told = parsed.map_err(|error| {
-            let what = format!("{}: {error:#}; remove it", owners.names.join(", "));
+            let what = format!("{}: {error:#}; remove it", owners.names());
             let mended = false;
             (self.tell)(Finding { what, mended });
         });
@@ -357,7 +364,7 @@ impl Check<'_> {
             Lost::Config(_) => "config",
             Lost::Layer(..) => "layer",
         };
-        let names = owners.names.join(", ");
+        let names = owners.names();
         let what = format!("the {kind} {} of {names}: {why:#}", lost.digest());
         self.settle(&what, "fetched anew", |fetch| {
             self.take_away(lost.digest())?;
@@ -368,7 +375,7 @@ impl Check<'_> {
                     break;
                 }
             }
-            fetched.with_context(|| format!("pull or load {names} again"))
+            fetched.map_err(|error| anyhow!("{error:#}; pull or load {names} again"))
         });
     }
 
@@ -407,7 +414,7 @@ impl Check<'_> {
             return Ok(());
         };
         if let Err(why) = self.same(layer, &fresh, begun) {
-            let names = owners.names.join(", ");
+            let names = owners.names();
             let what = format!("the unpacked layer {diff_id} of {names}: {why:#}");
             self.settle(&what, "unpacked anew", |_| self.exchange(layer, &fresh));
         }
@@ -534,13 +541,7 @@ fn tidy(index: &mut Index) {
             entry.annotations.clear();
         }
     }
-    let held = index
-        .manifests
-        .iter()
-        .filter(|entry| name_of(entry).is_some());
-    let mut held: BTreeSet<_> = held.map(|entry| entry.digest).collect();
-    let manifests = &mut index.manifests;
-    manifests.retain(|entry| name_of(entry).is_some() || held.insert(entry.digest));
+    forget_repeats(index);
 }
 
 fn is_intact(file: File, digest: &Digest) -> bool {

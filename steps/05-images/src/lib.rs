@@ -590,16 +590,17 @@ fn enter(index: &mut Index, manifest: &Descriptor, names: &[ImageName], there: O
         }
         index.manifests.push(entry);
     }
-    // Without a name, once is enough, and only where no name holds it.
-    let mut held: BTreeSet<_> = index
-        .manifests
-        .iter()
-        .filter(|entry| name_of(entry).is_some())
-        .map(|entry| entry.digest)
-        .collect();
+    forget_repeats(index);
+}
+
+/// Without a name, once is enough for a manifest, and only where no name holds it.
+fn forget_repeats(index: &mut Index) {
+    let named = |entry: &Descriptor| name_of(entry).is_some();
+    let held = index.manifests.iter().filter(|entry| named(entry));
+    let mut held: BTreeSet<_> = held.map(|entry| entry.digest).collect();
     index
         .manifests
-        .retain(|entry| name_of(entry).is_some() || held.insert(entry.digest));
+        .retain(|entry| named(entry) || held.insert(entry.digest));
 }
 
 #[cfg(test)]

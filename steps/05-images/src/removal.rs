@@ -184,7 +184,8 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
-        if File::open(self.dir.join("layers"))?.try_lock().is_err() {
+        let alone = File::open(self.dir.join("layers"))?;
+        if alone.try_lock().is_err() {
             return Ok(Vec::new());
         }
         let mut left = container::dead(&self.dir)?;

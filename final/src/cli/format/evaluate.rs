@@ -229,9 +229,10 @@ impl<'t> Evaluation<'t> {
             Term::Parenthesis(pipeline) => self.pipeline(pipeline, dot)?,
         };
         for (at, name) in &operand.fields {
-            value = self
-                .field(&value, name)
-                .map_err(|error| self.error((*at, operand.place.1), &format!("{error:#}")))?;
+            value = self.field(&value, name).map_err(|error| {
+                let (text, what) = (self.text(operand.place), format!("{error:#}"));
+                self.error_at(*at, text, &what)
+            })?;
         }
         Ok(value)
     }
@@ -241,10 +242,13 @@ impl<'t> Evaluation<'t> {
     }
 
     fn error(&self, place: (usize, usize), what: &str) -> anyhow::Error {
-        let before = self.source.get(..place.0).unwrap_or_default();
-        let line = super::lex::line(self.source, place.0);
+        self.error_at(place.0, self.text(place), what)
+    }
+
+    fn error_at(&self, at: usize, text: &str, what: &str) -> anyhow::Error {
+        let before = self.source.get(..at).unwrap_or_default();
+        let line = super::lex::line(self.source, at);
         let column = before.rsplit('\n').next().unwrap_or_default().len();
-        let text = self.text(place);
         anyhow!("template: :{line}:{column}: executing \"\" at <{text}>: {what}")
     }
 

@@ -135,7 +135,10 @@ fn print(name: &str, arguments: &[Value]) -> Result<String> {
         if n > 0 && (apart || name == "println") {
             out.push(' ');
         }
-        out.push_str(&shown(value));
+        out.push_str(&match value {
+            Value::Null => nested(value),
+            other => shown(other),
+        });
     }
     if name == "println" {
         out.push('\n');
@@ -279,6 +282,8 @@ pub(super) fn shown(value: &Value) -> String {
 fn nested(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
+        // What has no fields is most often of a type without any, such as a port.
+        Value::Object(map) if map.is_empty() => "{}".to_owned(),
         other => shown(other),
     }
 }

@@ -189,9 +189,11 @@ impl<'s> Lexer<'s> {
                 '\n' => break,
                 '\\' => text.push(escaped(&mut chars)?),
                 _ if char == quote => {
-                    let constant = match (quote, text.chars().next()) {
-                        ('\'', Some(only)) => u32::from(only).into(),
-                        _ => Value::from(text),
+                    let mut of_it = text.chars();
+                    let constant = match (quote, of_it.next(), of_it.next()) {
+                        ('"', ..) => Value::from(text),
+                        (_, Some(only), None) => u32::from(only).into(),
+                        _ => bail!("malformed character constant: '{text}'"),
                     };
                     return Ok((at + 1, Kind::Constant(constant)));
                 }
@@ -227,11 +229,12 @@ fn number_in(text: &str) -> Result<(usize, Kind)> {
             .unwrap_or(unsigned.len());
     let written = text.get(..length).unwrap_or_default();
     let digits = written.replace('_', "");
-    let hex = digits.strip_prefix("0x");
-    let number = match hex {
-        Some(hex) => i64::from_str_radix(hex, 16).ok().map(Value::from),
-        None => digits.parse::<i64>().ok().map(Value::from),
-    };
+    let radices = [("0x", 16), ("0o", 8), ("0b", 2)];
+    let other = radices
+        .iter()
+        .find_map(|(prefix, radix)| Some((digits.strip_prefix(prefix)?, *radix)));
+    let (integer, radix) = other.unwrap_or((digits.as_str(), 10));
+    let number = i64::from_str_radix(integer, radix).ok().map(Value::from);
     let float = || digits.parse::<f64>().ok().map(Value::from);
     match number.or_else(float) {
         Some(number) => Ok((length, Kind::Constant(number))),

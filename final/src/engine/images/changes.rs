@@ -50,20 +50,23 @@ fn first_word(line: &str) -> (&str, &str) {
 }
 
 fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
-    ensure!(!rest.is_empty(), "{instruction} requires an argument");
+    let rest = || -> Result<&str> {
+        ensure!(!rest.is_empty(), "{instruction} requires an argument");
+        Ok(rest)
+    };
     let known = config.env.clone();
     let expand = |word: &str| expand(word, &known);
     match instruction {
-        "CMD" => config.cmd = command(rest),
-        "ENTRYPOINT" => config.entrypoint = command(rest),
+        "CMD" => config.cmd = command(rest()?),
+        "ENTRYPOINT" => config.entrypoint = command(rest()?),
         "ENV" => {
-            for (name, value) in pairs(rest, expand)? {
+            for (name, value) in pairs(rest()?, expand)? {
                 set(&mut config.env, &name, &value);
             }
         }
-        "LABEL" => config.labels.extend(pairs(rest, expand)?),
+        "LABEL" => config.labels.extend(pairs(rest()?, expand)?),
         "EXPOSE" => {
-            for word in words(rest) {
+            for word in words(rest()?) {
                 for port in expand(&word)?.split_whitespace() {
                     let ports = ports(port).with_context(|| format!("no port: {port}"))?;
                     config.exposed_ports.extend(ports);
@@ -71,6 +74,7 @@ fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
             }
         }
         "VOLUME" => {
+            let rest = rest()?;
             let list = serde_json::from_str(rest).unwrap_or_else(|_| words(rest));
             for volume in list {
                 let volume = expand(volume.trim())?;
@@ -78,14 +82,14 @@ fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
                 config.volumes.insert(volume, json!({}));
             }
         }
-        "USER" => config.user = expand(rest)?,
-        "WORKDIR" => config.working_dir = join(&config.working_dir, &expand(rest)?),
-        "STOPSIGNAL" => config.stop_signal = signal(expand(rest)?)?,
+        "USER" => config.user = expand(rest()?)?,
+        "WORKDIR" => config.working_dir = join(&config.working_dir, &expand(rest()?)?),
+        "STOPSIGNAL" => config.stop_signal = signal(expand(rest()?)?)?,
         "HEALTHCHECK" => {
-            let check = healthcheck(rest)?;
+            let check = healthcheck(rest()?)?;
             config.extra.insert("Healthcheck".to_owned(), check);
         }
-        "ONBUILD" => on_build(config, rest)?,
+        "ONBUILD" => on_build(config, rest()?)?,
         other => bail!("{other} is not a valid change command"),
     }
     Ok(())

@@ -91,10 +91,13 @@ impl Images {
                 .or_insert((manifest, BTreeSet::new()));
             names.extend(name);
         };
+        let all = self.list()?;
+        let all = all.iter().flat_map(Image::names);
+        let tagged: Vec<_> = all.filter(|name| name.tag().is_some()).collect();
         for what in names {
-            let meant = self.named(what)?;
+            let meant = meant(what, &tagged);
             for name in &meant {
-                choose(self.store.manifest_of(name)?, Some(name.clone()));
+                choose(self.store.manifest_of(name)?, Some((*name).clone()));
             }
             if meant.is_empty() {
                 let image = self.find(what)?;
@@ -107,23 +110,19 @@ impl Images {
         }
         Ok(chosen.into_values().collect())
     }
+}
 
-    /// The tagged names that are meant by one of the command line.
-    fn named(&self, what: &str) -> Result<Vec<ImageName>> {
-        let all = self.list()?;
-        let names = all.iter().flat_map(Image::names);
-        let tagged = names.filter(|name| name.tag().is_some());
-        // What can take a tag has none.
-        let repository = format!("{what}:latest").parse::<ImageName>().ok();
-        let meant = what.parse::<ImageName>().ok();
-        Ok(tagged
-            .filter(|name| match &repository {
-                Some(any) => any.repository() == name.repository(),
-                None => meant.as_ref() == Some(name),
-            })
-            .cloned()
-            .collect())
-    }
+/// Which names one on the command line stands for.
+fn meant<'a>(what: &str, names: &[&'a ImageName]) -> Vec<&'a ImageName> {
+    // What can take a tag has none.
+    let repository = format!("{what}:latest").parse::<ImageName>();
+    let repository = repository.map(|name| name.repository()).ok();
+    let one = what.parse::<ImageName>().ok();
+    let meant = |name: &ImageName| match &repository {
+        Some(all) => *all == name.repository(),
+        None => one.as_ref() == Some(name),
+    };
+    names.iter().copied().filter(|name| meant(name)).collect()
 }
 
 /// What an archive will hold.

@@ -298,11 +298,16 @@ fn who_falls_silent_is_asked_again() {
 
 #[test]
 fn who_sends_a_byte_now_and_then_is_not_waited_for() {
-    let server = Server::start(|_| reply(200, content()).trickle(Duration::from_millis(50)));
-    let begun = Instant::now();
-    let error = error_of(fetch(&open(&server.name(), None), 0));
+    let server = Server::start(|_| reply(200, [7; 200]).trickle(Duration::from_millis(50)));
+    let blob = Blob {
+        digest: Digest::of(&[7; 200]),
+        size: 200,
+    };
+    let registry = open(&server.name(), None);
+    let mut download = registry.blob("a/b", blob, 0, &|_| {}).unwrap();
+    let error = download.read_to_end(&mut Vec::new()).unwrap_err();
+    let error = format!("{:#}", anyhow::Error::new(error));
     assert!(error.contains("next to nothing"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(server.heard().len(), 5);
 }
 

@@ -284,3 +284,34 @@ fn what_is_sent_goes_elsewhere_on_the_same_server_alone() {
     let error = error_of(registry.put_manifest("a/b", "3", "a/type", b"{}"));
     assert!(error.contains("what is meant for itself"), "{error}");
 }
+
+#[test]
+fn a_registry_that_keeps_nothing_is_not_fed_for_ever() {
+    let server = Server::start(|heard| match heard.method.as_str() {
+        "HEAD" => reply(404, ""),
+        "GET" => reply(204, "").header("Range", "0-0"),
+        _ => reply(202, "")
+            .header("Location", "/session")
+            .header("Range", "0-0"),
+    });
+    let error = error_of(push(&open(&server.name(), None), b"abc", None));
+    assert!(error.contains("the registry has 0 bytes of 3"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_too_short_is_not_waited_for() {
+    let mut store = Store::default();
+    let server = Server::start(move |heard| store.answer(heard));
+    let upload = Upload {
+        blob: Blob {
+            digest: Digest::of(b"abcd"),
+            size: 4,
+        },
+        file: &file(b"abc"),
+        mount_from: None,
+        sent: &|_| {},
+        pausing: &|_| panic!("there is nothing to wait for"),
+    };
+    let error = error_of(open(&server.name(), None).push_blob("a/b", &upload));
+    assert!(error.contains("shorter than the blob"), "{error}");
+}
