@@ -251,6 +251,54 @@ fn all_tags_of_a_repository_come_at_once() {
 }
 
 #[test]
+fn images_that_are_odd_but_right_come_as_well() {
+    let host = host();
+    let mut layout = Layout::new(&host, "/tmp/layout");
+    let long = noise(1, 300_000);
+    let files: [(&str, &[u8]); 2] = [("long", &long), ("last", b"end\n")];
+    let gzip = layout.layer_in_parts(Packing::Gzip, &files, 50_000);
+    let zstd = layout.layer_in_parts(Packing::Zstd, &files, 50_000);
+    let text = layout.layer(
+        Packing::Gzip,
+        &[("text", b"text\n"), ("last", b"not yet\n")],
+    );
+    let empty = layout.layer(Packing::Gzip, &[]);
+    for (name, layers) in [
+        ("gzip-members", &[&text, &gzip][..]),
+        ("zstd-frames", &[&text, &zstd]),
+        ("twice", &[&text, &empty, &gzip, &empty, &text, &gzip]),
+    ] {
+        layout.name(name, &layout.image(Kind::Oci, "amd64", layers));
+    }
+    layout.name("nothing", &layout.image(Kind::Oci, "amd64", &[]));
+    let hostile = Hostile::start(&host, "/tmp/layout", &[]);
+    for user in BOTH {
+        let minidocker = Minidocker::of(&host, user);
+        // Which makes the image that is always there.
+        minidocker.ok("images -q");
+        let before = minidocker.blobs();
+        for tag in ["gzip-members", "zstd-frames", "twice"] {
+            let name = format!("{}:{tag}", hostile.name("x"));
+            minidocker.ok(&format!("pull {name}"));
+            assert_eq!(file(&minidocker, &name, "text"), "text\n", "{tag}");
+            assert_eq!(file(&minidocker, &name, "last"), "end\n", "{tag}");
+            let last = minidocker.layers(&name).pop().expect("a layer");
+            let there = std::fs::read(last.join("long")).expect("the file");
+            assert!(there == long, "{tag}");
+            minidocker.assert_sound();
+            minidocker.ok(&format!("save -o {}/x {name}", minidocker.home()));
+            minidocker.ok(&format!("rmi {name}"));
+        }
+        let name = format!("{}:nothing", hostile.name("x"));
+        minidocker.ok(&format!("pull {name}"));
+        assert_eq!(minidocker.layers(&name), Vec::<std::path::PathBuf>::new());
+        minidocker.assert_sound();
+        minidocker.ok(&format!("rmi {name}"));
+        assert_eq!(minidocker.blobs(), before);
+    }
+}
+
+#[test]
 fn a_second_pull_is_one_head() {
     let host = host();
     Images::new(&host);
