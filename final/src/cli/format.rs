@@ -125,6 +125,7 @@ mod tests {
             ("{{range .Empty}}x{{else}}none{{end}}", "none"),
             ("{{range .None}}x{{else}}none{{end}}", "none"),
             ("{{range 3}}{{.}}{{end}}", "012"),
+            ("{{range 9223372036854775807}}{{break}}{{end}}x", "x"),
             (
                 "{{range 5}}{{if eq . 1}}{{continue}}{{end}}{{if eq . 3}}{{break}}{{end}}{{.}}{{end}}",
                 "02",
