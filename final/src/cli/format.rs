@@ -46,7 +46,7 @@ impl List<'_> {
     }
 
     /// The same template for each row.
-    pub(crate) fn lines(&self, template: &Template) -> Result<Vec<String>> {
+    fn lines(&self, template: &Template) -> Result<Vec<String>> {
         self.rows.iter().map(|row| template.execute(row)).collect()
     }
 
