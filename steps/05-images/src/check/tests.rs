@@ -28,7 +28,9 @@ impl Place {
         fs::write(&archive, archive_of(&layer())).unwrap();
         let [store, away] = [dir.path(), dir.path()].map(|dir| {
             let store = Store::open(&dir).unwrap();
-            store.load(&archive, None, &Platform::here()).unwrap();
+            store
+                .load(&archive, None, &Platform::here(), &|_, _, _| ())
+                .unwrap();
             store
         });
         let place = Self { store, away, dir };
@@ -337,7 +339,10 @@ fn what_no_registry_has_is_said_and_comes_with_the_next_load() {
     assert!(!blob.exists());
     let archive = place.dir.path();
     fs::write(&archive, archive_of(&layer())).unwrap();
-    place.store.load(&archive, None, &Platform::here()).unwrap();
+    place
+        .store
+        .load(&archive, None, &Platform::here(), &|_, _, _| ())
+        .unwrap();
     assert_eq!(place.mend(), (vec![], true));
 }
 
