@@ -342,7 +342,10 @@ impl Store {
     /// # Errors
     /// The blob isn't there, or compressed in a way that is not known here.
     pub fn tar(&self, layer: &Descriptor) -> Result<impl Read + use<>> {
-        Ok(decompress(self.verified(layer)?)?.1)
+        let stream = decompress(self.verified(layer)?);
+        Ok(stream
+            .with_context(|| format!("read the layer {}", layer.digest))?
+            .1)
     }
 
     /// A layer's blob as an OCI manifest lists it: by what it is compressed with, whatever it was
