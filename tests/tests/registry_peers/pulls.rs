@@ -378,12 +378,12 @@ fn two_pulls_at_once_download_each_blob_once() {
 fn any_tool_reads_the_store_where_it_lies() {
     let host = host();
     let images = Images::new(&host);
-    let registry = filled(&host, &["one", "multi"]);
+    let registry = filled(&host, &["one", "simple", "multi"]);
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         // Of an index the store has what fits the machine.
         // And of those in it skopeo knows the specification's media types alone.
-        for (image, digest) in [("one", "one"), ("multi", "one")] {
+        for (image, digest) in [("one", "one"), ("simple", "simple"), ("multi", "one")] {
             let name = format!("{}/{image}", registry.address());
             minidocker.ok(&format!("pull {name}"));
             minidocker.ok(&format!("tag {name} {image}:mine"));
@@ -402,6 +402,16 @@ fn any_tool_reads_the_store_where_it_lies() {
         ]);
         let list = list.ok();
         assert!(list.lines().any(|line| line == "one:mine"), "{list}");
+        let from = format!("oci:{}/images:one:mine", minidocker.dir());
+        let copy = format!("copy --quiet {from} oci:/tmp/{user:?}:one");
+        skopeo(&host, &copy).ok();
+        // umoci knows no zstd.
+        let bundle = format!("/tmp/bundle-{user:?}");
+        host.shell(&format!(
+            "umoci unpack --image {}/images:simple:mine {bundle}",
+            minidocker.dir()
+        ));
+        assert_eq!(host.shell(&format!("cat {bundle}/rootfs/third")), "3");
     }
 }
 
