@@ -56,6 +56,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use arrivals::Loading;
 pub use check::{Fetch, Finding, Lost};
 pub use container::Container;
 pub use digest::{Digest, Verified};
@@ -152,9 +153,11 @@ impl Store {
         path: &Path,
         name: Option<&ImageName>,
         platform: &Platform,
+        loading: Loading<'_>,
     ) -> Result<Vec<Image>> {
         let scratch = self.lease()?;
-        let arrivals = Arrivals::new(&scratch, self.attributes);
+        let mut arrivals = Arrivals::new(&scratch, self.attributes);
+        arrivals.loading = Some(loading);
         let mut found = Import::open(path, &arrivals, platform)
             .and_then(|import| import.images())
             .with_context(|| format!("load {}", path.display()))?;
@@ -203,7 +206,7 @@ impl Store {
     ) -> Result<Image> {
         let scratch = self.lease()?;
         let arrivals = Arrivals::new(&scratch, self.attributes);
-        let layer = arrivals.keep(&mut BufReader::with_capacity(BUFFER, tar))?;
+        let layer = arrivals.keep(&mut BufReader::with_capacity(BUFFER, tar), b"", 0)?;
         let unpacked = self.unpack(&layer, &arrivals)?;
         let diff_id = unpacked.diff_id.unwrap_or(layer.digest);
         arrivals.give_back(layer.digest, unpacked);
