@@ -292,14 +292,7 @@ impl Store {
     /// There is one of that id, the id is no file name, or the image was removed meanwhile.
     pub fn container(&self, image: &Image, id: &str) -> Result<Container> {
         let _used = self.share()?;
-        for layer in &image.layers {
-            let there = layer.is_dir();
-            ensure!(
-                there,
-                "the layer {} is missing; load the image again",
-                layer.display()
-            );
-        }
+        image.ensure_layers()?;
         let (its, ours) = (&image.document.architecture, oci::architecture());
         if !its.is_empty() && its != ours {
             tracing::warn!("the image is for {its}, and this machine is {ours}");
