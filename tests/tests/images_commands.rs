@@ -939,11 +939,11 @@ fn a_login_asks_at_the_terminal_and_shows_no_password() {
             "minidocker: Cannot perform an interactive login from a non TTY device"
         );
 
+        // Both pasted at once.
         let mut terminal = host.terminal(user, login);
         terminal.expect("Username: ");
-        terminal.send("somebody\n");
+        terminal.send("somebody\nwrong\n");
         terminal.expect("Password: ");
-        terminal.send("wrong\n");
         terminal.expect("minidocker: ");
         assert_eq!(terminal.wait(), 1);
     }

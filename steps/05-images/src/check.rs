@@ -334,6 +334,13 @@ impl Check<'_> {
         let bytes = self.blob(intake, Lost::Config(&manifest.config), owners)?;
         let document = self.parsed(Document::parse(&bytes), owners)?;
         let diff_ids = document.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
+            let (has, says) = (manifest.layers.len(), diff_ids.len());
+            let names = owners.names();
+            self.complain(format!(
+                "{names}: {has} layers, and its config knows {says}; remove it"
+            ));
+        }
         for (blob, diff_id) in manifest.layers.into_iter().zip(diff_ids) {
             let key = (blob.digest, diff_id);
             let owners = owners.clone();

@@ -292,14 +292,7 @@ impl Store {
     /// There is one of that id, the id is no file name, or the image was removed meanwhile.
     pub fn container(&self, image: &Image, id: &str) -> Result<Container> {
         let _used = self.share()?;
-        for layer in &image.layers {
-            let there = layer.is_dir();
-            ensure!(
-                there,
-                "the layer {} is missing; load the image again",
-                layer.display()
-            );
-        }
+        image.ensure_layers()?;
         let (its, ours) = (&image.document.architecture, oci::architecture());
         if !its.is_empty() && its != ours {
             tracing::warn!("the image is for {its}, and this machine is {ours}");
@@ -342,7 +335,10 @@ impl Store {
     /// # Errors
     /// The blob isn't there, or compressed in a way that is not known here.
     pub fn tar(&self, layer: &Descriptor) -> Result<impl Read + use<>> {
-        Ok(decompress(self.verified(layer)?)?.1)
+        let stream = decompress(self.verified(layer)?);
+        Ok(stream
+            .with_context(|| format!("read the layer {}", layer.digest))?
+            .1)
     }
 
     /// A layer's blob as an OCI manifest lists it: by what it is compressed with, whatever it was

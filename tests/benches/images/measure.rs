@@ -12,6 +12,8 @@ use anyhow::{Context, Result, ensure};
 #[derive(Clone, Copy)]
 pub struct Measured {
     pub seconds: f64,
+    /// Seconds until all that it wrote is on the disk.
+    pub synced: f64,
     /// MiB that the largest of its processes had in memory at its largest; of a daemon's client,
     /// the daemon.
     pub peak: f64,
@@ -54,6 +56,7 @@ pub fn measure(mut command: Command, daemon: Option<i32>) -> Result<Measured> {
     };
     Ok(Measured {
         seconds,
+        synced: seconds,
         peak: kib / 1024.0,
     })
 }

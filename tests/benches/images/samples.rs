@@ -17,19 +17,19 @@ pub struct Sample {
     pub mib: u64,
 }
 
-/// Those that everybody pulls and loads.
-pub const ALL: [Sample; 2] = [
-    Sample {
-        name: "one",
-        layers: 1,
-        mib: 200,
-    },
-    Sample {
-        name: "many",
-        layers: 20,
-        mib: 10,
-    },
-];
+/// One layer.
+pub const ONE: Sample = Sample {
+    name: "one",
+    layers: 1,
+    mib: 200,
+};
+
+/// The same amount in many.
+pub const MANY: Sample = Sample {
+    name: "many",
+    layers: 20,
+    mib: 10,
+};
 
 /// What must not fill the memory.
 pub const LARGE: Sample = Sample {
@@ -37,6 +37,18 @@ pub const LARGE: Sample = Sample {
     layers: 1,
     mib: 1024,
 };
+
+/// All that are made.
+pub fn all() -> [Sample; 3] {
+    [ONE, MANY, LARGE]
+}
+
+impl Sample {
+    /// The least that a store must hold that has it, in MiB.
+    pub fn least(&self) -> u64 {
+        self.layers * self.mib * 9 / 10
+    }
+}
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,15 +116,14 @@ mv part.tar "$1.tar"
 pub fn make(scratch: &Path) -> Result<PathBuf> {
     let dir = scratch.join("samples");
     let made = |sample: &Sample| dir.join(format!("{}.tar", sample.name)).exists();
-    let all = || ALL.iter().chain([&LARGE]);
-    if all().all(made) {
+    if all().iter().all(made) {
         return Ok(dir);
     }
     println!("making images in {} (once)", dir.display());
     super::remove(&dir)?;
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     for sample in all() {
-        let Sample { name, layers, mib } = sample;
+        let Sample { name, layers, mib } = &sample;
         let mut sh = Command::new("sh");
         sh.args(["-c", MAKE, "sh", name])
             .args([layers.to_string(), mib.to_string()])

@@ -7,7 +7,7 @@ use harness::{Host, Running, User, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::measure::{Measured, measure};
-use crate::samples::Sample;
+use crate::samples::{LARGE, Sample};
 
 /// The one that the others are compared with.
 pub const OURS: &str = "minidocker";
@@ -17,16 +17,6 @@ pub const OURS: &str = "minidocker";
 pub enum Deed {
     Pull,
     Load,
-}
-
-impl Deed {
-    /// For a heading.
-    pub fn told(self) -> &'static str {
-        match self {
-            Deed::Pull => "pull from a registry on loopback",
-            Deed::Load => "load of what `docker save` writes",
-        }
-    }
 }
 
 impl fmt::Display for Deed {
@@ -172,7 +162,7 @@ impl Subject<'_> {
                 self.empty()?;
                 ensure!(self.stored()? < 5, "the store is not empty at first");
                 self.run(deed, sample)?;
-                let (stored, least) = (self.stored()?, sample.layers * sample.mib * 9 / 10);
+                let (stored, least) = (self.stored()?, sample.least());
                 ensure!(
                     stored >= least,
                     "after {deed}, there are {stored} MiB of {least}"
@@ -186,10 +176,13 @@ impl Subject<'_> {
         tried.is_ok()
     }
 
-    /// Does it, once all that was written before is on the disk.
+    /// Does it, once all that was written before is on the disk; and then waits again.
     pub fn measure(&self, deed: Deed, sample: &Sample) -> Result<Measured> {
-        self.call("sync --file-system $dir", sample)?;
-        self.run(deed, sample)
+        let sync = || self.call("sync --file-system $dir", sample);
+        sync()?;
+        let mut measured = self.run(deed, sample)?;
+        measured.synced += sync()?.seconds;
+        Ok(measured)
     }
 
     /// Does it.
@@ -203,7 +196,7 @@ impl Subject<'_> {
 
     /// Removes all images.
     pub fn empty(&self) -> Result<()> {
-        self.call(self.lines.empty, &crate::LARGE).map(drop)
+        self.call(self.lines.empty, &LARGE).map(drop)
     }
 
     fn call(&self, line: &str, sample: &Sample) -> Result<Measured> {

@@ -1,74 +1,68 @@
 //! What is printed.
 
-use crate::Series;
+use crate::contest::{Series, ratios};
 use crate::measure::Measured;
-use crate::samples::Sample;
 use crate::subjects::OURS;
 
-/// A table, printed line by line.
-pub struct Table;
+/// What is to be reached.
+pub struct Goal {
+    pub what: String,
+    pub value: f64,
+    pub most: f64,
+}
 
-impl Table {
-    pub fn begin() -> Table {
-        println!(
-            "{:<16} {:>7} {:<15} {:>13} {:<13} {:>9}",
-            "", "s", "(p10-p90)", "ours / theirs", "(p10-p90)", "peak MiB"
-        );
-        Table
+impl Goal {
+    /// Says whether it was.
+    pub fn tell(&self) {
+        let Goal { what, value, most } = self;
+        let verdict = if value <= most { "ok" } else { "!!" };
+        println!("{verdict} {what}: {value:.2}, goal {most:.2}");
     }
+}
 
-    /// A line for everybody.
-    pub fn sample(&mut self, sample: &Sample, series: &Series) {
-        println!("{sample}");
-        for (name, measured) in series {
-            let seconds: Vec<f64> = measured.iter().map(|it| it.seconds).collect();
-            let peak = measured.iter().map(|it| it.peak).fold(0.0, f64::max);
-            let ratios = ratios(series, measured);
-            let (ratio, among) = match *name == OURS || ratios.is_empty() {
-                true => Default::default(),
-                false => spread(&ratios),
+/// Above the lines.
+pub fn head() {
+    println!(
+        "{:<16} {:>7} {:<15} {:>5} {:<11} {:>7} {:>5} {:>9}",
+        "  p10 and p90 in", "s", "brackets", "ratio", "", "on disk", "ratio", "peak MiB"
+    );
+}
+
+/// A line for everybody: seconds, our time to theirs, the same until all is on the disk, memory.
+pub fn lines(series: &Series) {
+    for (name, measured) in series {
+        let column = |of: fn(&Measured) -> f64| -> [(String, String); 2] {
+            let values: Vec<f64> = measured.iter().map(of).collect();
+            let ratios = match *name {
+                OURS => Vec::new(),
+                _ => ratios(series, measured, of),
             };
-            let (seconds, rest) = spread(&seconds);
-            println!("  {name:<14} {seconds:>7} {rest:<15} {ratio:>13} {among:<13} {peak:>9.0}");
-        }
+            [spread(&values, 3), spread(&ratios, 2)]
+        };
+        let [seconds, ratio] = column(|it| it.seconds);
+        let [synced, synced_ratio] = column(|it| it.synced);
+        let peak = measured.iter().map(|it| it.peak).fold(0.0, f64::max);
+        println!(
+            "  {name:<14} {:>7} {:<15} {:>5} {:<11} {:>7} {:>5} {peak:>9.0}",
+            seconds.0, seconds.1, ratio.0, ratio.1, synced.0, synced_ratio.0
+        );
     }
 }
 
-/// Of our time to theirs, round by round; none where we are not among them.
-fn ratios(series: &Series, theirs: &[Measured]) -> Vec<f64> {
-    let ours = series.iter().find(|(name, _)| *name == OURS);
-    let ours = ours.map(|(_, measured)| measured.as_slice());
-    let pairs = ours.unwrap_or_default().iter().zip(theirs);
-    pairs
-        .map(|(ours, their)| ours.seconds / their.seconds)
-        .collect()
-}
-
-/// Our time against the fastest of the others', and our memory.
-pub fn verdicts(what: &str, series: &Series) -> Vec<(String, f64, f64)> {
+/// The fastest of the others, and our time to theirs.
+pub fn fastest(series: &Series) -> Option<(&'static str, f64)> {
     let others = series.iter().filter(|(name, _)| *name != OURS);
     let others = others.filter_map(|(name, measured)| {
-        let ratios = ratios(series, measured);
-        (!ratios.is_empty()).then(|| (median(&ratios), name))
+        let ratios = ratios(series, measured, |it| it.seconds);
+        (!ratios.is_empty()).then(|| (*name, quantile(&ratios, 0.5)))
     });
-    let fastest = others.max_by(|one, other| one.0.total_cmp(&other.0));
-    let time = fastest.map(|(ratio, name)| (format!("{what}: {OURS} / {name}"), ratio, 0.5));
-    let ours = series.iter().find(|(name, _)| *name == OURS);
-    let memory = ours.map(|(_, measured)| {
-        let peak = measured.iter().map(|it| it.peak).fold(0.0, f64::max);
-        (format!("{what}: peak MiB"), peak, crate::MEMORY)
-    });
-    time.into_iter().chain(memory).collect()
+    others.max_by(|one, other| one.1.total_cmp(&other.1))
 }
 
-/// Says whether a goal was reached.
-pub fn goal(what: &str, value: f64, most: f64) {
-    let verdict = if value <= most { "ok" } else { "!!" };
-    println!("{verdict} {what}: {value:.2}, goal {most:.2}");
-}
-
-pub fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
+/// The most memory that we needed.
+pub fn peak(series: &Series) -> Option<f64> {
+    let (_, ours) = series.iter().find(|(name, _)| *name == OURS)?;
+    Some(ours.iter().map(|it| it.peak).fold(0.0, f64::max))
 }
 
 fn quantile(values: &[f64], part: f64) -> f64 {
@@ -81,8 +75,14 @@ fn quantile(values: &[f64], part: f64) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// The median, and the tenths below and above it.
-fn spread(values: &[f64]) -> (String, String) {
+/// The median, and the tenths below and above it; nothing of nothing.
+fn spread(values: &[f64], places: usize) -> (String, String) {
+    if values.is_empty() {
+        return Default::default();
+    }
     let [low, middle, high] = [0.1, 0.5, 0.9].map(|part| quantile(values, part));
-    (format!("{middle:.2}"), format!("({low:.2}-{high:.2})"))
+    (
+        format!("{middle:.places$}"),
+        format!("({low:.2}-{high:.2})"),
+    )
 }
