@@ -61,7 +61,6 @@ fn docker_runs_containers() {
     check_all(&docker, &mut checks);
     checks.check("a bridge of docker's", || bridge(&docker));
     checks.check("a published port", || published(&docker));
-    checks.check("images that minidocker saved", || images(&docker));
     checks.check("what the daemon says of the runtime", || {
         let out = docker.call("info --format '{{.DefaultRuntime}}'");
         assert_eq!(out.ok(), "minirunc");
@@ -92,26 +91,6 @@ fn published(docker: &Engine<'_>) {
         (out.text() == "page").then_some(())
     });
     docker.remove("web");
-}
-
-/// One image there and back again, under the id that both give it.
-fn images(docker: &Engine<'_>) {
-    let host = docker.host;
-    let id = "inspect --format '{{.Id}}' there";
-    host.shell(
-        "minidocker load --quiet -i /tmp/busybox.tar
-        minidocker tag busybox there
-        minidocker save -o /tmp/there.tar there",
-    );
-    let ours = host.shell(&format!("minidocker {id}"));
-    docker.call("load --quiet -i /tmp/there.tar").ok();
-    assert_eq!(docker.call(id).ok(), ours);
-    assert_eq!(docker.call("run --rm there echo hello").ok(), "hello");
-
-    docker.call("save -o /tmp/back.tar there").ok();
-    docker.call("rmi there").ok();
-    host.shell("minidocker rmi there busybox; minidocker load --quiet -i /tmp/back.tar");
-    assert_eq!(host.shell(&format!("minidocker {id}")), ours);
 }
 
 #[test]
