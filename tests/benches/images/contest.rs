@@ -6,7 +6,7 @@ use harness::registry::Registry;
 
 use crate::measure::Measured;
 use crate::places::Place;
-use crate::samples::{LARGE, MANY, ONE, Sample};
+use crate::samples::{LARGE, MANY, ONE};
 use crate::subjects::{self, Deed, Dockerd, OURS, Subject};
 use crate::table::{self, Goal};
 
