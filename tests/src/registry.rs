@@ -160,6 +160,27 @@ impl<'a> Registry<'a> {
         }
     }
 
+    /// Waits until a blob is on its way into a repository.
+    ///
+    /// # Panics
+    /// When none is within 20 s.
+    pub fn wait_for_upload(&self, repository: &str) {
+        let uploads = "docker/registry/v2/repositories";
+        let uploads = format!("{}/data/{uploads}/{repository}/_uploads", dir(self.port));
+        let uploads = self.host.path(&uploads);
+        wait_for("an upload", 20, || {
+            let upload = std::fs::read_dir(&uploads).ok()?.flatten().next()?;
+            let data = std::fs::metadata(upload.path().join("data")).ok()?;
+            (data.len() > 0).then_some(())
+        });
+    }
+
+    /// Takes all images away.
+    pub fn forget(&self) {
+        self.host
+            .shell(&format!("rm -r {}/data/docker", dir(self.port)));
+    }
+
     /// Kills the server, and starts it anew with the same data after `pause`.
     pub fn crash(&mut self, pause: Duration) {
         self.server.signal(Signal::SIGKILL);

@@ -852,6 +852,23 @@ fn on_a_terminal_bars_are_drawn_where_they_stand() {
 }
 
 #[test]
+fn a_load_shows_at_the_terminal_how_far_it_is() {
+    let host = Host::new();
+    layout(&host);
+    for (quiet, bars) in [("--quiet=false", 3), ("-q", 0)] {
+        let words = ["minidocker", "load", quiet, "-i", "/tmp/three"];
+        let mut terminal = host.terminal(User::Student, words);
+        terminal.expect("Loaded image: team/new:1");
+        terminal.expect("\n");
+        let lines = screen(&terminal.screen());
+        let ends = |line: &&String| line.contains(": Loading layer [==") && line.contains("=>] ");
+        assert_eq!(lines.iter().filter(ends).count(), bars, "{lines:#?}");
+        assert_eq!(lines.len(), bars + 3 + 1, "{lines:#?}");
+        assert_eq!(terminal.wait(), 0);
+    }
+}
+
+#[test]
 fn more_layers_than_rows_scroll_away_once_they_are_complete() {
     let host = machine(Setup::default());
     let registry = slow_registry(&host);
@@ -922,11 +939,11 @@ fn a_login_asks_at_the_terminal_and_shows_no_password() {
             "minidocker: Cannot perform an interactive login from a non TTY device"
         );
 
+        // Both pasted at once.
         let mut terminal = host.terminal(user, login);
         terminal.expect("Username: ");
-        terminal.send("somebody\n");
+        terminal.send("somebody\nwrong\n");
         terminal.expect("Password: ");
-        terminal.send("wrong\n");
         terminal.expect("minidocker: ");
         assert_eq!(terminal.wait(), 1);
     }

@@ -215,6 +215,37 @@ fn names_that_are_saved_are_those_that_were_meant() {
 }
 
 #[test]
+fn an_archive_speaks_ocis_language_whatever_the_image_speaks() {
+    let host = machine(Setup::default());
+    let mut layout = Layout::new(&host, "/tmp/layout");
+    let layer = layout.layer(Packing::Gzip, &[("file", b"text")]);
+    let manifest = layout.image(Kind::Docker, "amd64", &[&layer]);
+    layout.name("old", &manifest);
+    let registry = Hostile::start(&host, "/tmp/layout", &[]);
+    let name = registry.name("x:old");
+    let minidocker = Minidocker::of(&host, User::Root);
+    minidocker.ok(&format!("pull {name}"));
+    let id = minidocker.inspect(&name, "{{.Id}}");
+    for format in ["docker-archive", "oci"] {
+        let file = format!("/tmp/{format}.tar");
+        minidocker.ok(&format!("save --format {format} -o {file} {name}"));
+        let shown = host.shell(&format!("skopeo inspect --raw oci-archive:{file}:{name}"));
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(shown["config"]["digest"], json!(id));
+        let layers = json!([{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+            "digest": layer.digest,
+            "size": shown["layers"][0]["size"],
+        }]);
+        assert_eq!(shown["layers"], layers);
+        minidocker.ok(&format!("rmi {name}"));
+        minidocker.ok(&format!("load -q -i {file}"));
+        assert_eq!(minidocker.inspect(&name, "{{.Id}}"), id);
+        minidocker.assert_sound();
+    }
+}
+
+#[test]
 fn what_is_no_root_file_system_is_not_imported() {
     let host = machine(Setup::default());
     host.shell(

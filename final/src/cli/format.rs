@@ -46,7 +46,7 @@ impl List<'_> {
     }
 
     /// The same template for each row.
-    pub(crate) fn lines(&self, template: &Template) -> Result<Vec<String>> {
+    fn lines(&self, template: &Template) -> Result<Vec<String>> {
         self.rows.iter().map(|row| template.execute(row)).collect()
     }
 
@@ -125,6 +125,7 @@ mod tests {
             ("{{range .Empty}}x{{else}}none{{end}}", "none"),
             ("{{range .None}}x{{else}}none{{end}}", "none"),
             ("{{range 3}}{{.}}{{end}}", "012"),
+            ("{{range 9223372036854775807}}{{break}}{{end}}x", "x"),
             (
                 "{{range 5}}{{if eq . 1}}{{continue}}{{end}}{{if eq . 3}}{{break}}{{end}}{{.}}{{end}}",
                 "02",

@@ -99,18 +99,14 @@ impl History {
             .created
             .filter(|_| self.human)
             .map(|then| ago(then, now));
-        let mut command = step.created_by.replace('\t', " ");
-        if !self.no_trunc && command.chars().count() > LONGEST_COMMAND {
-            command = command
-                .chars()
-                .take(LONGEST_COMMAND - 1)
-                .chain(['…'])
-                .collect();
-        }
+        let most = match self.no_trunc || step.created_by.chars().count() <= LONGEST_COMMAND {
+            true => usize::MAX,
+            false => LONGEST_COMMAND - 1,
+        };
         json!({
-            "Comment": step.comment,
+            "Comment": cli::printable(&step.comment, usize::MAX),
             "CreatedAt": at,
-            "CreatedBy": command,
+            "CreatedBy": cli::printable(&step.created_by, most),
             "CreatedSince": since.unwrap_or_else(|| at.clone()),
             "ID": id,
             "Size": match self.human {

@@ -9,6 +9,7 @@ use images::Platform;
 use minidocker::engine::images::Images;
 
 use crate::Context;
+use crate::progress::{Manner, Progress};
 
 /// Take in images from an archive or an OCI layout
 ///
@@ -23,7 +24,7 @@ pub(crate) struct Load {
     /// For which machines, of an image for several, as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// Accepted: nothing but the names is printed in any case
+    /// No bars at the terminal, only the names
     #[arg(short, long)]
     quiet: bool,
 }
@@ -37,7 +38,12 @@ impl Load {
         );
         let input = input.unwrap_or(Path::new("/dev/stdin"));
         Images::change(&context.dirs, |images| {
-            for image in images.load(input, self.platform.as_ref())? {
+            let manner = Manner::of_output(self.quiet, context.explain);
+            let progress = Progress::start(manner, "");
+            let note = |blob: &_, stage| progress.note(blob, stage);
+            let loaded = images.load(input, self.platform.as_ref(), &note)?;
+            progress.finish()?;
+            for image in loaded {
                 if image.names().is_empty() {
                     cli::say(&format!("Loaded image ID: {}", image.id()))?;
                 }

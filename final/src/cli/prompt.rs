@@ -102,7 +102,8 @@ impl Hidden {
             signals,
             held,
         };
-        tcsetattr(io::stdin(), OptionalActions::Flush, &modes)
+        // Now, and not with a flush: somebody may have typed or pasted ahead.
+        tcsetattr(io::stdin(), OptionalActions::Now, &modes)
             .context("keep the terminal from showing the password")?;
         Ok(hidden)
     }
@@ -132,7 +133,7 @@ impl Hidden {
 
     fn show_again(&self) {
         // Nobody is left to be told of a failure.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
         let _ = self.held.thread_unblock();
     }
 }

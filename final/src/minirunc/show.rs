@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -83,7 +83,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
         let container = runtime.find(&self.subject.id)?;
-        print(&serde_json::to_string_pretty(&Shown::of(&container)?)?)
+        cli::say(&serde_json::to_string_pretty(&Shown::of(&container)?)?)
     }
 }
 
@@ -107,7 +107,7 @@ impl List {
         if self.quiet {
             return containers
                 .iter()
-                .try_for_each(|container| print(container.id().as_str()));
+                .try_for_each(|container| cli::say(container.id().as_str()));
         }
         let mut shown = Vec::new();
         for container in &containers {
@@ -117,40 +117,23 @@ impl List {
             }
         }
         match self.format {
-            Format::Json => print(&serde_json::to_string(&shown)?),
-            Format::Table => print(&table(&shown)),
+            Format::Json => cli::say(&serde_json::to_string(&shown)?),
+            Format::Table => cli::say(&table(&shown)),
         }
     }
 }
 
-/// Columns as wide as their widest cell, with three blanks between.
+/// Runc's columns are at least that wide.
+const LEAST: usize = 12;
+
 fn table(containers: &[Shown]) -> String {
-    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let mut rows = vec![head];
-    rows.extend(containers.iter().map(|one| {
-        [
-            one.id.clone(),
-            one.pid.to_string(),
-            one.status.clone(),
-            one.bundle.display().to_string(),
-            one.created.clone(),
-            one.owner.clone(),
-        ]
-    }));
-    let mut widths = [9; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
-        }
+    let mut rows = "ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER\n".to_owned();
+    for one in containers {
+        let bundle = one.bundle.display();
+        rows += &format!("{}\t{}\t{}\t{bundle}\t", one.id, one.pid, one.status);
+        rows += &format!("{}\t{}\n", one.created, one.owner);
     }
-    let line = |row: &[String; 6]| {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}   "));
-        cells.collect::<String>().trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    cli::columns(&rows, LEAST)
 }
 
 /// List a container's processes
@@ -180,7 +163,7 @@ impl Ps {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
         let pids = runtime.find(&self.subject.id)?.pids()?;
         if self.format == Format::Json {
-            return print(&serde_json::to_string(&pids)?);
+            return cli::say(&serde_json::to_string(&pids)?);
         }
         let ps = Command::new("ps").args(&self.options).output();
         let ps = ps.context("run ps(1) to describe the processes")?;
@@ -191,7 +174,7 @@ impl Ps {
             self.options.join(" "),
             complaint.trim()
         );
-        print(&lines_of(&String::from_utf8_lossy(&ps.stdout), &pids)?)
+        cli::say(&lines_of(&String::from_utf8_lossy(&ps.stdout), &pids)?)
     }
 }
 
@@ -258,13 +241,8 @@ pub(crate) struct Features {}
 
 impl Features {
     pub(crate) fn run(self) -> Result<()> {
-        print(&serde_json::to_string_pretty(&features())?)
+        cli::say(&serde_json::to_string_pretty(&features())?)
     }
-}
-
-/// A reader who is gone is an error like any other.
-fn print(text: &str) -> Result<()> {
-    writeln!(io::stdout(), "{text}").context("print")
 }
 
 #[cfg(test)]

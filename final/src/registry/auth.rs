@@ -25,7 +25,7 @@ use ureq::http::{HeaderValue, Method};
 
 use super::challenge::{Challenge, parse};
 use super::http::Http;
-use super::message::{Answer, Payload, Request};
+use super::message::{self, Answer, Payload, Request};
 use super::patience::Fault;
 use super::url::{Url, percent_encoded};
 
@@ -191,7 +191,7 @@ impl Auth {
         let answer = http.send(&request, authorization.as_deref())?;
         let answer = answer.settled()?.granted().map_err(anyhow::Error::new)?;
         let (head, text) = http.document(answer, LARGEST)?;
-        let granted = serde_json::from_slice(&text);
+        let granted = message::parse(&text);
         Ok(granted
             .with_context(|| format!("{} answers with something else than a token", head.url))?)
     }

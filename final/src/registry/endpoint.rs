@@ -72,9 +72,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether secrets may travel to `url` as anybody on the way could read them.
+    /// Whether secrets may travel to `url`: nobody can read them on the way, or the user does not
+    /// mind. This machine is safe for the secrets of its own registries; another's has no business
+    /// with what listens here.
     pub(crate) fn allows(&self, url: &Url) -> bool {
-        url.is_https() || url.is_loopback() || self.trusted_blindly
+        let here = || self.candidates.iter().any(Url::is_loopback);
+        url.is_https() || self.trusted_blindly || (url.is_loopback() && here())
     }
 
     /// Whether the user gave up on knowing whom this talks to.
@@ -142,6 +145,22 @@ mod tests {
             assert_eq!(tried.join(" "), expected);
         }
         assert!(Endpoint::new("host/path?", false).is_err());
+    }
+
+    #[test]
+    fn secrets_travel_where_nobody_can_read_them() {
+        let url = |text| Url::parse(text).unwrap();
+        for (name, insecure, allowed, refused) in [
+            ("host.example", false, "https://x/", "http://host.example/"),
+            ("host.example", false, "https://x/", "http://localhost/"),
+            ("localhost", false, "http://127.0.0.1/", "http://x/"),
+        ] {
+            let endpoint = Endpoint::new(name, insecure).unwrap();
+            assert!(endpoint.allows(&url(allowed)), "{name} {allowed}");
+            assert!(!endpoint.allows(&url(refused)), "{name} {refused}");
+        }
+        let insecure = Endpoint::new("host.example", true).unwrap();
+        assert!(insecure.allows(&url("http://x/")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE};
 use ureq::http::{HeaderName, Method};
 
-use super::message::{Head, Payload, Request};
+use super::message::{Head, Payload, Request, parse};
 use super::refusal::{Refusal, printable};
 use super::{Registry, pull};
 
@@ -158,8 +158,7 @@ fn check(reference: &str, head: &Head, bytes: Vec<u8>) -> Result<Fetched> {
             "it should be {expected}, but what came is {digest}; the registry or something on the way has damaged it"
         );
     }
-    let outline: Outline =
-        serde_json::from_slice(&bytes).context("this is not a manifest, as JSON goes")?;
+    let outline: Outline = parse(&bytes).context("this is not a manifest, as JSON goes")?;
     let header = head.header(&CONTENT_TYPE).map(without_parameters);
     Ok(Fetched {
         media_type: outline.media_type(header)?,

@@ -4,15 +4,16 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use ureq::Body;
 use ureq::http::header::{LOCATION, RETRY_AFTER};
 use ureq::http::response::Parts;
 use ureq::http::{HeaderName, Method, Response, StatusCode};
 
 use super::patience::{Fault, retry_after};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, printable};
 use super::url::Url;
 
 /// A body that is shorter is sooner read than a connection is made.
@@ -215,6 +216,12 @@ impl Head {
         );
         Ok(next)
     }
+}
+
+/// Reads a document. What the reader complains of may be the sender's text, of any length.
+pub(crate) fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T> {
+    let read = serde_json::from_slice(document);
+    read.map_err(|error| anyhow!(printable(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -97,19 +97,7 @@ fn meant(status: StatusCode) -> (String, String) {
 
 /// A server's text as a terminal may be given it.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(LONGEST)
-        .flat_map(|char| match char {
-            '\n' | '\t' => vec![' '],
-            char if char.is_control() => char.escape_unicode().collect(),
-            char => vec![char],
-        })
-        .collect();
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
+    cli::printable(text, LONGEST)
 }
 
 impl fmt::Display for Refusal {

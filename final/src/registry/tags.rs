@@ -5,7 +5,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 use ureq::http::header::LINK;
 
-use super::message::{Head, Request};
+use super::message::{Head, Request, parse};
 use super::url::Url;
 use super::{Registry, pull};
 
@@ -36,8 +36,8 @@ impl Registry {
         loop {
             let page = self.document(&request, LARGEST);
             let (head, bytes) = page.with_context(|| format!("list the tags of {name}"))?;
-            let page: Page = serde_json::from_slice(&bytes)
-                .with_context(|| format!("{} is not a list of tags", head.url))?;
+            let page: Page =
+                parse(&bytes).with_context(|| format!("{} is not a list of tags", head.url))?;
             let page = page.tags.unwrap_or_default();
             let empty = page.is_empty();
             tags.extend(page);

@@ -34,7 +34,7 @@ impl Url {
             );
             Ok(Url(uri))
         };
-        read().with_context(|| format!("{text:?} is not a URL to go to"))
+        read().with_context(|| format!("\"{}\" is not a URL to go to", printable(text)))
     }
 
     /// What a server's `location` means, found at this URL (RFC 3986, section 5.2).

@@ -17,10 +17,16 @@ use crate::unpacking::{Unpacked, Unpacking};
 /// Layers that are unpacked side by side. Each has two threads and a few megabytes.
 const AT_ONCE: usize = 3;
 
+/// Who wants to know how far a layer has come that is read from a file: by the digest that its name
+/// states, how many of its bytes are here, and of how many.
+pub type Loading<'a> = &'a dyn Fn(&Digest, u64, u64);
+
 /// What has arrived so far.
 pub(crate) struct Arrivals<'a> {
     pub(crate) scratch: &'a Scratch,
     attributes: Attributes,
+    /// Told of layers, but not of those that are made here.
+    pub(crate) loading: Option<Loading<'a>>,
     /// By blob; the oldest first.
     working: RefCell<VecDeque<(Digest, Unpacking)>>,
     unpacked: RefCell<HashMap<Digest, Result<Unpacked>>>,
@@ -31,15 +37,19 @@ impl<'a> Arrivals<'a> {
         Self {
             scratch,
             attributes,
+            loading: None,
             working: RefCell::default(),
             unpacked: RefCell::default(),
         }
     }
 
-    /// Prepares for the next blob.
-    pub(crate) fn next(&self) -> Result<Arrival<'_>> {
+    /// Prepares for the next blob, from a file of that name and size.
+    pub(crate) fn next(&self, name: &[u8], size: u64) -> Result<Arrival<'_>> {
         Ok(Arrival {
             arrivals: self,
+            called: called(name),
+            done: 0,
+            size,
             start: Vec::with_capacity(START),
             looked: false,
             spool: self.scratch.spool()?,
@@ -47,9 +57,9 @@ impl<'a> Arrivals<'a> {
         })
     }
 
-    /// Writes down all that `from` holds.
-    pub(crate) fn keep(&self, from: &mut impl BufRead) -> Result<Blob> {
-        let mut arrival = self.next()?;
+    /// Writes down all that a file of that name and size holds.
+    pub(crate) fn keep(&self, from: &mut impl BufRead, name: &[u8], size: u64) -> Result<Blob> {
+        let mut arrival = self.next(name, size)?;
         loop {
             let bytes = from.fill_buf()?;
             if bytes.is_empty() {
@@ -90,6 +100,9 @@ const START: usize = 512;
 /// A blob that is arriving.
 pub(crate) struct Arrival<'a> {
     arrivals: &'a Arrivals<'a>,
+    called: Option<Digest>,
+    done: u64,
+    size: u64,
     start: Vec<u8>,
     looked: bool,
     spool: Spool,
@@ -103,17 +116,28 @@ impl Arrival<'_> {
     /// The disk is full.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.spool.write_all(bytes)?;
+        self.done += bytes.len() as u64;
         if self.looked {
             if let Some(unpacking) = &mut self.unpacking {
                 unpacking.write(bytes);
             }
-            return Ok(());
+        } else {
+            self.start.extend_from_slice(bytes);
+            if self.start.len() >= START {
+                self.look()?;
+            }
         }
-        self.start.extend_from_slice(bytes);
-        if self.start.len() >= START {
-            self.look()?;
-        }
+        self.tell();
         Ok(())
+    }
+
+    /// Only of what looks like a layer.
+    fn tell(&self) {
+        if self.unpacking.is_some()
+            && let (Some(loading), Some(called)) = (self.arrivals.loading, &self.called)
+        {
+            loading(called, self.done, self.size);
+        }
     }
 
     /// Decides whether it is to be unpacked.
@@ -140,6 +164,7 @@ impl Arrival<'_> {
     pub(crate) fn finish(mut self) -> Result<Blob> {
         if !self.looked {
             self.look()?;
+            self.tell();
         }
         let blob = self.spool.finish();
         if let Some(unpacking) = self.unpacking {
@@ -148,4 +173,12 @@ impl Arrival<'_> {
         }
         Ok(blob)
     }
+}
+
+/// The digest in a file's name: `blobs/sha256/HEX`, `HEX.tar`, or the `HEX/layer.tar` of old `docker
+/// save`, whose digest is of something else.
+fn called(name: &[u8]) -> Option<Digest> {
+    let name = std::str::from_utf8(name).ok()?;
+    let stem = |part: &str| Digest::from_hex(part.split('.').next()?).ok();
+    name.split('/').find_map(stem)
 }

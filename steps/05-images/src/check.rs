@@ -74,8 +74,13 @@ impl Store {
     /// The store is of an unknown version, or cannot be read or written as a whole. One thing's
     /// damage is no error but a finding.
     pub fn check(dir: &Path, fetch: Option<&Fetch<'_>>, tell: &dyn Fn(Finding)) -> Result<()> {
+        if !dir.join("images").exists() {
+            return Ok(());
+        }
         let store = &Self::at(dir)?;
         let check = Check { store, fetch, tell };
+        // One at a time, or one would miss what another holds in its hands.
+        let _alone = lock(&store.dir.join("ingest"), File::lock)?;
         check.layout()?;
         check.leftovers()?;
         let intake = store.intake()?;
@@ -120,14 +125,21 @@ struct Layer {
 type Layers = BTreeMap<(Digest, Digest), Layer>;
 
 impl Check<'_> {
-    /// Tells of something, and mends it by `act` if anything is to be mended.
-    fn settle(&self, what: &str, cure: &str, act: impl FnOnce(&Fetch<'_>) -> Result<()>) {
+    /// Tells of something, and mends it by `act` if anything is to be mended; whether it is now.
+    fn settle(&self, what: &str, cure: &str, act: impl FnOnce(&Fetch<'_>) -> Result<()>) -> bool {
         let (outcome, mended) = match self.fetch.map(act) {
             None => (format!("it can be {cure}"), false),
             Some(Ok(())) => (cure.to_owned(), true),
             Some(Err(error)) => (format!("it could not be {cure}: {error:#}"), false),
         };
         let what = format!("{what}: {outcome}");
+        (self.tell)(Finding { what, mended });
+        mended
+    }
+
+    /// Tells of something that nothing can be done about.
+    fn complain(&self, what: String) {
+        let mended = false;
         (self.tell)(Finding { what, mended });
     }
 
@@ -197,6 +209,9 @@ impl Check<'_> {
         );
         self.settle(&format!("index.json: {why:#}"), &cure, |_| {
             let _editing = lock(&self.store.dir.join("images"), File::lock)?;
+            if self.store.index().is_ok() {
+                return Ok(());
+            }
             if !bytes.is_empty() {
                 replace(&path.with_extension("json.damaged"), &bytes)?;
             }
@@ -271,11 +286,11 @@ impl Check<'_> {
             lost |= self.image(intake, entry, owners, &mut layers).is_none();
         }
         // The entry of an image may itself be what was damaged.
-        for found in if lost {
-            self.unlisted(index)?
-        } else {
-            Vec::new()
-        } {
+        let unlisted = match lost {
+            true => self.unlisted(index)?,
+            false => Vec::new(),
+        };
+        for found in unlisted {
             let what = format!("index.json doesn't name the image {}", found.digest);
             self.settle(&what, "entered without a name", |_| {
                 self.store.edit_index(|index| {
@@ -301,28 +316,31 @@ impl Check<'_> {
         layers: &mut Layers,
     ) -> Option<()> {
         let bytes = self.blob(intake, Lost::Manifest(entry), owners)?;
+        let manifest = self.parsed(Manifest::parse(&bytes), owners)?;
+        let kind = manifest.media_type.as_ref().unwrap_or(&entry.media_type);
         let size = bytes.len() as u64;
-        if size != entry.size {
-            let what = format!(
-                "index.json gives the manifest {} {} bytes, and it has {size}",
-                entry.digest, entry.size
-            );
+        if (size, kind) != (entry.size, &entry.media_type) {
+            let what = format!("index.json is wrong about the manifest {}", entry.digest);
             self.settle(&what, "corrected", |_| {
                 self.store.edit_index(|index| {
-                    let its = |it: &&mut Descriptor| it.digest == entry.digest;
-                    index
-                        .manifests
-                        .iter_mut()
-                        .filter(its)
-                        .for_each(|it| it.size = size);
+                    let entries = index.manifests.iter_mut();
+                    for entry in entries.filter(|it| it.digest == entry.digest) {
+                        (entry.size, entry.media_type) = (size, kind.clone());
+                    }
                     Ok(())
                 })
             });
         }
-        let manifest = self.parsed(Manifest::parse(&bytes), owners)?;
         let bytes = self.blob(intake, Lost::Config(&manifest.config), owners)?;
         let document = self.parsed(Document::parse(&bytes), owners)?;
         let diff_ids = document.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
+            let (has, says) = (manifest.layers.len(), diff_ids.len());
+            let names = owners.names();
+            self.complain(format!(
+                "{names}: {has} layers, and its config knows {says}; remove it"
+            ));
+        }
         for (blob, diff_id) in manifest.layers.into_iter().zip(diff_ids) {
             let key = (blob.digest, diff_id);
             let owners = owners.clone();
@@ -339,12 +357,8 @@ impl Check<'_> {
 
     /// What is no manifest or config though it is what was stored is not for mending.
     fn parsed<T>(&self, parsed: Result<T>, owners: &Owners) -> Option<T> {
-        let told = parsed.map_err(|error| {
-            let what = format!("{}: {error:#}; remove it", owners.names());
-            let mended = false;
-            (self.tell)(Finding { what, mended });
-        });
-        told.ok()
+        let told = |error| self.complain(format!("{}: {error:#}; remove it", owners.names()));
+        parsed.map_err(told).ok()
     }
 
     /// Reads a document, which is fetched anew if need be.
@@ -358,7 +372,7 @@ impl Check<'_> {
     }
 
     /// Tells of a lost blob, and has it fetched.
-    fn fetch(&self, intake: &Intake<'_>, lost: Lost<'_>, owners: &Owners, why: &Error) {
+    fn fetch(&self, intake: &Intake<'_>, lost: Lost<'_>, owners: &Owners, why: &Error) -> bool {
         let kind = match lost {
             Lost::Manifest(_) => "manifest",
             Lost::Config(_) => "config",
@@ -367,7 +381,9 @@ impl Check<'_> {
         let names = owners.names();
         let what = format!("the {kind} {} of {names}: {why:#}", lost.digest());
         self.settle(&what, "fetched anew", |fetch| {
-            self.take_away(lost.digest())?;
+            if !self.take_away(lost.digest())? {
+                return Ok(());
+            }
             let mut fetched = Err(anyhow!("it came from no registry"));
             for name in &owners.sources {
                 fetched = fetch(intake, name, lost);
@@ -376,23 +392,23 @@ impl Check<'_> {
                 }
             }
             fetched.map_err(|error| anyhow!("{error:#}; pull or load {names} again"))
-        });
+        })
     }
 
     /// Takes a damaged blob out of its place: who only sees that it is there would rely on it.
-    fn take_away(&self, digest: &Digest) -> Result<()> {
+    /// False if by now somebody has brought a good one.
+    fn take_away(&self, digest: &Digest) -> Result<bool> {
         let scratch = self.store.lease()?;
         let (path, away) = (self.store.blob_path(digest), scratch.path());
         match std::fs::rename(&path, &away) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
             moved => moved.with_context(|| format!("move {}", path.display()))?,
         }
-        // Somebody may have brought a good one meanwhile, or it was not the blob's fault.
         if File::open(&away).is_ok_and(|file| is_intact(file, digest)) {
             std::fs::rename(&away, &path)?;
-            bail!("there is nothing wrong with it");
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn layer(&self, intake: &Intake<'_>, layer: &Layer) -> Result<()> {
@@ -403,15 +419,29 @@ impl Check<'_> {
         } = layer;
         let scratch = self.store.lease()?;
         let begun = scratch.begun()?;
-        let mut fresh = self.unpack(&scratch, layer);
-        if let Err(why) = &fresh {
-            self.fetch(intake, Lost::Layer(blob, diff_id), owners, why);
-            if self.fetch.is_some() {
-                fresh = self.unpack(&scratch, layer);
+        let lost = || {
+            !self
+                .open(&blob.digest)
+                .is_ok_and(|file| is_intact(file, &blob.digest))
+        };
+        let fresh = match self.unpack(&scratch, layer) {
+            Err(why) if lost() => {
+                if !self.fetch(intake, Lost::Layer(blob, diff_id), owners, &why) {
+                    return Ok(());
+                }
+                self.unpack(&scratch, layer)
             }
-        }
-        let Ok(fresh) = fresh else {
-            return Ok(());
+            // Somebody else may have mended it just now.
+            Err(_) => self.unpack(&scratch, layer),
+            fresh => fresh,
+        };
+        let fresh = match fresh {
+            Ok(fresh) => fresh,
+            Err(why) => {
+                let (layer, names) = (blob.digest, owners.names());
+                self.complain(format!("the layer {layer} of {names}: {why:#}"));
+                return Ok(());
+            }
         };
         if let Err(why) = self.same(layer, &fresh, begun) {
             let names = owners.names();

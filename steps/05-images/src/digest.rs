@@ -164,9 +164,9 @@ impl<R: Read> Verified<R> {
         if (digest, size) == (self.digest, self.size) {
             return Ok(());
         }
+        let expected = self.size;
         Err(io::Error::other(format!(
-            "{} of {} bytes was damaged: it has {size} bytes, and the digest {digest}",
-            self.digest, self.size
+            "it is damaged: {size} of {expected} bytes, with the digest {digest}"
         )))
     }
 }

@@ -259,8 +259,10 @@ impl<'a> Import<'a> {
             Err(error) if error.downcast_ref() == Some(&Errno::NOENT) => Ok(None),
             file => file
                 .and_then(|file| {
+                    let size = file.metadata()?.len();
                     let mut file = BufReader::with_capacity(BUFFER, file);
-                    self.arrivals.keep(&mut file).map(Some)
+                    let kept = self.arrivals.keep(&mut file, name.as_bytes(), size);
+                    kept.map(Some)
                 })
                 .with_context(|| format!("read {}", shown(name.as_bytes()))),
         }
@@ -276,7 +278,7 @@ fn store(file: impl Read, arrivals: &Arrivals<'_>) -> Result<HashMap<Vec<u8>, St
         let name = clean(&member.path)?;
         let stored = match member.kind {
             EntryType::Regular | EntryType::Continuous => {
-                let mut arrival = arrivals.next()?;
+                let mut arrival = arrivals.next(&name, member.size)?;
                 tar.read(&member, |_, bytes| arrival.write(bytes))?;
                 Stored::File(arrival.finish()?)
             }

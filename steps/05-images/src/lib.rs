@@ -56,6 +56,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use arrivals::Loading;
 pub use check::{Fetch, Finding, Lost};
 pub use container::Container;
 pub use digest::{Digest, Verified};
@@ -152,9 +153,11 @@ impl Store {
         path: &Path,
         name: Option<&ImageName>,
         platform: &Platform,
+        loading: Loading<'_>,
     ) -> Result<Vec<Image>> {
         let scratch = self.lease()?;
-        let arrivals = Arrivals::new(&scratch, self.attributes);
+        let mut arrivals = Arrivals::new(&scratch, self.attributes);
+        arrivals.loading = Some(loading);
         let mut found = Import::open(path, &arrivals, platform)
             .and_then(|import| import.images())
             .with_context(|| format!("load {}", path.display()))?;
@@ -203,7 +206,7 @@ impl Store {
     ) -> Result<Image> {
         let scratch = self.lease()?;
         let arrivals = Arrivals::new(&scratch, self.attributes);
-        let layer = arrivals.keep(&mut BufReader::with_capacity(BUFFER, tar))?;
+        let layer = arrivals.keep(&mut BufReader::with_capacity(BUFFER, tar), b"", 0)?;
         let unpacked = self.unpack(&layer, &arrivals)?;
         let diff_id = unpacked.diff_id.unwrap_or(layer.digest);
         arrivals.give_back(layer.digest, unpacked);
@@ -339,7 +342,10 @@ impl Store {
     /// # Errors
     /// The blob isn't there, or compressed in a way that is not known here.
     pub fn tar(&self, layer: &Descriptor) -> Result<impl Read + use<>> {
-        Ok(decompress(self.verified(layer)?)?.1)
+        let stream = decompress(self.verified(layer)?);
+        Ok(stream
+            .with_context(|| format!("read the layer {}", layer.digest))?
+            .1)
     }
 
     /// A layer's blob as an OCI manifest lists it: by what it is compressed with, whatever it was

@@ -71,7 +71,7 @@ fn take_in(store: &Store, work: impl Fn() -> Result<()>) -> Result<()> {
 pub fn load(dirs: &Dirs, path: &Path, name: Option<&ImageName>) -> Result<u8> {
     let store = open(dirs)?;
     take_in(&store, || {
-        for image in store.load(path, name, &Platform::here())? {
+        for image in store.load(path, name, &Platform::here(), &|_, _, _| ())? {
             if image.names().is_empty() {
                 cli::say(&format!("Loaded image ID: {}", image.id()))?;
             }

@@ -29,7 +29,8 @@ impl Place {
     fn load_bytes(&self, bytes: &[u8]) -> Result<Vec<Image>> {
         let path = self.scratch.path();
         fs::write(&path, bytes).unwrap();
-        self.store.load(&path, None, &Platform::here())
+        self.store
+            .load(&path, None, &Platform::here(), &|_, _, _| ())
     }
 
     /// The error of a load that must leave nothing behind.
@@ -394,7 +395,12 @@ fn a_directory_becomes_an_image_that_loads_elsewhere() {
     let layout = place.store.dir.join("images");
     let copy = other
         .store
-        .load(&layout, Some(&"copy:1".parse().unwrap()), &Platform::here())
+        .load(
+            &layout,
+            Some(&"copy:1".parse().unwrap()),
+            &Platform::here(),
+            &|_, _, _| (),
+        )
         .unwrap();
     assert_eq!(
         (copy[0].id(), named(&copy[0])),

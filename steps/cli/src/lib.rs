@@ -9,11 +9,13 @@
 mod columns;
 mod dirs;
 mod explain;
+mod printable;
 mod told;
 mod units;
 
 pub use columns::columns;
 pub use dirs::Dirs;
+pub use printable::printable;
 pub use told::Told;
 pub use units::{age, size};
 
@@ -22,6 +24,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
+
+/// So many characters of a complaint's line are printed. A document that cannot
+/// be read may be quoted in it.
+const LONGEST_LINE: usize = 2000;
 
 /// Prepares a step's process: notes always reach standard error, the kernel
 /// calls only where `explain` asks for them.
@@ -40,8 +46,13 @@ pub fn default_sigpipe() {
 
 /// Tells the person what failed, as one sentence. Where that cannot be
 /// written the exit status must do; `eprintln!` would put a panic's in its place.
+///
+/// What failed may have been a registry's or an image's, and so are some of the words.
 pub fn complain(program: &str, error: &Error) {
-    let _ = writeln!(io::stderr(), "{program}: {error:#}");
+    let text = format!("{error:#}");
+    let lines = text.lines().map(|line| printable(line, LONGEST_LINE));
+    let lines: Vec<String> = lines.collect();
+    let _ = writeln!(io::stderr(), "{program}: {}", lines.join("\n"));
 }
 
 /// Prints lines. A full disk at the other end is an error, and to `println!` a

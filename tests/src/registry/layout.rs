@@ -93,12 +93,22 @@ impl Layout {
     /// # Panics
     /// Where the machine's memory is full, or there is no zstd.
     pub fn layer(&self, packing: Packing, files: &[(&str, &[u8])]) -> Layer {
+        self.layer_in_parts(packing, files, usize::MAX)
+    }
+
+    /// The same, of which so many bytes at a time are compressed on their own: as gzip and
+    /// zstd allow, and lazy pulling needs.
+    ///
+    /// # Panics
+    /// Where the machine's memory is full, or there is no zstd.
+    pub fn layer_in_parts(&self, packing: Packing, files: &[(&str, &[u8])], part: usize) -> Layer {
         let archive = archive(files).expect("write an archive to memory");
-        let blob = match packing {
-            Packing::Plain => archive.clone(),
-            Packing::Gzip => gzip(&archive).expect("compress in memory"),
-            Packing::Zstd => zstd(&archive).expect("run zstd (Debian: apt-get install zstd)"),
+        let pack = |part: &[u8]| match packing {
+            Packing::Plain => part.to_vec(),
+            Packing::Gzip => gzip(part).expect("compress in memory"),
+            Packing::Zstd => zstd(part).expect("run zstd (Debian: apt-get install zstd)"),
         };
+        let blob: Vec<u8> = archive.chunks(part).flat_map(pack).collect();
         // The type that it has depends on the manifest that names it.
         let entry = self.blob("", &blob);
         Layer {
@@ -237,7 +247,8 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// By zstd's own program: what unpacks is judged by somebody else.
+/// By zstd's own program: what unpacks is judged by somebody else. After each frame is one that
+/// is to be skipped (RFC 8878, section 3.1.2), in which podman keeps a table of contents.
 fn zstd(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut zstd = Command::new("zstd")
         .args(["--quiet", "--stdout"])
@@ -249,5 +260,12 @@ fn zstd(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
         scope.spawn(move || stdin.as_mut().map(|stdin| stdin.write_all(bytes)));
         zstd.wait_with_output()
     })
-    .map(|out| out.stdout)
+    .map(|out| {
+        [
+            &out.stdout[..],
+            &[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0],
+            b"toc",
+        ]
+        .concat()
+    })
 }

@@ -82,7 +82,7 @@ impl<'a> Minidocker<'a> {
         let last = said.lines().last().unwrap_or_default();
         assert!(
             last.starts_with("minidocker: ")
-                && last.split(' ').count() > 4
+                && last.split(' ').count() >= 4
                 && !said.contains("panicked"),
             "not a sentence: {out}"
         );

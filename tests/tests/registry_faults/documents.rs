@@ -18,8 +18,8 @@ struct Parts {
     config: Value,
 }
 
-/// Each odd document by its tag, with the words of which the sentence has one.
-fn documents(host: &Host) -> Vec<(&'static str, &'static [&'static str])> {
+/// Each odd document by its tag, with a part of what is said of it.
+fn documents(host: &Host) -> Expected {
     let layout = Layout::new(host, "/tmp/documents");
     let layer = layout.layer(Packing::Gzip, &[("noise", &noise(50, 10_000))]);
     let config = json!({"architecture": "amd64", "os": "linux", "config": {},
@@ -40,7 +40,7 @@ fn documents(host: &Host) -> Vec<(&'static str, &'static [&'static str])> {
     all
 }
 
-type Expected = Vec<(&'static str, &'static [&'static str])>;
+type Expected = Vec<(&'static str, &'static str)>;
 
 impl Parts {
     fn document(&mut self, name: &str, media_type: &str, document: &Value) {
@@ -68,9 +68,9 @@ impl Parts {
         let empty = self.layout.index(Kind::Oci, &[]);
         self.layout.name("empty-index", &empty);
         vec![
-            ("foreign", &["linux/amd64"]),
-            ("nested", &["index", "nested", "indexes"]),
-            ("empty-index", &["linux/amd64"]),
+            ("foreign", "no image for linux/amd64"),
+            ("nested", "an index in an index"),
+            ("empty-index", "no image for linux/amd64"),
         ]
     }
 
@@ -103,14 +103,14 @@ impl Parts {
         self.layout.name("deep", &deep);
         self.document("as-an-index", INDEX, &good);
         vec![
-            ("both", &["something else"]),
-            ("missing-layer", &["sha256:1111", "not found", "404"]),
-            ("digest-is-a-path", &["digest", "../"]),
-            ("digest-of-another-kind", &["digest", "md5"]),
-            ("schema1", &["schema", "v1"]),
-            ("not-an-object", &["manifest"]),
-            ("deep", &["manifest"]),
-            ("as-an-index", &["index"]),
+            ("both", "something else"),
+            ("missing-layer", "404 Not Found"),
+            ("digest-is-a-path", "../../"),
+            ("digest-of-another-kind", "is not a sha256: digest"),
+            ("schema1", "schema 1"),
+            ("not-an-object", "not a manifest"),
+            ("deep", "not a manifest"),
+            ("as-an-index", "the registry that it is"),
         ]
     }
 
@@ -142,19 +142,16 @@ impl Parts {
         let other = self.layout.layer(Packing::Gzip, &[("other", b"content")]);
         self.of_layers("other-content", &[other.descriptor(Kind::Oci)]);
         vec![
-            ("small", &["bytes", "size"]),
-            ("large", &["bytes", "size"]),
-            ("negative", &["-1", "size", "manifest"]),
-            (
-                "endless",
-                &["bytes", "size", "space", "18446744073709551615"],
-            ),
-            ("strange", &["application/x-strange"]),
-            ("one-too-many", &["layers"]),
-            ("none", &["layers"]),
-            ("torn", &["layer", "gzip", "corrupt", "end"]),
-            ("text", &["layer", "zstd"]),
-            ("other-content", &["sha256:"]),
+            ("small", "announces"),
+            ("large", "announces"),
+            ("negative", "`-1`"),
+            ("endless", "announces"),
+            ("strange", "application/x-strange"),
+            ("one-too-many", "2 layers and the config 1"),
+            ("none", "0 layers and the config 1"),
+            ("torn", "incomplete deflate stream"),
+            ("text", "ends inside a header"),
+            ("other-content", "should have the diff id"),
         ]
     }
 
@@ -178,7 +175,10 @@ impl Parts {
             .blob("application/vnd.oci.image.config.v1+json", b"}{");
         let garbage = of(&garbage);
         self.document("garbage", MANIFEST, &garbage);
-        vec![("helm", &["helm"]), ("garbage", &["config"])]
+        vec![
+            ("helm", "an artifact"),
+            ("garbage", "not an image's config"),
+        ]
     }
 }
 
@@ -191,17 +191,17 @@ fn what_is_no_image_is_refused_and_leaves_nothing() {
         let hostile = Hostile::start(host, "/tmp/documents", &[]);
         let pulls: Vec<_> = documents
             .iter()
-            .map(|(tag, words)| {
+            .map(|(tag, expected)| {
                 let pull = format!("pull {}:{tag}", hostile.name("x"));
-                (tag, words, bystander.minidocker.spawn(&pull))
+                (tag, expected, bystander.minidocker.spawn(&pull))
             })
             .collect();
         let mut wrong = Vec::new();
-        for (tag, words, running) in pulls {
+        for (tag, expected, running) in pulls {
             let out = running.wait();
             let said = out.errors();
             let last = said.lines().last().unwrap_or_default();
-            let told = words.iter().any(|word| last.contains(word));
+            let told = last.contains(expected);
             println!("{tag}: {last}");
             if out.code() != 1
                 || !last.starts_with("minidocker: ")

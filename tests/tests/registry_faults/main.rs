@@ -8,6 +8,7 @@ mod documents;
 mod kills;
 mod lasting;
 mod looks;
+mod mending;
 mod passing;
 mod pushes;
 mod servers;

@@ -77,11 +77,11 @@ fn a_token_that_ends_half_way_is_replaced() {
         // A manifest, a configuration and two layers, and perhaps a HEAD before.
         assert!((2..=5).contains(&tokens), "{:?}", pull.hostile.seen());
         // Also in the middle of a blob.
-        let options = ["--fault", "cut=5000", "--token-uses", "3"];
+        let options = ["--fault", "cut=15000", "--token-uses", "3"];
         let pull = Pull::new(host, minidocker, 5, &options);
         let mut downloads = pull.downloads();
         downloads.dedup();
-        let expected: Vec<u64> = (0..pull.size).step_by(5000).collect();
+        let expected: Vec<u64> = (0..pull.size).step_by(15_000).collect();
         assert_eq!(downloads, expected, "{:?}", pull.hostile.seen());
     });
 }

@@ -110,6 +110,11 @@ fn what_others_save_is_loaded() {
         "copy --quiet --all oci:/tmp/layout:multi oci-archive:/tmp/multi.tar:skopeo:multi",
     )
     .ok();
+    skopeo(
+        &host,
+        "copy --quiet oci:/tmp/layout:one oci:/tmp/dir:skopeo:dir",
+    )
+    .ok();
     podman(&host, "load --quiet -i /tmp/docker.tar").ok();
     podman(&host, "tag skopeo:docker localhost/podman:docker").ok();
     podman(
@@ -132,6 +137,7 @@ fn what_others_save_is_loaded() {
             ("oci.tar", "skopeo:oci"),
             ("oci.tar.zst", "skopeo:oci"),
             ("multi.tar", "skopeo:multi"),
+            ("dir", "skopeo:dir"),
             ("podman.tar", "localhost/podman:docker"),
             ("podman-oci.tar", "localhost/podman:oci"),
         ] {

@@ -4,6 +4,7 @@
 //! Each test has a machine with registries of its own. `MINIDOCKER=…` puts another
 //! program in the place of the workspace's.
 
+mod docker;
 mod files;
 mod logins;
 mod pulls;

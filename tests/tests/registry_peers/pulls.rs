@@ -251,6 +251,54 @@ fn all_tags_of_a_repository_come_at_once() {
 }
 
 #[test]
+fn images_that_are_odd_but_right_come_as_well() {
+    let host = host();
+    let mut layout = Layout::new(&host, "/tmp/layout");
+    let long = noise(1, 300_000);
+    let files: [(&str, &[u8]); 2] = [("long", &long), ("last", b"end\n")];
+    let gzip = layout.layer_in_parts(Packing::Gzip, &files, 50_000);
+    let zstd = layout.layer_in_parts(Packing::Zstd, &files, 50_000);
+    let text = layout.layer(
+        Packing::Gzip,
+        &[("text", b"text\n"), ("last", b"not yet\n")],
+    );
+    let empty = layout.layer(Packing::Gzip, &[]);
+    for (name, layers) in [
+        ("gzip-members", &[&text, &gzip][..]),
+        ("zstd-frames", &[&text, &zstd]),
+        ("twice", &[&text, &empty, &gzip, &empty, &text, &gzip]),
+    ] {
+        layout.name(name, &layout.image(Kind::Oci, "amd64", layers));
+    }
+    layout.name("nothing", &layout.image(Kind::Oci, "amd64", &[]));
+    let hostile = Hostile::start(&host, "/tmp/layout", &[]);
+    for user in BOTH {
+        let minidocker = Minidocker::of(&host, user);
+        // Which makes the image that is always there.
+        minidocker.ok("images -q");
+        let before = minidocker.blobs();
+        for tag in ["gzip-members", "zstd-frames", "twice"] {
+            let name = format!("{}:{tag}", hostile.name("x"));
+            minidocker.ok(&format!("pull {name}"));
+            assert_eq!(file(&minidocker, &name, "text"), "text\n", "{tag}");
+            assert_eq!(file(&minidocker, &name, "last"), "end\n", "{tag}");
+            let last = minidocker.layers(&name).pop().expect("a layer");
+            let there = std::fs::read(last.join("long")).expect("the file");
+            assert!(there == long, "{tag}");
+            minidocker.assert_sound();
+            minidocker.ok(&format!("save -o {}/x {name}", minidocker.home()));
+            minidocker.ok(&format!("rmi {name}"));
+        }
+        let name = format!("{}:nothing", hostile.name("x"));
+        minidocker.ok(&format!("pull {name}"));
+        assert_eq!(minidocker.layers(&name), Vec::<std::path::PathBuf>::new());
+        minidocker.assert_sound();
+        minidocker.ok(&format!("rmi {name}"));
+        assert_eq!(minidocker.blobs(), before);
+    }
+}
+
+#[test]
 fn a_second_pull_is_one_head() {
     let host = host();
     Images::new(&host);
@@ -330,12 +378,12 @@ fn two_pulls_at_once_download_each_blob_once() {
 fn any_tool_reads_the_store_where_it_lies() {
     let host = host();
     let images = Images::new(&host);
-    let registry = filled(&host, &["one", "multi"]);
+    let registry = filled(&host, &["one", "simple", "multi"]);
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         // Of an index the store has what fits the machine.
         // And of those in it skopeo knows the specification's media types alone.
-        for (image, digest) in [("one", "one"), ("multi", "one")] {
+        for (image, digest) in [("one", "one"), ("simple", "simple"), ("multi", "one")] {
             let name = format!("{}/{image}", registry.address());
             minidocker.ok(&format!("pull {name}"));
             minidocker.ok(&format!("tag {name} {image}:mine"));
@@ -354,6 +402,16 @@ fn any_tool_reads_the_store_where_it_lies() {
         ]);
         let list = list.ok();
         assert!(list.lines().any(|line| line == "one:mine"), "{list}");
+        let from = format!("oci:{}/images:one:mine", minidocker.dir());
+        let copy = format!("copy --quiet {from} oci:/tmp/{user:?}:one");
+        skopeo(&host, &copy).ok();
+        // umoci knows no zstd.
+        let bundle = format!("/tmp/bundle-{user:?}");
+        host.shell(&format!(
+            "umoci unpack --image {}/images:simple:mine {bundle}",
+            minidocker.dir()
+        ));
+        assert_eq!(host.shell(&format!("cat {bundle}/rootfs/third")), "3");
     }
 }
 

@@ -103,30 +103,13 @@ impl<'t> Evaluation<'t> {
     }
 
     fn range(&mut self, branch: &'t Branch, value: &Value, dot: &Value) -> Result<Flow> {
-        let items: Vec<(Value, Value)> = match value {
-            Value::Null => Vec::new(),
-            Value::Array(items) => {
-                let numbered = items.iter().cloned().enumerate();
-                numbered.map(|(n, item)| (n.into(), item)).collect()
-            }
-            Value::Object(map) => {
-                let mut items: Vec<_> = map.iter().collect();
-                items.sort_by_key(|(key, _)| *key);
-                let items = items.into_iter();
-                items
-                    .map(|(key, item)| (key.as_str().into(), item.clone()))
-                    .collect()
-            }
-            other => match other.as_u64() {
-                Some(count) => (0..count).map(|n| (n.into(), n.into())).collect(),
-                None => {
-                    let place = branch.pipeline.commands.first().map(|it| it.place);
-                    let what = format!("range can't iterate over {}", shown(other));
-                    return Err(self.error(place.unwrap_or_default(), &what));
-                }
-            },
+        let Some(items) = items(value) else {
+            let place = branch.pipeline.commands.first().map(|it| it.place);
+            let what = format!("range can't iterate over {}", shown(value));
+            return Err(self.error(place.unwrap_or_default(), &what));
         };
-        if items.is_empty() {
+        let mut items = items.peekable();
+        if items.peek().is_none() {
             return self.nodes(&branch.otherwise, dot);
         }
         let known = self.variables.len();
@@ -269,4 +252,25 @@ impl<'t> Evaluation<'t> {
             ),
         }
     }
+}
+
+/// What there is to go over: a list with its positions, a map in the order of its keys, numbers.
+fn items(value: &Value) -> Option<Box<dyn Iterator<Item = (Value, Value)> + '_>> {
+    Some(match value {
+        Value::Null => Box::new(std::iter::empty()),
+        Value::Array(items) => {
+            let numbered = items.iter().cloned().enumerate();
+            Box::new(numbered.map(|(n, item)| (n.into(), item)))
+        }
+        Value::Object(map) => {
+            let mut items: Vec<_> = map.iter().collect();
+            items.sort_by_key(|(key, _)| *key);
+            let items = items.into_iter();
+            Box::new(items.map(|(key, item)| (key.as_str().into(), item.clone())))
+        }
+        other => {
+            let numbers = 0..other.as_u64()?;
+            Box::new(numbers.map(|n| (n.into(), n.into())))
+        }
+    })
 }

@@ -61,6 +61,9 @@ fn described(stage: &Stage) -> (String, Option<(u64, u64)>) {
         }
         Stage::PullComplete => "Pull complete",
         Stage::AlreadyExists => "Already exists",
+        Stage::Loading { done, total } => {
+            return ("Loading layer".to_owned(), Some((*done, *total)));
+        }
         Stage::Preparing => "Preparing",
         Stage::Pushing { done, total } => return ("Pushing".to_owned(), Some((*done, *total))),
         Stage::Pushed => "Pushed",

@@ -76,14 +76,15 @@ impl Screen {
 
 /// Whether this is the last that will be heard of it.
 fn is_over(stage: &Stage) -> bool {
-    matches!(
-        stage,
+    match stage {
+        Stage::Loading { done, total } => done >= total,
         Stage::PullComplete
-            | Stage::AlreadyExists
-            | Stage::Pushed
-            | Stage::LayerExists
-            | Stage::MountedFrom(_)
-    )
+        | Stage::AlreadyExists
+        | Stage::Pushed
+        | Stage::LayerExists
+        | Stage::MountedFrom(_) => true,
+        _ => false,
+    }
 }
 
 /// So many of them: first those for which something is done now, in their order.

@@ -67,6 +67,13 @@ pub enum Stage {
     PullComplete,
     /// It was there before.
     AlreadyExists,
+    /// So many of its bytes have been read from a file.
+    Loading {
+        /// In bytes.
+        done: u64,
+        /// In bytes.
+        total: u64,
+    },
     /// It will be sent.
     Preparing,
     /// So many of its bytes are in the registry.
@@ -157,9 +164,16 @@ impl Images {
     ///
     /// # Errors
     /// Anything in it that isn't as announced, a full disk. Then everything is as it was.
-    pub fn load(&self, source: &Path, platform: Option<&Platform>) -> Result<Vec<Image>> {
+    pub fn load(
+        &self,
+        source: &Path,
+        platform: Option<&Platform>,
+        report: Report<'_>,
+    ) -> Result<Vec<Image>> {
         let here = Platform::here();
-        self.store.load(source, None, platform.unwrap_or(&here))
+        let platform = platform.unwrap_or(&here);
+        let loading = |blob: &Digest, done, total| report(blob, Stage::Loading { done, total });
+        self.store.load(source, None, platform, &loading)
     }
 
     /// Gives an image another name.

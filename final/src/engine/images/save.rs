@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -311,7 +312,12 @@ fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
         }
         // Not every file system has files without names.
         Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
-            let file = File::create_new(&beside)?;
+            let mut options = File::options();
+            let file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&beside)?;
             write(&file).inspect_err(|_| drop(std::fs::remove_file(&beside)))?;
         }
         Err(error) => return Err(error.into()),
