@@ -45,6 +45,7 @@ mod pack;
 mod pipe;
 mod removal;
 mod scratch;
+mod translation;
 mod unpacking;
 mod user;
 
@@ -536,7 +537,7 @@ impl Store {
         let path = self.dir.join("images/index.json");
         let bytes = std::fs::read(&path).map_err(anyhow::Error::from);
         bytes
-            .and_then(|bytes| Index::parse(&bytes))
+            .and_then(|bytes| Index::listed(&bytes))
             .with_context(|| format!("read {}", path.display()))
     }
 
@@ -546,6 +547,7 @@ impl Store {
         let _editing = lock(&dir, File::lock)?;
         let mut index = self.index()?;
         edit(&mut index)?;
+        self.translate(&mut index)?;
         replace(&dir.join("index.json"), &serde_json::to_vec_pretty(&index)?)
     }
 }

@@ -418,11 +418,10 @@ fn two_pulls_at_once_download_each_blob_once() {
 fn any_tool_reads_the_store_where_it_lies() {
     let host = host();
     let images = Images::new(&host);
-    let registry = filled(&host, &["one", "simple", "multi"]);
+    let registry = filled(&host, &["one", "simple", "multi", "old"]);
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         // Of an index the store has what fits the machine.
-        // And of those in it skopeo knows the specification's media types alone.
         for (image, digest) in [("one", "one"), ("simple", "simple"), ("multi", "one")] {
             let name = format!("{}/{image}", registry.address());
             minidocker.ok(&format!("pull {name}"));
@@ -452,6 +451,14 @@ fn any_tool_reads_the_store_where_it_lies() {
             minidocker.dir()
         ));
         assert_eq!(host.shell(&format!("cat {bundle}/rootfs/third")), "3");
+        // skopeo and umoci know the specification's media types alone: docker's are translated.
+        minidocker.ok(&format!("pull {}/old", registry.address()));
+        minidocker.ok(&format!("tag {}/old old:mine", registry.address()));
+        let old = format!("{}/images:old:mine", minidocker.dir());
+        skopeo(&host, &format!("inspect oci:{old}")).ok();
+        host.shell(&format!("umoci unpack --image {old} {bundle}-old"));
+        assert_eq!(host.shell(&format!("cat {bundle}-old/rootfs/docker")), "4");
+        minidocker.assert_sound();
     }
 }
 
