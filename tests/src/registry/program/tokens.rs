@@ -64,23 +64,12 @@ impl Tokens {
     }
 
     fn answer(&self, request: &Request, log: &Mutex<fs::File>) -> Result<Answer> {
-        let body = String::from_utf8_lossy(&request.body);
-        let form = if request.method == "POST" {
-            &*body
-        } else {
-            &request.query
-        };
-        let fields: Vec<(String, String)> = form
-            .split('&')
-            .filter_map(|field| field.split_once('='))
-            .map(|(name, value)| (name.to_owned(), decoded(value)))
-            .collect();
+        let fields = fields(request);
         let field = |wanted: &str| {
             let found = fields.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
-        let given = (field("username"), field("password"));
-        let Some(name) = self.who(request, field("refresh_token"), given) else {
+        let Some(name) = self.who(request, field("refresh_token")) else {
             return Ok(Answer::new(401));
         };
         let scopes: Vec<&str> = fields
@@ -108,19 +97,13 @@ impl Tokens {
     }
 
     /// The name of whoever asks, which is empty for anybody, or none who lies.
-    fn who(&self, request: &Request, refresh_token: &str, given: (&str, &str)) -> Option<&str> {
+    fn who(&self, request: &Request, refresh_token: &str) -> Option<&str> {
         let name = self.user.split(':').next();
-        if self.identity && refresh_token == self.identity_token() {
-            return name;
-        }
-        if !refresh_token.is_empty() {
-            return None;
-        }
         let basic = format!("Basic {}", BASE64_STANDARD.encode(&self.user));
         match request.header("authorization") {
             Some(credential) => name.filter(|_| credential == basic),
-            None if given == ("", "") => Some(""),
-            None => name.filter(|_| format!("{}:{}", given.0, given.1) == self.user),
+            None if refresh_token.is_empty() => Some(""),
+            None => name.filter(|_| self.identity && refresh_token == self.identity_token()),
         }
     }
 
@@ -158,6 +141,18 @@ impl Tokens {
         openssl.stdin.take().context("no pipe")?.write_all(text)?;
         Ok(openssl.wait_with_output()?.stdout)
     }
+}
+
+/// The fields of a form, or of a query.
+fn fields(request: &Request) -> Vec<(String, String)> {
+    let body = String::from_utf8_lossy(&request.body);
+    let form = match &*request.method {
+        "POST" => &*body,
+        _ => &request.query,
+    };
+    let fields = form.split('&').filter_map(|field| field.split_once('='));
+    let decode = |(name, value): (&str, &str)| (name.to_owned(), decoded(value));
+    fields.map(decode).collect()
 }
 
 /// What a form or a query means: `%3A` is a colon, and `+` a blank.
