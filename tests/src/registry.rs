@@ -42,8 +42,8 @@ const KEYS: &str = r"
     chmod 644 ca.pem
 ";
 
-/// A machine with registries, Debian's images at /run/workspace/images, and a home
-/// directory of root's that is not the real one.
+/// A machine for registries, with Debian's images at /run/workspace/images. What clients write
+/// beside what they are told to, they write to memory.
 ///
 /// # Panics
 /// Where the machine cannot be made, or `cargo lab test` has not yet made the rest.
@@ -54,7 +54,8 @@ pub fn machine(mut setup: Setup) -> Host {
     let program = build_dir().join("registry");
     setup.shown.push((program, "registry".to_owned()));
     let host = Host::with(setup);
-    host.shell("mount -t tmpfs -o mode=700 tmpfs /root");
+    // skopeo and podman keep what they have learned in /var/lib/containers.
+    host.shell("for dir in /root /var/lib; do mount -t tmpfs -o mode=755 tmpfs $dir; done");
     host
 }
 
@@ -218,22 +219,29 @@ impl<'a> Registry<'a> {
         name
     }
 
-    /// The requests so far, in the order in which their answers ended.
+    /// The requests so far, in the order in which their answers ended, once there are no more.
     ///
     /// # Panics
     /// Where there is no log.
     pub fn requests(&self) -> Vec<Request> {
-        let log = self.host.path(&format!("{}/log", dir(self.port)));
-        let read = || std::fs::read_to_string(&log).expect("the registry's log");
         // A line is written a moment after its answer.
-        let mut before = String::new();
-        let log = wait_for("the registry to rest", 10, || {
-            let now = read();
+        let mut before = Vec::new();
+        wait_for("the registry to rest", 10, || {
+            let now = self.answered();
             let rests = now == before;
             before = now;
             std::thread::sleep(Duration::from_millis(50));
             rests.then(|| before.clone())
-        });
+        })
+    }
+
+    /// The requests that were answered until now, while others may be under way.
+    ///
+    /// # Panics
+    /// Where there is no log.
+    pub fn answered(&self) -> Vec<Request> {
+        let log = self.host.path(&format!("{}/log", dir(self.port)));
+        let log = std::fs::read_to_string(log).expect("the registry's log");
         log.lines().filter_map(Request::parse).collect()
     }
 

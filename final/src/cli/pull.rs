@@ -23,12 +23,19 @@ pub(crate) struct Pull {
     /// For which machines, as linux/arm64/v8
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// How an image goes over the wire, and what is told meanwhile.
+#[derive(Debug, Args)]
+pub(crate) struct Way {
     /// Only the name
     #[arg(short, long)]
-    quiet: bool,
+    pub(crate) quiet: bool,
     /// Without HTTPS, or with certificates that nobody vouches for
     #[arg(long)]
-    insecure: bool,
+    pub(crate) insecure: bool,
     /// Accepted: there is no content trust
     #[arg(long)]
     disable_content_trust: bool,
@@ -42,11 +49,11 @@ impl Pull {
             !(self.all_tags && tagged),
             "tag can't be used with --all-tags/-a"
         );
-        if !tagged && !self.all_tags && !self.quiet {
+        if !tagged && !self.all_tags && !self.way.quiet {
             cli::say("Using default tag: latest")?;
         }
         Images::change(&context.dirs, |images| {
-            let registry = registries::open(name.registry(), self.insecure)?;
+            let registry = registries::open(name.registry(), self.way.insecure)?;
             let names = match self.all_tags {
                 false => vec![name.clone()],
                 true => tags(&registry, &name)?,
@@ -62,7 +69,7 @@ impl Pull {
                     format!("{}/{}", name.registry(), name.path()),
                 ),
             };
-            if !self.quiet {
+            if !self.way.quiet {
                 cli::say(&match newer {
                     true => format!("Status: Downloaded newer image for {shown}"),
                     false => format!("Status: Image is up to date for {shown}"),
@@ -80,7 +87,7 @@ impl Pull {
         registry: &Registry,
         name: &ImageName,
     ) -> Result<Pulled> {
-        let manner = Manner::of_output(self.quiet, context.explain);
+        let manner = Manner::of_output(self.way.quiet, context.explain);
         // Docker tells of a tag by itself, and of a digest with all that is before it.
         let what = name.tag().map_or_else(|| name.full(), str::to_owned);
         let heading = format!("{what}: Pulling from {}", name.path());
@@ -88,7 +95,7 @@ impl Pull {
         let note = |blob: &_, stage| progress.note(blob, stage);
         let pulled = images.pull(registry, name, self.platform.as_ref(), &note)?;
         progress.finish()?;
-        if !self.quiet {
+        if !self.way.quiet {
             cli::say(&format!("Digest: {}", pulled.digest))?;
         }
         Ok(pulled)

@@ -8,7 +8,7 @@ use minidocker::engine::registries;
 
 use crate::Context;
 use crate::progress::{Manner, Progress};
-use crate::pull::is_tagged;
+use crate::pull::{Way, is_tagged};
 
 /// Send an image to a registry
 #[derive(Debug, Args)]
@@ -20,15 +20,8 @@ pub(crate) struct Push {
     /// Send all tags of the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// Only the name
-    #[arg(short, long)]
-    quiet: bool,
-    /// Without HTTPS, or with certificates that nobody vouches for
-    #[arg(long)]
-    insecure: bool,
-    /// Accepted: there is no content trust
-    #[arg(long)]
-    disable_content_trust: bool,
+    #[command(flatten)]
+    way: Way,
 }
 
 impl Push {
@@ -39,7 +32,7 @@ impl Push {
             !(self.all_tags && tagged),
             "tag can't be used with --all-tags/-a"
         );
-        if !self.quiet {
+        if !self.way.quiet {
             if !tagged && !self.all_tags {
                 cli::say("Using default tag: latest")?;
             }
@@ -54,7 +47,7 @@ impl Push {
             for name in &names {
                 self.push(context, images, name)?;
             }
-            if self.quiet {
+            if self.way.quiet {
                 cli::say(&match self.all_tags {
                     false => name.full(),
                     true => format!("{}/{}", name.registry(), name.path()),
@@ -65,12 +58,12 @@ impl Push {
     }
 
     fn push(&self, context: &Context, images: &Images, name: &ImageName) -> Result<()> {
-        let registry = registries::open(name.registry(), self.insecure)?;
-        let progress = Progress::start(Manner::of_output(self.quiet, context.explain), "");
+        let registry = registries::open(name.registry(), self.way.insecure)?;
+        let progress = Progress::start(Manner::of_output(self.way.quiet, context.explain), "");
         let note = |blob: &_, stage| progress.note(blob, stage);
         let pushed = images.push(&registry, name, &note)?;
         progress.finish()?;
-        if !self.quiet {
+        if !self.way.quiet {
             let (tag, digest) = (name.reference(), pushed.digest);
             cli::say(&format!("{tag}: digest: {digest} size: {}", pushed.size))?;
         }

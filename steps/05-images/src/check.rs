@@ -90,6 +90,7 @@ impl Store {
             check.layer(&intake, layer)?;
         }
         drop(intake);
+        check.translations();
         check.unneeded()
     }
 }
@@ -194,7 +195,7 @@ impl Check<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             bytes => bytes.with_context(|| format!("read {}", path.display()))?,
         };
-        let why = match Index::parse(&bytes) {
+        let why = match Index::listed(&bytes) {
             Ok(index) => return Ok(index),
             Err(why) => why,
         };
@@ -496,6 +497,16 @@ impl Check<'_> {
         }
     }
 
+    /// What is there for others follows from the index, and is made anew with it.
+    fn translations(&self) {
+        for entry in self.store.translations().unwrap_or_default() {
+            if let Err(why) = self.read(&entry.digest) {
+                let what = format!("the OCI manifest {}: {why:#}", entry.digest);
+                self.settle(&what, "made anew", |_| self.store.edit_index(|_| Ok(())));
+            }
+        }
+    }
+
     fn unneeded(&self) -> Result<()> {
         let alone = lock(&self.store.dir.join("layers"), File::lock)?;
         let Unneeded { blobs, layers } = self.store.unneeded(&alone)?;
@@ -560,6 +571,7 @@ fn entries_in(bytes: &[u8]) -> Vec<Descriptor> {
     let entries = entries.into_iter().flatten().cloned();
     entries
         .filter_map(|entry| serde_json::from_value(entry).ok())
+        .filter(|entry: &Descriptor| !entry.is_translation())
         .collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -101,6 +101,18 @@ impl Image {
                 self.manifests.push(manifest);
             }
         }
+    }
+
+    /// Sees that its layers are there, to be stacked.
+    pub(crate) fn ensure_layers(&self) -> Result<()> {
+        for layer in &self.layers {
+            let (there, layer) = (layer.is_dir(), layer.display());
+            ensure!(
+                there,
+                "the layer {layer} is missing; load or pull the image again"
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn is_called(&self, name: &ImageName) -> bool {

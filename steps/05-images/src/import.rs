@@ -110,7 +110,7 @@ impl<'a> Import<'a> {
     }
 
     fn oci(&self, index: &[u8]) -> Result<Vec<Found>> {
-        let index = Index::parse(index).context("read index.json")?;
+        let index = Index::listed(index).context("read index.json")?;
         // Each entry is an image, or another's variant: then those for this machine are meant.
         let ours = index.manifests.iter().filter(|descriptor| {
             let platform = descriptor.platform.as_ref();

@@ -124,14 +124,7 @@ impl Intake<'_> {
     pub fn finish(self, manifest: &Descriptor, name: &ImageName, there: Digest) -> Result<Image> {
         let _used = self.store.share()?;
         let image = self.store.image(manifest)?;
-        for layer in &image.layers {
-            let there = layer.is_dir();
-            ensure!(
-                there,
-                "the layer {} is missing; pull again",
-                layer.display()
-            );
-        }
+        image.ensure_layers()?;
         self.store.edit_index(|index| {
             enter(index, manifest, std::slice::from_ref(name), Some(there));
             Ok(())

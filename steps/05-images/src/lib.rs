@@ -45,6 +45,7 @@ mod pack;
 mod pipe;
 mod removal;
 mod scratch;
+mod translation;
 mod unpacking;
 mod user;
 
@@ -292,14 +293,7 @@ impl Store {
     /// There is one of that id, the id is no file name, or the image was removed meanwhile.
     pub fn container(&self, image: &Image, id: &str) -> Result<Container> {
         let _used = self.share()?;
-        for layer in &image.layers {
-            let there = layer.is_dir();
-            ensure!(
-                there,
-                "the layer {} is missing; load the image again",
-                layer.display()
-            );
-        }
+        image.ensure_layers()?;
         let (its, ours) = (&image.document.architecture, oci::architecture());
         if !its.is_empty() && its != ours {
             tracing::warn!("the image is for {its}, and this machine is {ours}");
@@ -543,7 +537,7 @@ impl Store {
         let path = self.dir.join("images/index.json");
         let bytes = std::fs::read(&path).map_err(anyhow::Error::from);
         bytes
-            .and_then(|bytes| Index::parse(&bytes))
+            .and_then(|bytes| Index::listed(&bytes))
             .with_context(|| format!("read {}", path.display()))
     }
 
@@ -553,6 +547,7 @@ impl Store {
         let _editing = lock(&dir, File::lock)?;
         let mut index = self.index()?;
         edit(&mut index)?;
+        self.translate(&mut index)?;
         replace(&dir.join("index.json"), &serde_json::to_vec_pretty(&index)?)
     }
 }

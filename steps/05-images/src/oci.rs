@@ -278,6 +278,13 @@ impl Index {
         Ok(index)
     }
 
+    /// Reads the index of a layout, without what is in it only for others.
+    pub(crate) fn listed(bytes: &[u8]) -> Result<Self> {
+        let mut index = Self::parse(bytes)?;
+        index.manifests.retain(|entry| !entry.is_translation());
+        Ok(index)
+    }
+
     /// The one that a machine of this platform would take. What is for no platform at all, as an
     /// attestation (`unknown/unknown`), is passed over.
     ///

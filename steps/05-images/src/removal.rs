@@ -137,6 +137,8 @@ impl Store {
 
     /// Removes the blobs and layers that nothing needs.
     fn collect(&self, alone: File, removed: &mut Removed) -> Result<()> {
+        // Whoever replaces the index may put a blob beside it first.
+        let editing = lock(&self.dir.join("images"), File::lock)?;
         let Unneeded { blobs, layers } = self.unneeded(&alone)?;
         for (path, _) in blobs {
             removed.freed += remove_file(&path)?;
@@ -147,6 +149,7 @@ impl Store {
             scratch.take_away(&path)?;
             removed.deleted.push(digest);
         }
+        drop(editing);
         // Large trees take a while, for which nobody needs to wait.
         drop(alone);
         drop(scratch);
@@ -165,6 +168,7 @@ impl Store {
             needed.extend(manifest.layers.iter().map(|layer| layer.digest));
             needed.extend(document.rootfs.diff_ids);
         }
+        needed.extend(self.translations()?.iter().map(|entry| entry.digest));
         for lease in Scratch::all(&self.dir.join("tmp"), true)? {
             needed.extend(Scratch::needs(&lease)?);
         }

@@ -319,6 +319,46 @@ fn a_name_moves_to_the_image_that_was_loaded_last() {
 }
 
 #[test]
+fn docker_s_manifest_is_there_in_oci_s_words_too_for_as_long_as_its_name() {
+    let place = Place::new();
+    let files = oci(&layer(), |mut entry| {
+        entry["mediaType"] = json!(DOCKER_MANIFEST);
+        entry["annotations"] = json!({ oci::REF_NAME: "app:1" });
+        vec![index(&[entry])]
+    });
+    let image = place.load(&borrowed(&files)).unwrap().remove(0);
+    assert_eq!(named(&image), ["app:1"]);
+    let [translation] = &place.store.translations().unwrap()[..] else {
+        panic!("one entry for others");
+    };
+    assert_eq!(translation.media_type, MANIFEST);
+    assert_eq!(translation.annotations[oci::REF_NAME], "app:1");
+    let manifest = Manifest::parse(&place.store.read(translation).unwrap()).unwrap();
+    assert_eq!(manifest.config.digest, *image.id());
+
+    // Who reads the store as a layout finds one image, under one name.
+    let copy = Place::new();
+    let layout = place.store.dir.join("images");
+    let found = copy
+        .store
+        .load(&layout, None, &Platform::here(), &|_, _, _| ());
+    assert_eq!(found.unwrap().len(), 1);
+    assert_eq!(copy.store.images().unwrap().len(), 1);
+
+    place
+        .store
+        .tag(&image, &"app:2".parse().unwrap(), None)
+        .unwrap();
+    assert_eq!(place.store.translations().unwrap().len(), 2);
+    place.store.prune(|_| false).unwrap();
+    assert!(place.store.read(translation).is_ok());
+    place.store.remove("app:1", false).unwrap();
+    assert_eq!(place.store.translations().unwrap().len(), 1);
+    place.store.remove("app:2", false).unwrap();
+    assert!(place.store.read(translation).is_err());
+}
+
+#[test]
 fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     let place = Place::new();
     let image = place.load(&docker(&["a"], &layer())).unwrap().remove(0);

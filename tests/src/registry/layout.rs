@@ -55,7 +55,7 @@ impl Layout {
     /// An empty one at `path` of a machine.
     ///
     /// # Panics
-    /// Where there is one already, or no directory for it.
+    /// Where the machine's memory is full.
     pub fn new(host: &Host, path: &str) -> Layout {
         let dir = host.path(path);
         fs::create_dir_all(dir.join("blobs/sha256")).expect("make a directory");

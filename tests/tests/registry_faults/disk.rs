@@ -78,3 +78,59 @@ fn a_load_onto_a_full_disk_says_so_and_leaves_nothing() {
         bystander.assert_unharmed();
     });
 }
+
+#[test]
+fn a_file_that_cannot_be_written_in_full_is_as_it_was() {
+    with_each_user(|host, user| {
+        large(host);
+        let hostile = Hostile::start(host, "/tmp/large", &[]);
+        let bystander = Bystander::new(host, user);
+        let minidocker = &bystander.minidocker;
+        let name = format!("{}:one", hostile.name("x"));
+        minidocker.ok(&format!("pull {name}"));
+        host.shell("mkdir /tmp/small; mount -t tmpfs -o size=1m,mode=1777 tmpfs /tmp/small");
+        for before in ["", "what was there\n"] {
+            if !before.is_empty() {
+                let write = format!("printf '{before}' >/tmp/small/saved");
+                host.run_as(user, ["sh", "-c", &write]).ok();
+            }
+            let said = minidocker.fails(&format!("save -o /tmp/small/saved {name}"));
+            assert!(said.contains("No space left on device"), "{said}");
+            let after = host.shell("cd /tmp/small; ls -A | grep -v ^saved$ || cat saved 2>&1 || :");
+            assert!(
+                after == before.trim() || before.is_empty() && after.contains("No such file"),
+                "{after}"
+            );
+        }
+        minidocker.ok(&format!("save -o /tmp/small/saved {}", bystander.name));
+        bystander.assert_unharmed();
+    });
+}
+
+#[test]
+fn a_disk_that_is_read_only_is_told() {
+    with_each_user(|host, user| {
+        large(host);
+        let hostile = Hostile::start(host, "/tmp/large", &[]);
+        let bystander = Bystander::new(host, user);
+        let minidocker = &bystander.minidocker;
+        mount_read_only(host, minidocker);
+        for line in [
+            format!("pull {}:one", hostile.name("x")),
+            format!("tag {} other:1", bystander.name),
+            format!("rmi {}", bystander.name),
+            "image prune -f".to_owned(),
+        ] {
+            let said = minidocker.fails(&line);
+            assert!(said.contains("Read-only file system"), "{line}: {said}");
+        }
+    });
+}
+
+/// What is there may be read, and nothing written.
+fn mount_read_only(host: &Host, minidocker: &Minidocker<'_>) {
+    let dir = minidocker.dir();
+    host.shell(&format!(
+        "mount --bind {dir} {dir}; mount -o remount,bind,ro {dir}"
+    ));
+}

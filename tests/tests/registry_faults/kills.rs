@@ -155,6 +155,30 @@ fn pulls(user: User) {
 }
 
 #[test]
+fn saves_that_are_killed_leave_no_half_of_an_archive() {
+    let host = machine(Setup::default());
+    images(&host);
+    let victim = Victim::new(&host, User::Root);
+    victim.minidocker.ok("load -i /tmp/layout.tar");
+    host.shell("mkdir /tmp/saved");
+    let save = "save -o /tmp/saved/archive layout:one";
+    let whole = victim.time(save);
+    let expected = host.shell("sha256sum </tmp/saved/archive; rm /tmp/saved/archive");
+    for round in 0..OTHERS {
+        victim.kill(save, whole, round);
+        let left = host.shell(
+            "cd /tmp/saved; for f in *; do [ ! -e $f ] || { echo $f; sha256sum <$f; }; done",
+        );
+        assert!(
+            left.is_empty() || left == format!("archive\n{expected}"),
+            "{left}"
+        );
+        host.shell("rm -f /tmp/saved/archive");
+    }
+    victim.bystander.assert_unharmed();
+}
+
+#[test]
 fn pulls_that_are_killed_leave_what_the_next_one_goes_on_with() {
     pulls(User::Root);
 }

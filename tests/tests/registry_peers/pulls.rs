@@ -1,7 +1,11 @@
 //! What comes from a registry, and by how many requests.
 
-use harness::registry::{Hostile, Kind, Layout, Minidocker, Packing, Registry, noise};
+use std::time::Duration;
+
+use harness::registry::{Hostile, Kind, Layout, Minidocker, Packing, Registry, Request, noise};
 use harness::{Host, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::{BOTH, Images, file, filled, host, skopeo};
 
@@ -151,6 +155,39 @@ fn without_tls_nobody_but_loopback_is_spoken_to_unless_told() {
 }
 
 #[test]
+fn an_image_comes_by_a_proxy_but_from_loopback() {
+    let host = host();
+    Images::new(&host);
+    let registry = Hostile::start(&host, "/tmp/layout", &[]);
+    let proxy = Hostile::start(&host, "/tmp/layout", &[]);
+    for user in BOTH {
+        let url = format!("http://127.0.0.1:{}", proxy.port());
+        let minidocker = Minidocker::of(&host, user)
+            .with(format!("HTTP_PROXY={url}"))
+            .with(format!("HTTPS_PROXY={url}"));
+        let before = proxy.seen().len();
+        minidocker.ok(&format!("pull {}", registry.name("x:two")));
+        assert_eq!(
+            proxy.seen().len(),
+            before,
+            "loopback is not the proxy's business"
+        );
+        minidocker.ok("pull --insecure far.invalid/x:one");
+        assert_is_one(&minidocker, "far.invalid/x:one");
+        let seen = proxy.seen().split_off(before);
+        let connect = |port: &str| {
+            let wanted = format!("far.invalid:{port}");
+            seen.iter()
+                .any(|seen| seen.method == "CONNECT" && seen.path == wanted)
+        };
+        assert!(connect("443") && connect("80"), "{seen:?}");
+        let direct = minidocker.with("NO_PROXY=.invalid");
+        direct.fails("pull --insecure far.invalid/x:two");
+        assert_eq!(proxy.seen().len(), before + seen.len());
+    }
+}
+
+#[test]
 fn an_image_comes_with_a_token_that_nobody_had_to_ask_for() {
     let host = host();
     Images::new(&host);
@@ -176,22 +213,25 @@ fn a_token_is_renewed_when_it_has_ended() {
         .collect();
     let all: Vec<_> = parts.iter().collect();
     layout.name("many", &layout.image(Kind::Oci, "amd64", &all));
-    let registry = Registry::token(&host, &["--seconds", "1"]);
+    let registry = Registry::token(&host, &["--seconds", "2"]);
     let name = registry.fill("/tmp/layout", "many", "many");
     let minidocker = Minidocker::of(&host, User::Root);
     for _ in 0..10 {
-        let before = registry.tokens().len();
+        let (before, tokens) = (registry.requests().len(), registry.tokens().len());
         let running = minidocker.spawn(&format!("pull {name}"));
-        // Most of the layers are yet to come then.
-        harness::wait_for("a token", 20, || {
-            (registry.tokens().len() > before).then_some(())
+        // The work is done by a process of its own.
+        let worker = Pid::from_raw(running.container());
+        harness::wait_for("the first layer, of many", 20, || {
+            let asked = registry.answered().split_off(before);
+            let got = |asked: &Request| asked.path.contains("/blobs/") && asked.status == 200;
+            asked.iter().any(got).then_some(())
         });
-        running.signal(nix::sys::signal::Signal::SIGSTOP);
-        std::thread::sleep(std::time::Duration::from_millis(2100));
-        running.signal(nix::sys::signal::Signal::SIGCONT);
+        kill(worker, Signal::SIGSTOP).ok();
+        std::thread::sleep(Duration::from_millis(3100));
+        kill(worker, Signal::SIGCONT).ok();
         running.wait().ok();
         minidocker.assert_sound();
-        if registry.tokens().len() - before >= 2 {
+        if registry.tokens().len() - tokens >= 2 {
             return;
         }
         minidocker.ok(&format!("rmi {name}"));
@@ -378,11 +418,10 @@ fn two_pulls_at_once_download_each_blob_once() {
 fn any_tool_reads_the_store_where_it_lies() {
     let host = host();
     let images = Images::new(&host);
-    let registry = filled(&host, &["one", "simple", "multi"]);
+    let registry = filled(&host, &["one", "simple", "multi", "old"]);
     for user in BOTH {
         let minidocker = Minidocker::of(&host, user);
         // Of an index the store has what fits the machine.
-        // And of those in it skopeo knows the specification's media types alone.
         for (image, digest) in [("one", "one"), ("simple", "simple"), ("multi", "one")] {
             let name = format!("{}/{image}", registry.address());
             minidocker.ok(&format!("pull {name}"));
@@ -412,6 +451,14 @@ fn any_tool_reads_the_store_where_it_lies() {
             minidocker.dir()
         ));
         assert_eq!(host.shell(&format!("cat {bundle}/rootfs/third")), "3");
+        // skopeo and umoci know the specification's media types alone: docker's are translated.
+        minidocker.ok(&format!("pull {}/old", registry.address()));
+        minidocker.ok(&format!("tag {}/old old:mine", registry.address()));
+        let old = format!("{}/images:old:mine", minidocker.dir());
+        skopeo(&host, &format!("inspect oci:{old}")).ok();
+        host.shell(&format!("umoci unpack --image {old} {bundle}-old"));
+        assert_eq!(host.shell(&format!("cat {bundle}-old/rootfs/docker")), "4");
+        minidocker.assert_sound();
     }
 }
 

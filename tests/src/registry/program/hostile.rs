@@ -71,8 +71,11 @@ impl Hostile {
 impl Server {
     fn answer(&self, request: &Request, to: &mut TcpStream) -> Done {
         self.note(request)?;
-        if request.path == "/token" {
-            return self.give_token().send(request, to);
+        match (&*request.method, &*request.path) {
+            // As a proxy, which pretends to be whoever was asked for.
+            ("CONNECT", _) => return to.write_all(b"HTTP/1.1 200 status\r\n\r\n"),
+            (_, "/token") => return self.give_token().send(request, to),
+            _ => {}
         }
         if let Some(fault) = &self.about.fault
             && !fault.is_of_blobs()
