@@ -18,6 +18,14 @@ pub fn failing(call: &str, error: &str, n: usize) -> Vec<String> {
     options
 }
 
+/// Those that kill each process as it makes call number `n`.
+pub fn killing(call: &str, n: usize) -> Vec<String> {
+    let mut options = tracing(&[call], "/dev/null");
+    options.push("-e".to_owned());
+    options.push(format!("inject={call}:signal=KILL:when={n}"));
+    options
+}
+
 /// How often each call is in a trace, for the process that makes it most often:
 /// strace counts `when=` for each process.
 pub fn most_calls(trace: &str) -> BTreeMap<String, usize> {

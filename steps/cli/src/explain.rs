@@ -81,12 +81,18 @@ where
 }
 
 /// Where the book tells more: the chapter of the leaf, the section of the module.
+/// What the engine says comes from one module of a large library.
 fn place(target: &str) -> String {
-    let mut path = target.split("::");
-    let leaf = path.next().unwrap_or_default();
-    let section = path.next().unwrap_or(leaf);
-    CHAPTERS
-        .iter()
-        .position(|chapter| *chapter == leaf)
-        .map_or_else(String::new, |n| format!(" [book {}: {section}]", n + 1))
+    let path: Vec<&str> = target.split("::").collect();
+    match path[..] {
+        [_, "registry", ..] => " [book 9: registry]".to_owned(),
+        [leaf, ..] => CHAPTERS
+            .iter()
+            .position(|chapter| *chapter == leaf)
+            .map_or_else(String::new, |n| {
+                let section = path.get(1).unwrap_or(&leaf);
+                format!(" [book {}: {section}]", n + 1)
+            }),
+        [] => String::new(),
+    }
 }

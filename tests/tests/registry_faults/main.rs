@@ -2,6 +2,7 @@
 //! disks that are full, and commands that are killed. Every time there is a sentence and
 //! status 1, the store is sound, and a second try gets what is missing.
 
+mod calls;
 mod crowd;
 mod disk;
 mod documents;
