@@ -24,7 +24,7 @@ use tar::EntryType;
 use crate::archive::{Member, Tar};
 use crate::inside::{self, clean, shown, split};
 use crate::overlay::Attributes;
-use crate::scratch::{WORTHWHILE, begin_writing, remove_tree_at};
+use crate::scratch::remove_tree_at;
 
 /// How many symlinks may lead to one another, as for the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
@@ -291,9 +291,6 @@ impl Layer {
         })?;
         if end < member.size {
             file.set_len(member.size)?;
-        }
-        if end >= WORTHWHILE {
-            begin_writing(file, 0, end);
         }
         self.outcome.size = self.outcome.size.saturating_add(member.size);
         Ok(())

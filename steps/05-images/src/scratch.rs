@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -161,22 +161,13 @@ pub(crate) struct Spool {
     path: PathBuf,
     file: File,
     hasher: Hasher,
-    /// Up to where the disk has been told to begin.
-    begun: u64,
 }
-
-/// So much is worth telling the disk to begin with it.
-pub(crate) const WORTHWHILE: u64 = 256 << 10;
 
 impl Spool {
     /// What is to be written to the end of a file.
     pub(crate) fn new(path: PathBuf, file: File) -> Self {
-        Self {
-            path,
-            file,
-            hasher: Hasher::default(),
-            begun: 0,
-        }
+        let hasher = Hasher::default();
+        Self { path, file, hasher }
     }
 
     /// Where it is.
@@ -199,7 +190,7 @@ impl Spool {
 
     /// Begins again.
     pub(crate) fn clear(&mut self) -> Result<()> {
-        (self.hasher, self.begun) = Default::default();
+        self.hasher = Hasher::default();
         self.file
             .set_len(0)
             .with_context(|| format!("empty {}", self.path.display()))
@@ -222,26 +213,12 @@ impl Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
-        let more = self.size().saturating_sub(self.begun);
-        if more >= 16 * WORTHWHILE {
-            begin_writing(&self.file, self.begun, more);
-            self.begun = self.size();
-        }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Lets the disk begin with some of a file's bytes, so that the flush in the end has less to wait
-/// for (sync_file_range(2)). Where that is not possible, the flush does it all.
-pub(crate) fn begin_writing(file: &File, from: u64, length: u64) {
-    let place = |number: u64| libc::off64_t::try_from(number).unwrap_or_default();
-    let (fd, flags) = (file.as_raw_fd(), libc::SYNC_FILE_RANGE_WRITE);
-    // SAFETY: it takes numbers, of which the descriptor is open for as long as `file` is borrowed.
-    let _ = unsafe { libc::sync_file_range(fd, place(from), place(length), flags) };
 }
 
 /// Makes a directory that other users of the host cannot enter: below it are setuid programs of

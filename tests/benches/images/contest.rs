@@ -98,7 +98,7 @@ impl Contest<'_> {
 
     /// A pull of what is there already.
     fn second(&self) -> Result<Vec<Goal>> {
-        println!("\na second pull of an unchanged image, {}", self.place.name);
+        println!("\na second pull of {MANY}, unchanged, {}", self.place.name);
         let mut goals = Vec::new();
         for subject in &self.subjects {
             subject.empty()?;

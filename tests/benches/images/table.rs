@@ -24,7 +24,7 @@ impl Goal {
 pub fn head() {
     println!(
         "{:<16} {:>7} {:<15} {:>5} {:<11} {:>7} {:>5} {:>9}",
-        "  p10 and p90 in", "s", "brackets", "ratio", "", "on disk", "ratio", "peak MiB"
+        "  p10 and p90 in", "s", "brackets", "ratio", "", "+ sync", "ratio", "peak MiB"
     );
 }
 
