@@ -17,9 +17,6 @@ pub(crate) struct Pull {
     /// The image; without a tag or a digest its `latest`
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: String,
-    /// Fetch all tags of the repository
-    #[arg(short, long)]
-    all_tags: bool,
     /// For which machines, as linux/arm64/v8
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
@@ -30,6 +27,9 @@ pub(crate) struct Pull {
 /// How an image goes over the wire, and what is told meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct Way {
+    /// All tags of the repository
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
     /// Only the name
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -41,20 +41,30 @@ pub(crate) struct Way {
     disable_content_trust: bool,
 }
 
-impl Pull {
-    pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let name: ImageName = self.name.parse()?;
-        let tagged = is_tagged(&self.name, &name);
+impl Way {
+    /// The name that was written. Says which tag it stands for where none was.
+    pub(crate) fn name(&self, written: &str) -> Result<ImageName> {
+        let name: ImageName = written.parse()?;
+        let tagged = name
+            .tag()
+            .is_none_or(|tag| written.ends_with(&format!(":{tag}")));
         ensure!(
             !(self.all_tags && tagged),
             "tag can't be used with --all-tags/-a"
         );
-        if !tagged && !self.all_tags && !self.way.quiet {
+        if !tagged && !self.all_tags && !self.quiet {
             cli::say("Using default tag: latest")?;
         }
+        Ok(name)
+    }
+}
+
+impl Pull {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        let name = self.way.name(&self.name)?;
         Images::change(&context.dirs, |images| {
             let registry = registries::open(name.registry(), self.way.insecure)?;
-            let names = match self.all_tags {
+            let names = match self.way.all_tags {
                 false => vec![name.clone()],
                 true => tags(&registry, &name)?,
             };
@@ -62,7 +72,7 @@ impl Pull {
             for name in &names {
                 newer |= self.pull(context, images, &registry, name)?.newer;
             }
-            let (shown, full) = match self.all_tags {
+            let (shown, full) = match self.way.all_tags {
                 false => (name.to_string(), name.full()),
                 true => (
                     name.repository(),
@@ -100,12 +110,6 @@ impl Pull {
         }
         Ok(pulled)
     }
-}
-
-/// Whether somebody wrote which of a repository's images is meant.
-pub(crate) fn is_tagged(written: &str, name: &ImageName) -> bool {
-    name.tag()
-        .is_none_or(|tag| written.ends_with(&format!(":{tag}")))
 }
 
 fn tags(registry: &Registry, name: &ImageName) -> Result<Vec<ImageName>> {

@@ -8,7 +8,7 @@ use minidocker::engine::registries;
 
 use crate::Context;
 use crate::progress::{Manner, Progress};
-use crate::pull::{Way, is_tagged};
+use crate::pull::Way;
 
 /// Send an image to a registry
 #[derive(Debug, Args)]
@@ -17,30 +17,19 @@ pub(crate) struct Push {
     /// The image; without a tag its `latest`
     #[arg(value_name = "NAME[:TAG]")]
     name: String,
-    /// Send all tags of the repository
-    #[arg(short, long)]
-    all_tags: bool,
     #[command(flatten)]
     way: Way,
 }
 
 impl Push {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let name: ImageName = self.name.parse()?;
-        let tagged = is_tagged(&self.name, &name);
-        ensure!(
-            !(self.all_tags && tagged),
-            "tag can't be used with --all-tags/-a"
-        );
+        let name = self.way.name(&self.name)?;
         if !self.way.quiet {
-            if !tagged && !self.all_tags {
-                cli::say("Using default tag: latest")?;
-            }
             let repository = format!("{}/{}", name.registry(), name.path());
             cli::say(&format!("The push refers to repository [{repository}]"))?;
         }
         Images::change(&context.dirs, |images| {
-            let names = match self.all_tags {
+            let names = match self.way.all_tags {
                 false => vec![name.clone()],
                 true => tags(images, &name)?,
             };
@@ -48,7 +37,7 @@ impl Push {
                 self.push(context, images, name)?;
             }
             if self.way.quiet {
-                cli::say(&match self.all_tags {
+                cli::say(&match self.way.all_tags {
                     false => name.full(),
                     true => format!("{}/{}", name.registry(), name.path()),
                 })?;

@@ -1,5 +1,7 @@
 //! What is printed.
 
+use harness::quantile;
+
 use crate::contest::{Series, ratios};
 use crate::measure::Measured;
 use crate::subjects::OURS;
@@ -63,16 +65,6 @@ pub fn fastest(series: &Series) -> Option<(&'static str, f64)> {
 pub fn peak(series: &Series) -> Option<f64> {
     let (_, ours) = series.iter().find(|(name, _)| *name == OURS)?;
     Some(ours.iter().map(|it| it.peak).fold(0.0, f64::max))
-}
-
-fn quantile(values: &[f64], part: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().saturating_sub(1) as f64;
-    sorted
-        .get((last * part).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
 }
 
 /// The median, and the tenths below and above it; nothing of nothing.

@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::{quantile, spread};
+use harness::quantile;
+
+use crate::spread;
 
 /// The name of the busybox image that step 5 runs.
 pub const BUSYBOX: &str = "bench-busybox:latest";

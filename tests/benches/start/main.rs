@@ -20,6 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::quantile;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
@@ -375,16 +376,6 @@ fn write_bundle(bundle: &Path, inside: &[&str]) -> Result<()> {
     spec["process"]["terminal"] = false.into();
     spec["root"]["path"] = "root".into();
     Ok(fs::write(&path, serde_json::to_vec(&spec)?)?)
-}
-
-fn quantile(values: &[f64], part: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().saturating_sub(1) as f64;
-    sorted
-        .get((last * part).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
 }
 
 /// The median, and the tenths below and above it.
