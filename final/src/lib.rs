@@ -12,3 +12,7 @@ pub mod engine;
 #[cfg(feature = "engine")]
 pub mod registry;
 pub mod runtime;
+#[cfg(feature = "engine")]
+pub mod shim;
+#[cfg(feature = "engine")]
+pub mod state;

@@ -1,4 +1,5 @@
 //! What exists and what may happen to it, in files that any command may read and change.
 
+pub mod containers;
 pub mod images;
 pub mod registries;

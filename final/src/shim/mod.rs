@@ -1,0 +1,3 @@
+//! The process that stays with a container: its parent, its listener, its witness.
+
+pub mod protocol;

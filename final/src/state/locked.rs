@@ -1,0 +1,118 @@
+//! The right to change a container's state.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, anyhow};
+use cli::Dirs;
+
+use super::{Container, Places};
+
+/// A container whose state nobody else changes. The lock is the open directory's, so that a process
+/// that was forked off holds it too.
+#[derive(Debug)]
+pub struct Locked {
+    /// Its state, to be changed and then [saved](Locked::save).
+    pub container: Container,
+    /// Its directories.
+    pub places: Places,
+    directory: File,
+}
+
+impl Locked {
+    /// Waits until nobody else changes the container `id`, and reads its state.
+    ///
+    /// # Errors
+    /// There is none, or its state is damaged.
+    pub fn open(dirs: &Dirs, id: &str) -> Result<Locked> {
+        let places = Places::of(dirs, id);
+        let directory = lock(&places, id)?;
+        let container = places.read()?;
+        Ok(Locked {
+            container,
+            places,
+            directory,
+        })
+    }
+
+    /// The first state of a container whose directory has just been made.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn create(dirs: &Dirs, container: Container) -> Result<Locked> {
+        let places = Places::of(dirs, &container.id);
+        let directory = lock(&places, &container.id)?;
+        let locked = Locked {
+            container,
+            places,
+            directory,
+        };
+        locked.save()?;
+        Ok(locked)
+    }
+
+    /// Writes the state down: the whole of it, or nothing (rename(2)).
+    ///
+    /// # Errors
+    /// The disk is full, or what else it refuses; the state on it is as it was.
+    pub fn save(&self) -> Result<()> {
+        let path = self.places.state();
+        let new = path.with_extension("json.new");
+        let text = serde_json::to_vec(&self.container)?;
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_data()?;
+            fs::rename(&new, &path)
+        });
+        written.map_err(|error| {
+            let _ = fs::remove_file(&new);
+            anyhow!(error).context(format!("write {}", path.display()))
+        })
+    }
+
+    /// The descriptor that holds the lock.
+    #[must_use]
+    pub fn directory(&self) -> &File {
+        &self.directory
+    }
+
+    /// Locks it again after [`Locked::unlock`], and reads what others made of it meanwhile.
+    ///
+    /// # Errors
+    /// As [`Locked::open`].
+    pub fn relock(&mut self) -> Result<()> {
+        self.directory = lock(&self.places, &self.container.id)?;
+        self.container = self.places.read()?;
+        Ok(())
+    }
+
+    /// Lets others change it, whoever else holds a copy of the descriptor.
+    ///
+    /// # Errors
+    /// What flock(2) refuses.
+    pub fn unlock(&self) -> Result<()> {
+        self.directory.unlock().context("unlock a container")
+    }
+}
+
+fn lock(places: &Places, id: &str) -> Result<File> {
+    let path = &places.data;
+    loop {
+        let directory = File::open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow!("No such container: {id}"),
+            _ => anyhow!(error).context(format!("open {}", path.display())),
+        })?;
+        directory
+            .lock()
+            .with_context(|| format!("lock {}", path.display()))?;
+        // While we waited it may have been removed.
+        let ours = directory
+            .metadata()
+            .with_context(|| format!("stat {}", path.display()))?;
+        let there = fs::metadata(path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(directory);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What is kept of a container on disk, whatever becomes of those who work on it.
+//!
+//! ```text
+//! DATA/containers/ID/          the container; locked (flock) by whoever changes its state
+//!     state.json                 what it is to be, and where it is in its life
+//!     upper/ work/ merged/       its writable layer (step 5)
+//!     config.json                its bundle, written at each start
+//!     hosts hostname resolv.conf mounted over the image's
+//!     ID-json.log                what it wrote
+//! DATA/names/NAME              holds the id of who is called that
+//! RUN/containers/ID/           what a reboot may forget: the shim's lock and its socket
+//! RUN/runtime/ID/              the runtime's
+//! ```
+//!
+//! A state file is replaced, never changed: whoever reads it needs no lock and finds the old one or
+//! the new. Whether a shim lives is not written anywhere, for nobody could write that it died: it
+//! holds a lock, which goes with it.
+
+mod host;
+mod life;
+mod locked;
+mod names;
+mod wanted;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use cli::Dirs;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulimit};
+pub use life::{Life, Network, Status};
+pub use locked::Locked;
+pub use names::{Names, check_name};
+pub use wanted::{Config, Volume};
+
+/// The version of `state.json` that is written.
+const VERSION: u32 = 1;
+
+/// A container: what it is to be, and where it is in its life.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Container {
+    /// The version of the file's form.
+    pub version: u32,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The image's id: `sha256:…`.
+    pub image: String,
+    /// What it runs.
+    pub config: Config,
+    /// What the host gives it, and keeps from it.
+    pub host: HostConfig,
+    /// What is mounted into it.
+    pub mounts: Vec<Volume>,
+    /// Where it is in its life.
+    pub life: Life,
+}
+
+impl Container {
+    /// The id as people see it: twelve digits.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// The directories of one container.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// What outlives a reboot.
+    pub data: PathBuf,
+    /// What a reboot may forget.
+    pub run: PathBuf,
+    /// The root of the runtime's own state, for all containers.
+    pub runtime: PathBuf,
+}
+
+impl Places {
+    /// Those of the container `id`.
+    #[must_use]
+    pub fn of(dirs: &Dirs, id: &str) -> Places {
+        Places {
+            data: dirs.data.join("containers").join(id),
+            run: dirs.run.join("containers").join(id),
+            runtime: dirs.run.join("runtime"),
+        }
+    }
+
+    /// The state file.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.data.join("state.json")
+    }
+
+    /// What it wrote.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        let id = self.data.file_name().unwrap_or_default();
+        self.data.join(format!("{}-json.log", id.to_string_lossy()))
+    }
+
+    /// Reads the state as it is now; it may be another in a moment.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub fn read(&self) -> Result<Container> {
+        let path = self.state();
+        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let container: Container = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{} is damaged; `minidocker system check` says what can be done",
+                path.display()
+            )
+        })?;
+        ensure!(
+            container.version == VERSION,
+            "{} is of version {}, and this minidocker knows version {VERSION}",
+            path.display(),
+            container.version
+        );
+        Ok(container)
+    }
+}
+
+/// The ids of all containers that are there, in no order.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn ids(dirs: &Dirs) -> Result<Vec<String>> {
+    let place = dirs.data.join("containers");
+    let entries = match std::fs::read_dir(&place) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("list {}", place.display()))?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let name = entry
+            .with_context(|| format!("list {}", place.display()))?
+            .file_name();
+        // Those of the steps have shorter names.
+        if let Some(id) = name.to_str().filter(|name| is_id(name)) {
+            ids.push(id.to_owned());
+        }
+    }
+    Ok(ids)
+}
+
+/// Whether the text is a whole id.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,125 @@
+//! Names: `DATA/names/NAME` holds the id of the container that is called so.
+//!
+//! A file is made or it exists, so two containers cannot get one name; and to find a container by
+//! its name no other's state is read.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use cli::Dirs;
+
+use super::{Places, is_id};
+
+/// Docker's rule for names.
+///
+/// # Errors
+/// It is none.
+pub fn check_name(name: &str) -> Result<&str> {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let begins = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    ensure!(
+        begins && name.len() >= 2 && name.len() <= 255 && name.bytes().all(allowed),
+        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+    );
+    Ok(name)
+}
+
+/// The names of all containers.
+#[derive(Debug)]
+pub struct Names {
+    dirs: Dirs,
+    place: PathBuf,
+}
+
+impl Names {
+    /// Those in the directories.
+    ///
+    /// # Errors
+    /// Their place cannot be made.
+    pub fn open(dirs: &Dirs) -> Result<Names> {
+        let place = dirs.data.join("names");
+        fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
+        Ok(Names {
+            dirs: dirs.clone(),
+            place,
+        })
+    }
+
+    /// Who is called so, if anybody is.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn get(&self, name: &str) -> Result<Option<String>> {
+        let path = self.place.join(name);
+        match fs::read_to_string(&path) {
+            Ok(id) => Ok(Some(id.trim().to_owned()).filter(|id| is_id(id))),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// Gives the name to the container `id`.
+    ///
+    /// # Errors
+    /// Another one has it.
+    pub fn take(&self, name: &str, id: &str) -> Result<()> {
+        let path = self.place.join(name);
+        for _ in 0..10 {
+            // Written aside and linked, so that nobody finds an empty file.
+            let aside = self.place.join(format!(".{id}"));
+            let made = File::create(&aside)
+                .and_then(|mut file| file.write_all(id.as_bytes()))
+                .and_then(|()| fs::hard_link(&aside, &path));
+            let _ = fs::remove_file(&aside);
+            match made {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => return made.with_context(|| format!("write {}", path.display())),
+            }
+            match self.get(name)? {
+                Some(other) if other == id => return Ok(()),
+                Some(other) if self.is_called(&other, name) => bail!(
+                    "Conflict. The container name \"/{name}\" is already in use by container \"{other}\". \
+                     You have to remove (or rename) that container to be able to reuse that name."
+                ),
+                // Of one that is gone.
+                _ => {
+                    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?
+                }
+            }
+        }
+        bail!("the name {name} changes hands too quickly")
+    }
+
+    /// Takes the name away, if it is this container's.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn give_back(&self, name: &str, id: &str) -> Result<()> {
+        if self.get(name)?.as_deref() != Some(id) {
+            return Ok(());
+        }
+        let path = self.place.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("remove {}", path.display())),
+        }
+    }
+
+    /// Whether a container is there that calls itself so, or is about to be.
+    fn is_called(&self, id: &str, name: &str) -> bool {
+        let places = Places::of(&self.dirs, id);
+        match places.read() {
+            Ok(container) => container.name == name,
+            // It is being made, or damaged: either way the name is not free.
+            Err(_) => places.data.exists(),
+        }
+    }
+}
