@@ -16,6 +16,7 @@
 //! the new. Whether a shim lives is not written anywhere, for nobody could write that it died: it
 //! holds a lock, which goes with it.
 
+mod discard;
 mod host;
 mod life;
 mod locked;
