@@ -394,6 +394,31 @@ impl Container {
         Ok(same.then_some(process))
     }
 
+    /// A process that is in its namespaces, for another one to join. An init of
+    /// ours lets nobody look at it but the host's root, so it is its command.
+    pub(crate) fn member(&self) -> Result<Option<OwnedFd>> {
+        if !self.record.init {
+            return self.first_process();
+        }
+        let Some(command) = self.oldest_child() else {
+            return Ok(None);
+        };
+        let process = match open_process(command) {
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            process => process.context("open the container's command")?,
+        };
+        // As above: now it, too, cannot become another one.
+        let same = self.oldest_child() == Some(command) && self.first_process()?.is_some();
+        Ok(same.then_some(process))
+    }
+
+    /// Orphans become children of pid 1 later (proc_pid_task(5)).
+    fn oldest_child(&self) -> Option<Pid> {
+        let pid = self.record.pid;
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    }
+
     fn run_hooks(&self, moment: &str, status: ContainerState) -> Result<()> {
         let spec = self.spec()?;
         let Some(all) = spec.hooks() else {
