@@ -132,7 +132,9 @@ impl Group {
             return Ok(0);
         }
         let events = self.0.read("memory.events")?;
-        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        let kills = events
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "));
         Ok(kills.map_or(0, |kills| kills.trim().parse().unwrap_or(0)))
     }
 

@@ -62,7 +62,10 @@ impl Shim<'_> {
         let runtime = Runtime::at(self.places.runtime.clone());
         let created = runtime.create(&self.id, &bundle, &settings)?;
         drop(settings);
-        let Created { container: made, process } = created;
+        let Created {
+            container: made,
+            process,
+        } = created;
         let started = || -> Result<_> {
             let (attached, network) = network.attach(process.pid())?;
             let streams = match (console, streams) {

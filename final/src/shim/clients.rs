@@ -97,7 +97,8 @@ impl Clients {
     /// One who is attached from the beginning.
     pub(super) fn attach(&mut self, connection: Connection, stdin: bool) -> Result<()> {
         connection.set_nonblocking()?;
-        self.0.push(Client::new(connection, Role::Attached { stdin }));
+        self.0
+            .push(Client::new(connection, Role::Attached { stdin }));
         Ok(())
     }
 

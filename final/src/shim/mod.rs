@@ -29,13 +29,13 @@ mod serve;
 mod spec;
 mod streams;
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cli::Dirs;
 use images::Store;
 use namespaces::{Inside, Isolation, Signals};
@@ -136,7 +136,8 @@ fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
         log: Log::open(&places.log(), &locked.container.host.log_config)?,
     };
     if let Some(first) = &charge.first {
-        shim.clients.attach(first.connection.try_clone()?, first.stdin)?;
+        shim.clients
+            .attach(first.connection.try_clone()?, first.stdin)?;
     }
     let mut running = match shim.begin(&mut locked) {
         Ok(running) => running,
@@ -170,12 +171,16 @@ fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
 
 /// Makes the directory that a reboot may forget, and takes the lock in it.
 fn take_lock(places: &Places) -> Result<File> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&places.run);
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&places.run);
     made.with_context(|| format!("make {}", places.run.display()))?;
     let path = places.run.join(LOCK);
     let lock = File::create(&path).with_context(|| format!("make {}", path.display()))?;
     // Whoever only looks holds it shared, for a moment.
-    lock.lock().with_context(|| format!("lock {}", path.display()))?;
+    lock.lock()
+        .with_context(|| format!("lock {}", path.display()))?;
     Ok(lock)
 }
 
@@ -203,7 +208,11 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
 
 /// What is said from here on nobody hears; and a pipe that we held would never end for its reader.
 fn let_streams_go() -> Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("open /dev/null")?;
     dup2_stdin(&null)
         .and_then(|()| dup2_stdout(&null))
         .and_then(|()| dup2_stderr(&null))

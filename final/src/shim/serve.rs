@@ -89,7 +89,9 @@ impl Shim<'_> {
     }
 
     fn was_out_of_memory(&self, runtime: &Runtime) -> bool {
-        let kills = runtime.find(&self.id).and_then(|container| container.oom_kills());
+        let kills = runtime
+            .find(&self.id)
+            .and_then(|container| container.oom_kills());
         kills.is_ok_and(|kills| kills > 0)
     }
 
@@ -140,11 +142,7 @@ impl Shim<'_> {
     }
 
     /// Who is listened to at the moment. Nothing is read that there is no room for.
-    fn interests<'a>(
-        &'a self,
-        run: &'a Run,
-        pending: &Pending,
-    ) -> (Vec<Source>, Vec<PollFd<'a>>) {
+    fn interests<'a>(&'a self, run: &'a Run, pending: &Pending) -> (Vec<Source>, Vec<PollFd<'a>>) {
         let mut all = vec![
             (Source::Process, run.process.as_fd(), PollFlags::POLLIN),
             (Source::Listener, self.listener.as_fd(), PollFlags::POLLIN),
@@ -176,9 +174,11 @@ impl Shim<'_> {
             }
         }
         all.into_iter()
-            .map(|(source, file, events): (Source, BorrowedFd<'a>, PollFlags)| {
-                (source, PollFd::new(file, events))
-            })
+            .map(
+                |(source, file, events): (Source, BorrowedFd<'a>, PollFlags)| {
+                    (source, PollFd::new(file, events))
+                },
+            )
             .unzip()
     }
 
@@ -313,8 +313,9 @@ impl Shim<'_> {
             }
             let files = std::iter::once(self.listener.as_fd());
             let files = files.chain(self.clients.0.iter().map(Client::as_fd));
-            let mut polled: Vec<PollFd> =
-                files.map(|file| PollFd::new(file, PollFlags::POLLIN)).collect();
+            let mut polled: Vec<PollFd> = files
+                .map(|file| PollFd::new(file, PollFlags::POLLIN))
+                .collect();
             let milliseconds = u32::try_from(left.as_millis() + 1).unwrap_or(u32::MAX);
             wait_for(&mut polled, PollTimeout::try_from(milliseconds)?)?;
             drop(polled);

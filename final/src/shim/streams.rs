@@ -84,11 +84,15 @@ pub(super) struct Console {
 impl Console {
     /// Listens in the container's directory.
     pub(super) fn open(places: &Places) -> Result<Console> {
-        let directory = File::open(&places.run)
-            .with_context(|| format!("open {}", places.run.display()))?;
+        let directory =
+            File::open(&places.run).with_context(|| format!("open {}", places.run.display()))?;
         let name = "console.sock";
         let _ = std::fs::remove_file(places.run.join(name));
-        let path = format!("/proc/{}/fd/{}/{name}", std::process::id(), directory.as_raw_fd());
+        let path = format!(
+            "/proc/{}/fd/{}/{name}",
+            std::process::id(),
+            directory.as_raw_fd()
+        );
         let listening = || -> nix::Result<OwnedFd> {
             let kind = SockType::Stream;
             let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
@@ -116,9 +120,10 @@ impl Console {
             let peer = unsafe { OwnedFd::from_raw_fd(peer) };
             let mut word = [0; 64];
             let mut control = nix::cmsg_space!([i32; 1]);
+            let mut slices = [std::io::IoSliceMut::new(&mut word)];
             let message = recvmsg::<()>(
                 peer.as_raw_fd(),
-                &mut [std::io::IoSliceMut::new(&mut word)],
+                &mut slices,
                 Some(&mut control),
                 MsgFlags::MSG_CMSG_CLOEXEC,
             )?;

@@ -79,7 +79,10 @@ impl Locked {
         Ok(Locked {
             container: self.container.clone(),
             places: self.places.clone(),
-            directory: self.directory.try_clone().context("dup a lock's descriptor")?,
+            directory: self
+                .directory
+                .try_clone()
+                .context("dup a lock's descriptor")?,
         })
     }
 

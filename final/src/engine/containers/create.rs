@@ -35,7 +35,11 @@ impl Containers {
         let id = new_id()?;
         let mut config = merge(image.config(), wish.config, wish.entrypoint)?;
         let mut host = wish.host;
-        for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
+        for mode in [
+            &mut host.network_mode,
+            &mut host.pid_mode,
+            &mut host.ipc_mode,
+        ] {
             self.resolve(mode)?;
         }
         if config.hostname.is_empty() {
@@ -49,17 +53,20 @@ impl Containers {
         creating.lock_shared().context("lock the names")?;
 
         let name = self.take_name(wish.name.as_deref(), &id)?;
-        let made = self.make(Container {
-            version: 1,
-            id: id.clone(),
-            name: name.clone(),
-            created: Timestamp::now(),
-            image: image.id().to_string(),
-            config,
-            host,
-            mounts: wish.mounts,
-            life: Life::default(),
-        }, image);
+        let made = self.make(
+            Container {
+                version: 1,
+                id: id.clone(),
+                name: name.clone(),
+                created: Timestamp::now(),
+                image: image.id().to_string(),
+                config,
+                host,
+                mounts: wish.mounts,
+                life: Life::default(),
+            },
+            image,
+        );
         if made.is_err() {
             self.names.give_back(&name, &id)?;
         }
@@ -117,7 +124,9 @@ fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) 
     or(&mut config.stop_signal, &image.stop_signal);
     match entrypoint {
         // An empty one takes the image's away, and nothing else.
-        Some(line) => config.entrypoint = line.into_iter().filter(|word| !word.is_empty()).collect(),
+        Some(line) => {
+            config.entrypoint = line.into_iter().filter(|word| !word.is_empty()).collect()
+        }
         None => {
             config.entrypoint.clone_from(&image.entrypoint);
             if config.cmd.is_empty() {

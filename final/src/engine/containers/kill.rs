@@ -16,7 +16,10 @@ impl Containers {
         let mut locked = self.lock(what)?;
         let (id, name) = (&locked.container.id, &locked.container.name);
         ensure!(
-            matches!(locked.container.life.status, Status::Running | Status::Paused),
+            matches!(
+                locked.container.life.status,
+                Status::Running | Status::Paused
+            ),
             "cannot kill container: {name}: container {id} is not running"
         );
         // Who wants it to end does not want it started again.
@@ -54,7 +57,10 @@ pub(super) fn stop_signal(container: &Container) -> Result<i32> {
 /// There is no such signal.
 pub fn parse_signal(text: &str) -> Result<i32> {
     if let Ok(number) = text.parse() {
-        ensure!((1..=libc::SIGRTMAX()).contains(&number), "Invalid signal: {text}");
+        ensure!(
+            (1..=libc::SIGRTMAX()).contains(&number),
+            "Invalid signal: {text}"
+        );
         return Ok(number);
     }
     let upper = text.to_uppercase();

@@ -32,8 +32,8 @@ use crate::state::{self, Container, Locked, Names, Places};
 
 pub use create::Wish;
 pub use exec::{Execed, Streams};
-pub use remove::Removal;
 pub use kill::parse_signal;
+pub use remove::Removal;
 pub use start::Attach;
 pub use stop::Stopping;
 
@@ -97,7 +97,9 @@ impl Containers {
             return Ok(what.to_owned());
         }
         let ids = state::ids(&self.dirs)?;
-        let mut found = ids.into_iter().filter(|id| !what.is_empty() && id.starts_with(what));
+        let mut found = ids
+            .into_iter()
+            .filter(|id| !what.is_empty() && id.starts_with(what));
         match (found.next(), found.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => bail!("Multiple IDs found with provided prefix: {what}"),

@@ -5,7 +5,7 @@ use namespaces::as_root;
 
 use super::{Containers, stop};
 use crate::shim::protocol::Request;
-use crate::state::{Container, Locked, Places, Status};
+use crate::state::{Container, Places, Status};
 
 /// What may go with it.
 #[derive(Clone, Copy, Debug, Default)]

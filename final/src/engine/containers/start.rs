@@ -28,7 +28,9 @@ impl Containers {
             Status::Running | Status::Restarting => {
                 let id = locked.container.id.clone();
                 drop(locked);
-                return attach.map(|attach| Ok(self.attach(&id, attach)?.1)).transpose();
+                return attach
+                    .map(|attach| Ok(self.attach(&id, attach)?.1))
+                    .transpose();
             }
             Status::Paused => bail!("cannot start a paused container, try unpause instead"),
             Status::Removing => bail!("container is marked for removal and cannot be started"),

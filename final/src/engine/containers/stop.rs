@@ -58,11 +58,20 @@ impl Containers {
         let _ = self.ask(&container, &Request::Signal { signal, all: false });
 
         // Time to end, and then the signal that nobody can refuse.
-        let seconds = how.seconds.or(container.config.stop_timeout).unwrap_or(PATIENCE);
+        let seconds = how
+            .seconds
+            .or(container.config.stop_timeout)
+            .unwrap_or(PATIENCE);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
         if !has_ended(&shim, patience)? {
             let all = true;
-            let _ = self.ask(&container, &Request::Signal { signal: libc::SIGKILL, all });
+            let _ = self.ask(
+                &container,
+                &Request::Signal {
+                    signal: libc::SIGKILL,
+                    all,
+                },
+            );
             has_ended(&shim, None)?;
         }
         drop(shim);

@@ -90,7 +90,11 @@ impl Containers {
         // Whoever creates one has this lock, too.
         let creating = File::open(self.dirs.data.join("names")).context("open the names")?;
         if creating.try_lock().is_ok() && !places.state().exists() {
-            let id = places.data.file_name().unwrap_or_default().to_string_lossy();
+            let id = places
+                .data
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy();
             as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&id))?;
         }
         Ok(true)
@@ -110,7 +114,10 @@ fn damaged(id: &str, places: &Places, error: &str) -> Container {
         version: 0,
         id: id.to_owned(),
         name: String::new(),
-        created: made.ok().and_then(|made| made.try_into().ok()).unwrap_or_default(),
+        created: made
+            .ok()
+            .and_then(|made| made.try_into().ok())
+            .unwrap_or_default(),
         image,
         config: Default::default(),
         host: Default::default(),
