@@ -120,11 +120,11 @@ struct Shim<'a> {
 /// A shim's life. It begins with the container's lock in its hands, and with somebody who waits to
 /// hear how the start went.
 fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
-    let _signals = Signals::hold()?;
     let mut locked = charge.locked.try_clone()?;
     let places = locked.places.clone();
     let lock = take_lock(&places)?;
     leave(inside, charge, &locked, &lock)?;
+    let _signals = Signals::hold()?;
     stack_layers(&charge.dirs, &locked)?;
 
     let mut shim = Shim {

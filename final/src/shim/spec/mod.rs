@@ -46,6 +46,8 @@ pub(super) fn exec_process(
     Ok(process)
 }
 
-pub(super) fn init_layer(_dirs: &Dirs, _image: &str, overlay: &Overlay) -> Result<PathBuf> {
-    Ok(overlay.lower[0].clone())
+pub(super) fn init_layer(dirs: &Dirs, _image: &str, _overlay: &Overlay) -> Result<PathBuf> {
+    let place = dirs.data.join("init/empty");
+    std::fs::create_dir_all(&place)?;
+    Ok(place)
 }
