@@ -13,6 +13,7 @@
 mod bundle;
 mod c;
 mod command;
+pub mod engine;
 mod host;
 mod quantile;
 pub mod registry;
