@@ -47,6 +47,7 @@ use crate::state::{Locked, Places};
 use clients::Clients;
 use end::Next;
 use log::Log;
+pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
 
 /// The file whose lock says that a shim lives.
@@ -156,7 +157,7 @@ fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
     loop {
         give_memory_back();
         let ended = shim.serve(running)?;
-        match end::record(&mut locked, &ended, &mut pause)? {
+        match end::record(shim.dirs, &mut locked, &ended, &mut pause)? {
             Next::Stop => break,
             Next::Again => shim.clients.tell_attached(ended.status),
         }

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::Containers;
 use crate::shim::protocol::{Connection, Request};
 use crate::shim::{self, Charge, First};
+use crate::state::journal::{self, Event};
 use crate::state::{Container, Status};
 
 /// How somebody wants to be attached.
@@ -75,6 +76,7 @@ impl Containers {
         };
         let stdin = attach.stdin;
         connection.request(&Request::Attach { stdin }, &[])?;
+        journal::tell(&self.dirs, &Event::of(&container, "attach"));
         Ok((container, connection))
     }
 }

@@ -65,7 +65,7 @@ impl Containers {
     fn bury(&self, locked: &Locked) -> Result<()> {
         let runtime = Runtime::at(locked.places.runtime.clone());
         runtime.delete(&locked.container.id.parse()?, true)?;
-        network::sweep(&self.dirs.run, namespaces::is_privileged()?)?;
+        shim::sweep_network(&self.dirs)?;
         match fs::remove_dir_all(&locked.places.run) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("remove {}", locked.places.run.display()))
