@@ -71,6 +71,21 @@ impl Locked {
         })
     }
 
+    /// The same lock, for who was forked off with it.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn try_clone(&self) -> Result<Locked> {
+        Ok(Locked {
+            container: self.container.clone(),
+            places: self.places.clone(),
+            directory: self
+                .directory
+                .try_clone()
+                .context("dup a lock's descriptor")?,
+        })
+    }
+
     /// The descriptor that holds the lock.
     #[must_use]
     pub fn directory(&self) -> &File {

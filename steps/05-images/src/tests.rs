@@ -366,7 +366,7 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     assert!(place.store.container(&image, "c1").is_err());
     assert!(place.store.container(&image, "../c1").is_err());
     let error = place.store.remove("a", false).unwrap_err().to_string();
-    assert!(error.contains("container c1 is using its image"), "{error}");
+    assert!(error.ends_with("by running container c1"), "{error}");
     Store::open(&place.store.dir).unwrap().sweep().unwrap();
     assert!(container.root().is_dir());
     drop(container);
@@ -376,6 +376,66 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     Store::open(&place.store.dir).unwrap().sweep().unwrap();
     place.store.remove("a", false).unwrap();
     assert!(place.content().is_empty(), "{:?}", place.content());
+}
+
+#[test]
+fn a_kept_container_outlives_its_maker_and_its_image_stays_with_it() {
+    let place = Place::new();
+    let store = &place.store;
+    let image = place.load(&docker(&["a"], &layer())).unwrap().remove(0);
+    let made = store.keep_container(&image, "c1").unwrap();
+    assert!(store.keep_container(&image, "c1").is_err());
+    assert!(store.keep_container(&image, "../c1").is_err());
+    fs::write(made.upper.join("file"), "1").unwrap();
+    Store::open(&store.dir).unwrap().sweep().unwrap();
+    assert!(store.leftovers().unwrap().is_empty());
+
+    let id = image.short_id();
+    for (what, words) in [
+        (
+            "a",
+            format!(
+                "conflict: unable to remove repository reference \"a\" (must force) - container c1 \
+                 is using its referenced image {id}"
+            ),
+        ),
+        (
+            &id,
+            format!(
+                "conflict: unable to delete {id} (must be forced) - image is being used by stopped \
+                 container c1"
+            ),
+        ),
+    ] {
+        assert_eq!(store.remove(what, false).unwrap_err().to_string(), words);
+    }
+    assert!(store.prune(|_| true).unwrap().deleted.is_empty());
+    let removed = store.remove("a", true).unwrap();
+    assert_eq!((removed.untagged.len(), removed.deleted.len()), (1, 0));
+    assert!(store.find("a").is_err());
+    assert!(store.remove(&id, true).is_err());
+    assert!(store.prune(|_| true).unwrap().deleted.is_empty());
+
+    let again = store.kept_overlay("c1").unwrap();
+    assert_eq!(again.lower, made.lower);
+    assert_eq!(fs::read(again.upper.join("file")).unwrap(), b"1");
+    store.discard_container("c1").unwrap();
+    store.discard_container("c1").unwrap();
+    assert!(!made.upper.exists());
+    assert!(store.kept_overlay("c1").is_err());
+    assert!(!store.prune(|_| true).unwrap().deleted.is_empty());
+    assert!(place.content().is_empty(), "{:?}", place.content());
+}
+
+#[test]
+fn a_container_that_was_being_made_when_its_maker_died_goes() {
+    let place = Place::new();
+    let image = place.load(&docker(&["a"], &layer())).unwrap().remove(0);
+    place.store.keep_container(&image, "c1").unwrap();
+    fs::remove_file(place.store.dir.join("containers/c1/kept")).unwrap();
+    Store::open(&place.store.dir).unwrap().sweep().unwrap();
+    assert!(!place.store.dir.join("containers/c1").exists());
+    place.store.remove("a", false).unwrap();
 }
 
 #[test]
