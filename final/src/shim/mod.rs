@@ -143,7 +143,8 @@ fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
     let mut running = match shim.begin(&mut locked) {
         Ok(running) => running,
         Err(error) => {
-            end::not_begun(&mut locked, &error)?;
+            // On a full disk it stays as it was, and why is told all the same.
+            let _ = end::not_begun(&mut locked, &error);
             end::clear(&places);
             return Err(error);
         }
