@@ -24,6 +24,8 @@ mod stop;
 mod truth;
 mod wait;
 
+pub mod ports;
+
 use anyhow::{Result, bail};
 use cli::Dirs;
 
