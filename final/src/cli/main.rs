@@ -4,6 +4,7 @@
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
 mod completion;
+mod events;
 mod filters;
 mod format;
 mod history;
@@ -14,6 +15,7 @@ mod load;
 mod login;
 mod progress;
 mod prompt;
+mod ps;
 mod pull;
 mod push;
 mod remove;
@@ -62,6 +64,11 @@ enum Command {
     OfImages(OfImages),
     Login(login::Login),
     Logout(login::Logout),
+    Ps(ps::Ps),
+    Events(events::Events),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Container),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -98,6 +105,12 @@ enum Image {
     Same(OfImages),
 }
 
+#[derive(Debug, Subcommand)]
+enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+}
+
 /// What a command finds when it starts.
 struct Context {
     dirs: Dirs,
@@ -129,6 +142,8 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Inspect(inspect) => inspect.run(context),
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
+        Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
+        Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),

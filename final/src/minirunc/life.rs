@@ -43,6 +43,7 @@ impl Making {
             console_socket: self.console_socket,
             preserve_fds: self.preserve_fds,
             no_new_keyring: self.no_new_keyring,
+            ..Settings::default()
         };
         Ok((self.subject, bundle, settings))
     }

@@ -362,6 +362,14 @@ impl Container {
         self.needed_group()?.stats()
     }
 
+    /// How many of its processes the kernel has killed for want of memory; 0 where nobody counts.
+    ///
+    /// # Errors
+    /// Fails where its cgroup cannot be read.
+    pub fn oom_kills(&self) -> Result<u64> {
+        self.group()?.map_or(Ok(0), |group| group.oom_kills())
+    }
+
     /// The container's cgroup, where it has one.
     pub(crate) fn group(&self) -> Result<Option<Group>> {
         self.record.cgroup.as_ref().map_or(Ok(None), Group::open)
@@ -384,6 +392,31 @@ impl Container {
         // Looked at after it was opened: now it cannot become another one.
         let same = state::start_time(self.record.pid)? == Some(self.record.start_time);
         Ok(same.then_some(process))
+    }
+
+    /// A process that is in its namespaces, for another one to join. An init of
+    /// ours lets nobody look at it but the host's root, so it is its command.
+    pub(crate) fn member(&self) -> Result<Option<OwnedFd>> {
+        if !self.record.init {
+            return self.first_process();
+        }
+        let Some(command) = self.oldest_child() else {
+            return Ok(None);
+        };
+        let process = match open_process(command) {
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            process => process.context("open the container's command")?,
+        };
+        // As above: now it, too, cannot become another one.
+        let same = self.oldest_child() == Some(command) && self.first_process()?.is_some();
+        Ok(same.then_some(process))
+    }
+
+    /// Orphans become children of pid 1 later (proc_pid_task(5)).
+    fn oldest_child(&self) -> Option<Pid> {
+        let pid = self.record.pid;
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
     }
 
     fn run_hooks(&self, moment: &str, status: ContainerState) -> Result<()> {

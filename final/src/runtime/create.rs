@@ -50,7 +50,7 @@ impl Runtime {
         let mut group = NewGroup::make(&plan, id)?;
 
         // If we are killed, whoever deletes the container finds what was made for it.
-        let mut record = plan.record(bundle, group.save());
+        let mut record = plan.record(bundle, settings.init, group.save());
         home.write_record(&record)?;
 
         // Born with its namespaces, and held at the gate. (step 1)
@@ -99,14 +99,14 @@ impl Runtime {
 
 /// What a container is to be, decided before there is one.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
     pub(crate) namespaces: Namespaces,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     /// `None` where the mount namespace is another's, with a root of its own.
     pub(crate) root: Option<RootPlan>,
     pub(crate) sysctls: Sysctls,
-    pub(crate) process: ProcessPlan,
+    pub(crate) process: ProcessPlan<'a>,
     pub(crate) hooks: Hooks,
     pub(crate) keyring: Option<Id>,
     pub(crate) passed_files: u32,
@@ -116,8 +116,8 @@ pub(crate) struct Plan {
     state: State,
 }
 
-impl Plan {
-    fn of(id: &Id, bundle: &Bundle, settings: &Settings) -> Result<Plan> {
+impl<'a> Plan<'a> {
+    fn of(id: &Id, bundle: &Bundle, settings: &'a Settings) -> Result<Plan<'a>> {
         let spec = &bundle.spec;
         let none = oci_spec::runtime::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&none);
@@ -133,12 +133,7 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             sysctls: Sysctls::plan(linux)?,
-            process: ProcessPlan::plan(
-                process,
-                Some(linux),
-                &state,
-                settings.console_socket.as_deref(),
-            )?,
+            process: ProcessPlan::plan(process, Some(linux), &state, settings)?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
             passed_files: settings.preserve_fds,
@@ -167,7 +162,7 @@ impl Plan {
         Ok(state)
     }
 
-    fn record(&self, bundle: &Bundle, cgroup: Option<SavedGroup>) -> Record {
+    fn record(&self, bundle: &Bundle, init: bool, cgroup: Option<SavedGroup>) -> Record {
         Record {
             oci_version: bundle.spec.version().clone(),
             pid: 0,
@@ -177,6 +172,7 @@ impl Plan {
             created: Timestamp::now(),
             owner: getuid().as_raw(),
             annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+            init,
             cgroup,
         }
     }
@@ -237,7 +233,7 @@ impl Drop for NewGroup {
 
 /// A container whose hooks have begun: what they made, those for its end unmake.
 struct Unfinished<'a> {
-    plan: &'a Plan,
+    plan: &'a Plan<'a>,
     pid: i32,
 }
 

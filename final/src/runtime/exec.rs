@@ -32,15 +32,14 @@ impl Container {
         state
             .set_status(ContainerState::Running)
             .set_pid(Some(self.record().pid));
-        let socket = settings.console_socket.as_deref();
-        let plan = ProcessPlan::plan(process, linux, &state, socket)?;
+        let plan = ProcessPlan::plan(process, linux, &state, settings)?;
         let affinity = scheduling::affinity(process)?;
         let proc = procfs::open()?;
         let signals = Signals::hold()?;
 
         // All at once, by the first process: what it is in, and nothing else. (step 1)
         let file = self
-            .first_process()?
+            .member()?
             .context("cannot exec in a stopped container")?;
         let kinds = listed(linux).fold(CloneFlags::empty(), |all, one| all | kind(one.typ()));
         let joined = [Joined { file, kinds }];

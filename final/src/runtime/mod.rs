@@ -50,6 +50,7 @@ mod state;
 mod stats;
 mod sysctl;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -104,7 +105,7 @@ fn is_in_user_namespace() -> bool {
 }
 
 /// What the caller of `create`, `run` and `exec` asks for beside the bundle.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Settings {
     /// Where the first process's pid is written to.
     pub pid_file: Option<PathBuf>,
@@ -114,4 +115,10 @@ pub struct Settings {
     pub preserve_fds: u32,
     /// Whether the caller's session keyring stays the command's.
     pub no_new_keyring: bool,
+    /// The command's standard streams, each a descriptor above 2; `None` where
+    /// it gets the caller's own, or a terminal.
+    pub streams: Option<[OwnedFd; 3]>,
+    /// Whether pid 1 of a new container is a small init, with the command as
+    /// its child.
+    pub init: bool,
 }

@@ -6,12 +6,16 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use namespaces::{Command, Inside};
 use nix::errno::Errno;
 use nix::sys::personality::{self, Persona};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
-use nix::unistd::{Gid, Uid, fchown, setgid, setgroups, setresgid, setresuid, setsid, setuid};
+use nix::unistd::{
+    Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getpid, setgid, setgroups,
+    setpgid, setresgid, setresuid, setsid, setuid, tcsetpgrp,
+};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxPersonalityDomain, Process, State, User};
 use rustix::fs::OFlags;
 
@@ -22,13 +26,14 @@ use super::namespaces_of::listed;
 use super::rlimits::Rlimits;
 use super::scheduling::Scheduling;
 use super::seccomp::{Filter, Listener};
-use super::{home, procfs};
+use super::{Settings, home, procfs};
 
 /// All that a process is to be, decided before there is one.
 #[derive(Debug)]
-pub(crate) struct ProcessPlan {
+pub(crate) struct ProcessPlan<'a> {
     pub(crate) command: Command,
     terminal: Option<Wanted>,
+    streams: Option<&'a [OwnedFd; 3]>,
     user: User,
     groups: Vec<Gid>,
     pub(crate) rlimits: Rlimits,
@@ -52,19 +57,26 @@ struct Wanted {
     socket: Option<ConsoleSocket>,
 }
 
-impl ProcessPlan {
+impl<'a> ProcessPlan<'a> {
     /// Refuses, by the field's name, what cannot be had.
     pub(crate) fn plan(
         process: &Process,
         linux: Option<&Linux>,
         state: &State,
-        console_socket: Option<&Path>,
-    ) -> Result<ProcessPlan> {
+        settings: &'a Settings,
+    ) -> Result<ProcessPlan<'a>> {
         let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         let groups = process.user().additional_gids().iter().flatten();
+        let terminal = terminal(process, settings.console_socket.as_deref())?;
+        let streams = settings.streams.as_ref();
+        ensure!(
+            streams.is_none() || terminal.is_none(),
+            "process.terminal: a process on a terminal has no other standard streams"
+        );
         Ok(ProcessPlan {
-            command: command(process),
-            terminal: terminal(process, console_socket)?,
+            command: command(process, settings.init),
+            terminal,
+            streams,
             user: process.user().clone(),
             groups: groups.map(|gid| Gid::from_raw(*gid)).collect(),
             rlimits: Rlimits::plan(process)?,
@@ -121,7 +133,8 @@ impl ProcessPlan {
         let agent = self.agent.as_ref().map(|(agent, _)| agent.as_fd());
         let wanted = self.terminal.as_ref();
         let socket = wanted.and_then(|wanted| Some(wanted.socket.as_ref()?.as_fd()));
-        agent.into_iter().chain(socket).collect()
+        let streams = self.streams.into_iter().flatten().map(AsFd::as_fd);
+        agent.into_iter().chain(socket).chain(streams).collect()
     }
 
     /// Becomes the command, which gets `passed` files after standard error.
@@ -141,6 +154,7 @@ impl ProcessPlan {
             command.to_mut().env.push(home);
         }
         umask(Mode::from_bits_truncate(self.user.umask().unwrap_or(0o022)));
+        self.take_streams()?;
         self.give_streams()?;
         // A filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)), so where
         // the second is not asked for it is installed while the first is there.
@@ -155,7 +169,37 @@ impl ProcessPlan {
             // As late as can be, so that the fewest calls of ours need a place in it.
             self.install_filter(pid)?;
         }
+        if self.command.init
+            && let Some(status) = self.leave_init(inside)?
+        {
+            return Ok(status);
+        }
         inside.become_program(&program, &command)
+    }
+
+    /// Leaves pid 1 behind, with no more rights than the command has. Only the
+    /// command comes back.
+    fn leave_init(&self, inside: &Inside) -> Result<Option<u8>> {
+        // Pid 1 goes on to run our program, and knows what that knew: nobody in the
+        // container may look at either through /proc/1 (CVE-2019-5736). execve(2)
+        // lifts this for the command.
+        nix::sys::prctl::set_dumpable(false).context("keep others from looking into pid 1")?;
+        if let Some(status) = inside.stay_behind()? {
+            return Ok(Some(status));
+        }
+        // Pid 1 leads the session. What is typed is for the command alone.
+        let own = Pid::from_raw(0);
+        setpgid(own, own).context("begin a process group")?;
+        if self.terminal.is_some() {
+            // Whoever is in the background is stopped for that (tcsetpgrp(3)).
+            let mut stop = SigSet::empty();
+            stop.add(Signal::SIGTTOU);
+            stop.thread_block()
+                .and_then(|()| tcsetpgrp(std::io::stdin(), getpid()))
+                .and_then(|()| stop.thread_unblock())
+                .context("bring the command to the terminal's foreground")?;
+        }
+        Ok(None)
     }
 
     /// Whether somebody outside will want to know which process it is.
@@ -171,6 +215,17 @@ impl ProcessPlan {
             (Some(listener), Some((agent, state))) => agent.send(&listener, pid, state.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// The descriptors that they come from close with execve(2).
+    fn take_streams(&self) -> Result<()> {
+        let Some([input, output, errors]) = self.streams else {
+            return Ok(());
+        };
+        dup2_stdin(input)
+            .and_then(|()| dup2_stdout(output))
+            .and_then(|()| dup2_stderr(errors))
+            .context("take the standard streams")
     }
 
     /// So that the user may open `/dev/stdout` anew, as programs do that log
@@ -263,14 +318,14 @@ fn own_user(linux: Option<&Linux>) -> bool {
 }
 
 /// Of two variables with one name the later counts.
-fn command(process: &Process) -> Command {
+fn command(process: &Process, init: bool) -> Command {
     let args = process.args().iter().flatten();
     let mut command = Command {
         args: args.map(OsString::from).collect(),
         env: Vec::new(),
         cwd: Some(process.cwd().clone()),
         user: None,
-        init: false,
+        init,
     };
     for variable in process.env().iter().flatten() {
         // A bare name would take the runtime's own value.

@@ -50,6 +50,9 @@ pub struct Record {
     /// The bundle's annotations.
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
+    /// Whether pid 1 is an init, and the command its child.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) init: bool,
     /// The container's cgroup, where it has one.
     pub(crate) cgroup: Option<SavedGroup>,
 }

@@ -8,6 +8,7 @@
 //!     hosts hostname resolv.conf mounted over the image's
 //!     ID-json.log                what it wrote
 //! DATA/names/NAME              holds the id of who is called that
+//! RUN/events.json              what happened
 //! RUN/containers/ID/           what a reboot may forget: the shim's lock and its socket
 //! RUN/runtime/ID/              the runtime's
 //! ```
@@ -16,7 +17,9 @@
 //! the new. Whether a shim lives is not written anywhere, for nobody could write that it died: it
 //! holds a lock, which goes with it.
 
+mod discard;
 mod host;
+pub mod journal;
 mod life;
 mod locked;
 mod names;

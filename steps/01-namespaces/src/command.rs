@@ -204,6 +204,16 @@ impl Inside {
         self.gate.outlive_other_files(passed, kept)
     }
 
+    /// The part of [`Inside::exec`] that [`Command::init`] asks for: forks. In
+    /// the child this returns `None`; pid 1 stays here as its init, and returns
+    /// the status that the child ended with.
+    ///
+    /// # Errors
+    /// Fails where the kernel has no room for another process.
+    pub fn stay_behind(&self) -> Result<Option<u8>> {
+        init::stay_behind()
+    }
+
     /// Hands the master of the process's terminal over to the parent, which
     /// will carry its bytes.
     ///

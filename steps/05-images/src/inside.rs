@@ -1,7 +1,7 @@
 //! Paths below a directory that somebody else filled: opened once, and never out of it.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -12,13 +12,13 @@ use rustix::io::Errno;
 ///
 /// `..` may fail with EAGAIN while anything anywhere is renamed, since the kernel then cannot tell
 /// whether it stayed inside; asking again is what the man page advises.
-pub(crate) fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn open(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC;
     let mut tries = 100;
     loop {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        match rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN) if tries > 0 => tries -= 1,
             result => return result,
         }
@@ -26,7 +26,7 @@ pub(crate) fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd
 }
 
 /// Opens a regular file to read, and nothing else: a fifo would block, a device would act.
-pub(crate) fn open_file(root: &OwnedFd, path: &[u8]) -> Result<File> {
+pub(crate) fn open_file(root: impl AsFd, path: &[u8]) -> Result<File> {
     let file = open(
         root,
         path,

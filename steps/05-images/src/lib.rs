@@ -77,7 +77,7 @@ pub use oci::{
 pub use overlay::Overlay;
 pub use removal::Removed;
 pub use tree::Packer;
-pub use user::{User, lookup_user};
+pub use user::{User, lookup_group, lookup_user};
 
 use archive::{BUFFER, decompress};
 use arrivals::Arrivals;

@@ -1,6 +1,7 @@
 //! The story of step 5: a command in an image.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use anyhow::Result;
@@ -74,7 +75,7 @@ pub fn run(dirs: &Dirs, options: &Options) -> Result<u8> {
         rootfs::enter(&root)?;
 
         // Only in its root do names mean what the image says that they mean.
-        let user = images::lookup_user(user)?;
+        let user = images::lookup_user(File::open("/")?.as_fd(), user)?;
         let mut command = command.clone();
         let home = OsStr::new("HOME=");
         command.set_env([home, user.home.as_os_str()].into_iter().collect());

@@ -1,10 +1,10 @@
 //! Whom the command runs as: `USER[:GROUP]`, looked up in the container's own files.
 
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
 use crate::inside;
@@ -25,28 +25,30 @@ pub struct User {
     pub home: PathBuf,
 }
 
-/// Looks up `USER[:GROUP]`, each a name or a number, in `/etc/passwd` and `/etc/group` of the root
-/// that the calling process has. Empty means root.
+/// Looks up `USER[:GROUP]`, each a name or a number, in `/etc/passwd` and `/etc/group` of a container
+/// whose `/` is `root`. Empty means root.
 ///
 /// # Errors
 /// A name that no entry has; a number past 2^31-1; a file that is no regular file, or too large.
-pub fn lookup_user(spec: &str) -> Result<User> {
-    let passwd = read("etc/passwd")?;
-    let group = read("etc/group")?;
+pub fn lookup_user(root: BorrowedFd, spec: &str) -> Result<User> {
+    let passwd = read(root, "etc/passwd")?;
+    let group = read(root, "etc/group")?;
     resolve(spec, &passwd, &group)
+}
+
+/// Looks up a group, a name or a number, in `/etc/group` of a container whose `/` is `root`.
+///
+/// # Errors
+/// As [`lookup_user`].
+pub fn lookup_group(root: BorrowedFd, wanted: &str) -> Result<u32> {
+    let user = resolve(&format!("0:{wanted}"), "", &read(root, "etc/group")?)?;
+    Ok(user.gid)
 }
 
 /// Links are followed (some distributions' `/etc/passwd` is one), though never into procfs' magic
 /// ones. Without O_NONBLOCK an image whose `/etc/passwd` is a fifo would hang us in open(2).
-fn read(path: &str) -> Result<String> {
-    let root = rustix::fs::openat(
-        CWD,
-        "/",
-        OFlags::PATH | OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .context("open / of the container")?;
-    let file = match inside::open_file(&root, path.as_bytes()) {
+fn read(root: BorrowedFd, path: &str) -> Result<String> {
+    let file = match inside::open_file(root, path.as_bytes()) {
         Ok(file) => file,
         Err(error) if error.downcast_ref() == Some(&Errno::NOENT) => return Ok(String::new()),
         Err(error) => return Err(error).with_context(|| format!("open the container's /{path}")),
