@@ -56,6 +56,26 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// Makes a bundle of a directory, for a configuration that is at hand.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`], and where the file cannot be written.
+    pub fn write(path: &Path, spec: Spec) -> Result<Bundle> {
+        let config = path.join("config.json");
+        let text = serde_json::to_vec(&spec)?;
+        check::spec(&spec).with_context(|| format!("the bundle's {}", config.display()))?;
+        std::fs::write(&config, &text).with_context(|| format!("write {}", config.display()))?;
+        let rootfs = find_root(&spec, path)?;
+        Ok(Bundle {
+            path: path.to_owned(),
+            rootfs,
+            spec,
+            text,
+        })
+    }
+}
+
 /// Reads the copy of `config.json` that was made when the container was: nothing
 /// is checked again, for the root file system may be gone.
 pub(crate) fn reread(text: &[u8]) -> Result<Spec> {
@@ -89,6 +109,11 @@ fn understand(text: &[u8], bundle: &Path) -> Result<(Spec, PathBuf)> {
     let spec: Spec = parse(text)?;
     refuse_nul(text)?;
     check::spec(&spec)?;
+    let rootfs = find_root(&spec, bundle)?;
+    Ok((spec, rootfs))
+}
+
+fn find_root(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     let root = spec.root().as_ref().context("root: it is missing")?;
     let rootfs = bundle.join(root.path());
     let rootfs = rootfs
@@ -99,7 +124,7 @@ fn understand(text: &[u8], bundle: &Path) -> Result<(Spec, PathBuf)> {
         "root.path: {} is not a directory",
         rootfs.display()
     );
-    Ok((spec, rootfs))
+    Ok(rootfs)
 }
 
 /// The whole file, but no more of it than anybody means to write.

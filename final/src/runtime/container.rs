@@ -362,6 +362,14 @@ impl Container {
         self.needed_group()?.stats()
     }
 
+    /// How many of its processes the kernel has killed for want of memory; 0 where nobody counts.
+    ///
+    /// # Errors
+    /// Fails where its cgroup cannot be read.
+    pub fn oom_kills(&self) -> Result<u64> {
+        self.group()?.map_or(Ok(0), |group| group.oom_kills())
+    }
+
     /// The container's cgroup, where it has one.
     pub(crate) fn group(&self) -> Result<Option<Group>> {
         self.record.cgroup.as_ref().map_or(Ok(None), Group::open)

@@ -126,6 +126,18 @@ impl Group {
         Stats::of(&self.0)
     }
 
+    /// How often the kernel has killed one of its processes for want of memory (`memory.events`).
+    pub(crate) fn oom_kills(&self) -> Result<u64> {
+        if !self.0.has("memory.events") {
+            return Ok(0);
+        }
+        let events = self.0.read("memory.events")?;
+        let kills = events
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(kills.map_or(0, |kills| kills.trim().parse().unwrap_or(0)))
+    }
+
     /// Lets `owner`, a user of the host's, make cgroups in it.
     pub(crate) fn give_to(&self, owner: Uid) -> Result<()> {
         self.0.delegate(owner)

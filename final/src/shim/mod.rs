@@ -1,4 +1,232 @@
 //! The process that stays with a container: its parent, its listener, its witness.
+//!
+//! ```text
+//!   minidocker run ──spawn──▶ shim ──create──▶ the container's first process
+//!        ▲                    │ ▲                    │ writes
+//!        │   unix socket      │ └── reaps it ────────┤
+//!   attach, exec, stop … ◀────┤                      ▼
+//!                             └◀── pipes, or the master of a terminal
+//!                             ▼
+//!                    ID-json.log, state.json
+//! ```
+//!
+//! It is forked off by [`launch`]: no program is executed on the way to the user's command. It is
+//! one thread and one loop; it lives in a mount namespace of its own, where the container's layers
+//! are stacked, and without root in a user namespace, as the root of the container's files. Whoever
+//! wants to know whether it lives tries its lock.
+//!
+//! [`live`] is its life from top to bottom; [`begin`] starts the container, `serve` is the loop,
+//! `end` what follows when the first process has ended.
 
+mod begin;
+mod clients;
+mod end;
+mod execs;
+mod log;
+mod network;
 pub mod protocol;
-pub mod spec;
+mod serve;
+mod spec;
+mod streams;
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cli::Dirs;
+use images::Store;
+use namespaces::{Inside, Isolation, Signals};
+use nix::sched::CloneFlags;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+
+use crate::state::{Locked, Places};
+use clients::Clients;
+use end::Next;
+use log::Log;
+pub use network::sweep as sweep_network;
+use protocol::{Connection, Listener};
+
+/// The file whose lock says that a shim lives.
+const LOCK: &str = "shim";
+
+/// What a shim is born with.
+#[derive(Debug)]
+pub struct Charge {
+    /// Where things are kept.
+    pub dirs: Dirs,
+    /// The container, whose lock passes to the shim until it has started it.
+    pub locked: Locked,
+    /// Whoever is attached from the first byte on.
+    pub first: Option<First>,
+}
+
+/// The client that starts a container and stays.
+#[derive(Debug)]
+pub struct First {
+    /// The shim's end.
+    pub connection: Connection,
+    /// Whether what comes from it is for standard input.
+    pub stdin: bool,
+}
+
+/// Starts a shim, and returns when the user's command runs.
+///
+/// # Errors
+/// The container could not be started: the child's own [`namespaces::Failure`]. There is no shim
+/// then.
+pub fn launch(charge: &Charge) -> Result<()> {
+    let signals = Signals::hold()?;
+    let isolation = Isolation {
+        namespaces: CloneFlags::CLONE_NEWNS,
+        ..Isolation::users_only()?
+    };
+    let held = namespaces::spawn(&isolation, |inside| live(inside, charge))?;
+    held.advance(&signals)?.let_go()?.abandon();
+    Ok(())
+}
+
+/// Whether the container has a shim.
+///
+/// # Errors
+/// Its lock cannot be looked at.
+pub fn is_alive(places: &Places) -> Result<bool> {
+    let path = places.run.join(LOCK);
+    let lock = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        lock => lock.with_context(|| format!("open {}", path.display()))?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("try the lock of {}", path.display()))
+        }
+    }
+}
+
+/// What a shim has at hand for as long as it lives.
+struct Shim<'a> {
+    dirs: &'a Dirs,
+    places: &'a Places,
+    id: crate::runtime::Id,
+    listener: Listener,
+    clients: Clients,
+    log: Log,
+}
+
+/// A shim's life. It begins with the container's lock in its hands, and with somebody who waits to
+/// hear how the start went.
+fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
+    let mut locked = charge.locked.try_clone()?;
+    let places = locked.places.clone();
+    let lock = take_lock(&places)?;
+    leave(inside, charge, &locked, &lock)?;
+    let _signals = Signals::hold()?;
+    stack_layers(&charge.dirs, &locked)?;
+
+    let mut shim = Shim {
+        dirs: &charge.dirs,
+        places: &places,
+        id: locked.container.id.parse()?,
+        listener: Listener::bind(&places)?,
+        clients: Clients::default(),
+        log: Log::open(&places.log(), &locked.container.host.log_config)?,
+    };
+    if let Some(first) = &charge.first {
+        shim.clients
+            .attach(first.connection.try_clone()?, first.stdin)?;
+    }
+    let mut running = match shim.begin(&mut locked) {
+        Ok(running) => running,
+        Err(error) => {
+            // On a full disk it stays as it was, and why is told all the same.
+            let _ = end::not_begun(&mut locked, &error);
+            end::clear(&places);
+            return Err(error);
+        }
+    };
+    locked.unlock()?;
+    // Whoever started us may be gone: the container runs all the same.
+    let _ = inside.pause();
+    let_streams_go()?;
+
+    let mut pause = Duration::ZERO;
+    loop {
+        give_memory_back();
+        let ended = shim.serve(running)?;
+        match end::record(shim.dirs, &mut locked, &ended, &mut pause)? {
+            Next::Stop => break,
+            Next::Again => shim.clients.tell_attached(ended.status),
+        }
+        shim.wait(pause)?;
+        match shim.begin_again(&mut locked)? {
+            Some(again) => running = again,
+            None => break,
+        }
+    }
+    end::leave(shim, &mut locked)
+}
+
+/// Makes the directory that a reboot may forget, and takes the lock in it.
+fn take_lock(places: &Places) -> Result<File> {
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&places.run);
+    made.with_context(|| format!("make {}", places.run.display()))?;
+    let path = places.run.join(LOCK);
+    let lock = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    // Whoever only looks holds it shared, for a moment.
+    lock.lock()
+        .with_context(|| format!("lock {}", path.display()))?;
+    Ok(lock)
+}
+
+/// Away from whoever started us: their session, their working directory, their files.
+fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Result<()> {
+    inside.outlive_parent()?;
+    setsid().context("begin a session")?;
+    chdir("/").context("chdir to /")?;
+    umask(Mode::from_bits_truncate(0o022));
+    nix::sys::prctl::set_name(c"minidocker-shim").context("name the shim")?;
+    cli::speak_as("shim");
+    let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
+    kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
+    inside.close_files(0, &kept)
+}
+
+/// Where only this process and the container see it: it goes with them, however they end.
+fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
+    let container = &locked.container;
+    let store = Store::open(&dirs.data)?;
+    let mut overlay = store.kept_overlay(&container.id)?;
+    let init = spec::init_layer(dirs, &container.image, &overlay)?;
+    overlay.lower.push(init);
+    overlay.mount()
+}
+
+/// What is said from here on nobody hears; and a pipe that we held would never end for its reader.
+fn let_streams_go() -> Result<()> {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("open /dev/null")?;
+    dup2_stdin(&null)
+        .and_then(|()| dup2_stdout(&null))
+        .and_then(|()| dup2_stderr(&null))
+        .context("let the standard streams go")
+}
+
+/// What was needed to start a container is not needed to wait for it, and there may be hundreds.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only gives free pages back to the kernel (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -19,7 +19,6 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
     UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket,
 };
-use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::state::Places;
@@ -37,7 +36,7 @@ pub enum Request {
     },
     /// To run one more process. Its standard streams come with the packet, unless it has a
     /// terminal; a description that is too long for a packet comes as one more descriptor.
-    Exec(Box<Exec>),
+    Exec(Exec),
     /// To send a signal, to the first process or to all.
     Signal {
         /// Its number.
@@ -62,17 +61,23 @@ pub enum Request {
     Cancel,
 }
 
-/// One more process.
-#[derive(Debug, Serialize, Deserialize)]
+/// One more process. What is empty is as the container has it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Exec {
-    /// What is to run, but for its user.
-    pub process: Process,
-    /// `USER[:GROUP]`, looked up in the container; empty is the container's own.
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `KEY=VALUE`, beside the container's.
+    pub env: Vec<String>,
+    /// Where it starts.
+    pub working_dir: String,
+    /// `USER[:GROUP]`, looked up in the container.
     pub user: String,
+    /// Whether it gets a terminal, whose master then comes with [`Frame::Done`].
+    pub tty: bool,
+    /// Rows and columns of that.
+    pub size: (u16, u16),
     /// Whether it may do what a privileged container may.
     pub privileged: bool,
-    /// Whether nobody waits for it.
-    pub detached: bool,
 }
 
 /// What is said after that.
@@ -284,6 +289,15 @@ impl Connection {
     /// What fcntl(2) refuses.
     pub fn set_nonblocking(&self) -> Result<()> {
         rustix::io::ioctl_fionbio(&self.0, true).context("set a socket non-blocking")
+    }
+
+    /// Another descriptor of this end.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn try_clone(&self) -> Result<Connection> {
+        let copy = self.0.try_clone().context("dup a socket")?;
+        Ok(Connection(copy))
     }
 
     fn send_packet(&self, bytes: &[u8], files: &[RawFd]) -> Result<()> {

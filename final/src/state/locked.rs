@@ -71,6 +71,21 @@ impl Locked {
         })
     }
 
+    /// The same lock, for who was forked off with it.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn try_clone(&self) -> Result<Locked> {
+        Ok(Locked {
+            container: self.container.clone(),
+            places: self.places.clone(),
+            directory: self
+                .directory
+                .try_clone()
+                .context("dup a lock's descriptor")?,
+        })
+    }
+
     /// The descriptor that holds the lock.
     #[must_use]
     pub fn directory(&self) -> &File {
@@ -83,6 +98,15 @@ impl Locked {
     /// As [`Locked::open`].
     pub fn relock(&mut self) -> Result<()> {
         self.directory = lock(&self.places, &self.container.id)?;
+        self.container = self.places.read()?;
+        Ok(())
+    }
+
+    /// Reads what a child made of it that was forked off with the lock.
+    ///
+    /// # Errors
+    /// The state is damaged.
+    pub fn reread(&mut self) -> Result<()> {
         self.container = self.places.read()?;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //!     hosts hostname resolv.conf mounted over the image's
 //!     ID-json.log                what it wrote
 //! DATA/names/NAME              holds the id of who is called that
+//! RUN/events.json              what happened
 //! RUN/containers/ID/           what a reboot may forget: the shim's lock and its socket
 //! RUN/runtime/ID/              the runtime's
 //! ```
@@ -16,10 +17,13 @@
 //! the new. Whether a shim lives is not written anywhere, for nobody could write that it died: it
 //! holds a lock, which goes with it.
 
+mod discard;
 mod host;
+pub mod journal;
 mod life;
 mod locked;
 mod names;
+mod port;
 mod wanted;
 
 use std::path::PathBuf;
@@ -33,6 +37,7 @@ pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulim
 pub use life::{Life, Network, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name};
+pub use port::exposed;
 pub use wanted::{Config, Volume};
 
 /// The version of `state.json` that is written.

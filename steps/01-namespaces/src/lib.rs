@@ -50,7 +50,7 @@ pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
 pub use join::{Joined, Outside};
 pub use named::NamedGate;
 pub use signals::Signals;
-pub use terminal::{begin_on_terminal, set_terminal_size, slave_of};
+pub use terminal::{RawTerminal, begin_on_terminal, set_terminal_size, slave_of};
 
 use gate::{Gate, Word};
 use terminal::Terminal;
@@ -636,6 +636,12 @@ pub struct Running {
     ended_for: Option<Signal>,
 }
 
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+}
+
 impl Running {
     /// Leaves the child to itself: it goes on when this process ends.
     pub fn abandon(mut self) {
@@ -646,6 +652,16 @@ impl Running {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.process.pid
+    }
+
+    /// Waits for the child's end and for nothing else. Its descriptor, a pidfd,
+    /// becomes readable when that has come. Returns the exit status, or 128 +
+    /// the signal that ended it.
+    ///
+    /// # Errors
+    /// Fails where the child cannot be waited for.
+    pub fn reap(mut self) -> Result<u8> {
+        self.process.reap()
     }
 
     /// Stays with the child until it ends: passes on the signals that this

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::archive::BUFFER;
 use crate::compare::compare;
-use crate::container;
+use crate::container::{self, User};
 use crate::digest::{Digest, Hashed};
 use crate::image::{name_of, repo_digest_of};
 use crate::import::check_layout;
@@ -485,9 +485,14 @@ impl Check<'_> {
         let _alone = lock(&self.store.dir.join("layers"), File::lock)?;
         for image in self.store.images()? {
             if image.document.rootfs.diff_ids.contains(&layer.diff_id)
-                && let Some(container) = container::user_of(&self.store.dir, image.id())?
+                && let Some(user) = container::user_of(&self.store.dir, image.id())?
             {
-                bail!("the container {container} is running on it; stop that first");
+                match user {
+                    User::Living(id) => {
+                        bail!("the container {id} is running on it; stop that first")
+                    }
+                    User::Kept(id) => bail!("the container {id} needs it; remove that first"),
+                }
             }
         }
         let place = self.store.layer(&layer.diff_id);

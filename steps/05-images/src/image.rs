@@ -103,18 +103,6 @@ impl Image {
         }
     }
 
-    /// Sees that its layers are there, to be stacked.
-    pub(crate) fn ensure_layers(&self) -> Result<()> {
-        for layer in &self.layers {
-            let (there, layer) = (layer.is_dir(), layer.display());
-            ensure!(
-                there,
-                "the layer {layer} is missing; load or pull the image again"
-            );
-        }
-        Ok(())
-    }
-
     pub(crate) fn is_called(&self, name: &ImageName) -> bool {
         self.names.contains(name) || self.repo_digests.contains(name)
     }
@@ -153,6 +141,18 @@ impl Serialize for Image {
         });
         shown.serialize(serializer)
     }
+}
+
+/// Sees that layers are there, to be stacked.
+pub(crate) fn ensure_layers(layers: &[PathBuf]) -> Result<()> {
+    for layer in layers {
+        let (there, layer) = (layer.is_dir(), layer.display());
+        ensure!(
+            there,
+            "the layer {layer} is missing; load or pull the image again"
+        );
+    }
+    Ok(())
 }
 
 /// The name under which an entry of the index stands.

@@ -20,6 +20,7 @@ use anyhow::{Context, Error, Result, anyhow, ensure};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
+use crate::image;
 use crate::name::ImageName;
 use crate::oci::Descriptor;
 use crate::scratch::{Blob, Scratch, Spool};
@@ -124,7 +125,7 @@ impl Intake<'_> {
     pub fn finish(self, manifest: &Descriptor, name: &ImageName, there: Digest) -> Result<Image> {
         let _used = self.store.share()?;
         let image = self.store.image(manifest)?;
-        image.ensure_layers()?;
+        image::ensure_layers(&image.layers)?;
         self.store.edit_index(|index| {
             enter(index, manifest, std::slice::from_ref(name), Some(there));
             Ok(())

@@ -10,6 +10,8 @@
 //! DIR/containers/ID/             what one container adds
 //!     upper/ work/                 its writable layer
 //!     merged/                      where it sees upper over all the image's diffs: its root
+//!     image                        the image's id
+//!     kept                         where it is, the container outlives the process that made it
 //! DIR/ingest/HEX                 a blob that is on its way from a registry
 //! DIR/tmp/                       everything else that is half-made
 //! ```
@@ -27,8 +29,10 @@
 #![warn(missing_docs)]
 
 mod archive;
+mod archiving;
 mod arrivals;
 mod check;
+mod committing;
 mod compare;
 mod container;
 mod digest;
@@ -46,6 +50,7 @@ mod pipe;
 mod removal;
 mod scratch;
 mod translation;
+mod tree;
 mod unpacking;
 mod user;
 
@@ -71,6 +76,7 @@ pub use oci::{
 };
 pub use overlay::Overlay;
 pub use removal::Removed;
+pub use tree::Packer;
 pub use user::{User, lookup_group, lookup_user};
 
 use archive::{BUFFER, decompress};
@@ -284,21 +290,6 @@ impl Store {
             }
             _ => bail!("No such image: {what}"),
         }
-    }
-
-    /// Makes a writable layer over an image's, for the container `id`. It lives as long as what is
-    /// returned.
-    ///
-    /// # Errors
-    /// There is one of that id, the id is no file name, or the image was removed meanwhile.
-    pub fn container(&self, image: &Image, id: &str) -> Result<Container> {
-        let _used = self.share()?;
-        image.ensure_layers()?;
-        let (its, ours) = (&image.document.architecture, oci::architecture());
-        if !its.is_empty() && its != ours {
-            tracing::warn!("the image is for {its}, and this machine is {ours}");
-        }
-        Container::create(&self.dir, image, id, self.attributes)
     }
 
     /// The manifest that has a name.

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::container::{self, User};
 use crate::digest::Digest;
 use crate::image::name_of;
 use crate::name::ImageName;
 use crate::oci::Descriptor;
 use crate::scratch::{Scratch, remove_tree};
-use crate::{Image, Store, container, lock};
+use crate::{Image, Store, forget_repeats, lock};
 
 /// What was removed. Shown, it is what `docker rmi` prints.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +35,12 @@ pub(crate) struct Unneeded {
 }
 
 impl Store {
-    /// Takes a name away, or with an id all names, and with the last one the image.
+    /// Takes a name away, or with an id all names, and with the last one the image. Of an image that
+    /// a kept container needs, `force` takes the names alone.
     ///
     /// # Errors
-    /// A running container uses the image; an id whose image has names in several repositories,
-    /// unless `force` is there to mean all of them.
+    /// A container uses the image; an id whose image has names in several repositories, unless
+    /// `force` is there to mean all of them.
     pub fn remove(&self, what: &str, force: bool) -> Result<Removed> {
         let alone = lock(&self.dir.join("layers"), File::lock)?;
         let image = match self.find(what) {
@@ -47,24 +49,32 @@ impl Store {
         };
         let untagged = names_to_remove(&image, what, force)?;
         let last = untagged.len() == image.names.len();
-        if last && let Some(container) = container::user_of(&self.dir, image.id())? {
-            bail!(
-                "conflict: unable to remove {what} - container {container} is using its image {}",
-                image.short_id()
-            );
+        let user = match last {
+            true => container::user_of(&self.dir, image.id())?,
+            false => None,
+        };
+        if let Some(user) = &user {
+            refuse(&image, what, user, force)?;
         }
+        let gone = last && user.is_none();
+        let its = |entry: &Descriptor| image.manifests.iter().any(|it| it.digest == entry.digest);
         self.edit_index(|index| {
-            index.manifests.retain(|entry| match last {
-                true => image.manifests.iter().all(|its| its.digest != entry.digest),
-                false => name_of(entry).is_none_or(|name| !untagged.contains(&name)),
+            index.manifests.retain_mut(|entry| match name_of(entry) {
+                _ if gone => !its(entry),
+                Some(name) if untagged.contains(&name) => {
+                    entry.annotations.clear();
+                    last
+                }
+                _ => true,
             });
+            forget_repeats(index);
             Ok(())
         })?;
         let mut removed = Removed {
             untagged,
             ..Removed::default()
         };
-        if last {
+        if gone {
             removed.deleted.push(*image.id());
             self.collect(alone, &mut removed)?;
         }
@@ -169,6 +179,7 @@ impl Store {
             needed.extend(document.rootfs.diff_ids);
         }
         needed.extend(self.translations()?.iter().map(|entry| entry.digest));
+        needed.extend(self.kept_needs()?);
         for lease in Scratch::all(&self.dir.join("tmp"), true)? {
             needed.extend(Scratch::needs(&lease)?);
         }
@@ -253,6 +264,33 @@ fn names_to_remove(image: &Image, what: &str, force: bool) -> Result<Vec<ImageNa
         image.short_id()
     );
     Ok(image.names.clone())
+}
+
+/// Docker's words for who keeps an image from going.
+fn refuse(image: &Image, what: &str, user: &User, force: bool) -> Result<()> {
+    let id = image.short_id();
+    let named = what.parse().is_ok_and(|name| image.names.contains(&name));
+    match user {
+        User::Living(user) => bail!(
+            "conflict: unable to delete {id} (cannot be forced) - image is being used by running \
+             container {user}"
+        ),
+        // There would be nothing to take from it.
+        User::Kept(user) if force => ensure!(
+            !image.names.is_empty(),
+            "conflict: unable to delete {id} (cannot be forced) - image is being used by container \
+             {user:.12}; remove that first"
+        ),
+        User::Kept(user) if named => bail!(
+            "conflict: unable to remove repository reference {what:?} (must force) - container \
+             {user:.12} is using its referenced image {id}"
+        ),
+        User::Kept(user) => bail!(
+            "conflict: unable to delete {id} (must be forced) - image is being used by stopped \
+             container {user:.12}"
+        ),
+    }
+    Ok(())
 }
 
 /// The entries of a directory that are called by a digest.

@@ -1,9 +1,47 @@
 //! The containers of one user: what may happen to them, one file each.
+//!
+//! ```text
+//!            create ─▶ created ─ start ─▶ running ◀─ unpause ─ paused
+//!                         ▲                │  ▲ └──── pause ─────▲
+//!                         │        it ends │  │ its policy
+//!                       remove ◀─ exited ◀─┴──┴─ restarting
+//! ```
+//!
+//! There is no daemon. What a container is stands in its `state.json` ([`crate::state`]), and who
+//! looks after one that runs is its shim ([`crate::shim`]). So a command here is of one of two
+//! kinds: it changes the state, with the container's lock in its hands, or it asks the shim for
+//! something, and then holds no lock, for the shim may need it.
 
-use anyhow::Result;
+mod catalogue;
+mod create;
+mod exec;
+mod kill;
+mod names;
+mod pause;
+mod remove;
+mod rename;
+pub mod session;
+mod start;
+mod stop;
+mod truth;
+mod usage;
+mod wait;
+
+pub mod ports;
+
+use anyhow::{Result, bail};
 use cli::Dirs;
 
-use crate::state::{Container, Names};
+use crate::shim::protocol::{Connection, Frame, Heard, Request};
+use crate::state::{self, Container, Locked, Names, Places};
+
+pub use catalogue::Catalogue;
+pub use create::Wish;
+pub use exec::{Execed, Streams};
+pub use kill::parse_signal;
+pub use remove::Removal;
+pub use start::Attach;
+pub use stop::Stopping;
 
 /// The containers of one user.
 #[derive(Debug)]
@@ -22,5 +60,78 @@ impl Containers {
             dirs: dirs.clone(),
             names: Names::open(dirs)?,
         })
+    }
+
+    /// All of them, the newest first. One whose state cannot be read is shown as dead.
+    ///
+    /// # Errors
+    /// Their directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let mut all = Vec::new();
+        for id in state::ids(&self.dirs)? {
+            all.extend(self.look(&id)?);
+        }
+        all.sort_by_key(|container| std::cmp::Reverse(container.created));
+        Ok(all)
+    }
+
+    /// The container of a name, an id, or the beginning of an id that no other has.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn find(&self, what: &str) -> Result<Container> {
+        match self.look(&self.id_of(what)?)? {
+            Some(container) => Ok(container),
+            None => bail!("No such container: {what}"),
+        }
+    }
+
+    /// Its directories.
+    #[must_use]
+    pub fn places(&self, container: &Container) -> Places {
+        Places::of(&self.dirs, &container.id)
+    }
+
+    fn id_of(&self, what: &str) -> Result<String> {
+        let name = what.strip_prefix('/').unwrap_or(what);
+        if let Some(id) = self.names.get(name)?
+            && Places::of(&self.dirs, &id).data.exists()
+        {
+            return Ok(id);
+        }
+        if state::is_id(what) && Places::of(&self.dirs, what).data.exists() {
+            return Ok(what.to_owned());
+        }
+        let ids = state::ids(&self.dirs)?;
+        let mut found = ids
+            .into_iter()
+            .filter(|id| !what.is_empty() && id.starts_with(what));
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id),
+            (Some(_), Some(_)) => bail!("Multiple IDs found with provided prefix: {what}"),
+            _ => bail!("No such container: {what}"),
+        }
+    }
+
+    /// The container, to be changed; what its state says is the truth.
+    fn lock(&self, what: &str) -> Result<Locked> {
+        let id = self.id_of(what)?;
+        let mut locked = Locked::open(&self.dirs, &id)?;
+        self.settle(&mut locked)?;
+        Ok(locked)
+    }
+
+    /// Asks a container's shim for something that is done at once.
+    fn ask(&self, container: &Container, request: &Request) -> Result<()> {
+        let name = &container.name;
+        let Some(shim) = Connection::to(&self.places(container))? else {
+            bail!("container {name} is not running");
+        };
+        shim.request(request, &[])?;
+        match shim.hear()? {
+            Heard::Word(Frame::Done, _) => Ok(()),
+            Heard::Word(Frame::Failed(_, sentence), _) => bail!("{sentence}"),
+            _ => bail!("container {name} is not running"),
+        }
     }
 }

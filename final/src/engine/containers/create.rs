@@ -1,0 +1,168 @@
+//! `docker create`: an image and wishes become a container that has never run.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use anyhow::{Context, Result, bail, ensure};
+use images::{Image, Store};
+use jiff::Timestamp;
+
+use super::{Containers, names};
+use crate::state::journal::{self, Event};
+use crate::state::{Config, Container, HostConfig, Life, Locked, Volume, check_name};
+
+/// What a user asks for beside the image.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// What to call it; `None`: anything.
+    pub name: Option<String>,
+    /// What is empty in it is as the image says.
+    pub config: Config,
+    /// `--entrypoint`: takes the place of the image's, and its `Cmd` away.
+    pub entrypoint: Option<Vec<String>>,
+    /// What the host gives it.
+    pub host: HostConfig,
+    /// What is mounted into it.
+    pub mounts: Vec<Volume>,
+}
+
+impl Containers {
+    /// Creates a container.
+    ///
+    /// # Errors
+    /// The name is taken, there is nothing to run, another container that it names is not there, or
+    /// the disk is full. Nothing is left then.
+    pub fn create(&self, image: &Image, wish: Wish) -> Result<Container> {
+        let id = new_id()?;
+        let mut config = merge(image.config(), wish.config, wish.entrypoint)?;
+        let mut host = wish.host;
+        for mode in [
+            &mut host.network_mode,
+            &mut host.pid_mode,
+            &mut host.ipc_mode,
+        ] {
+            self.resolve(mode)?;
+        }
+        if config.hostname.is_empty() {
+            config.hostname = match host.network_mode == "host" || host.uts_mode == "host" {
+                true => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+                false => id.chars().take(12).collect(),
+            };
+        }
+        // Whoever cleans up after a creation that was killed waits for those that go on.
+        let creating = File::open(self.dirs.data.join("names")).context("open the names")?;
+        creating.lock_shared().context("lock the names")?;
+
+        let name = self.take_name(wish.name.as_deref(), &id)?;
+        let made = self.make(
+            Container {
+                version: 1,
+                id: id.clone(),
+                name: name.clone(),
+                created: Timestamp::now(),
+                image: image.id().to_string(),
+                config,
+                host,
+                mounts: wish.mounts,
+                life: Life::default(),
+            },
+            image,
+        );
+        if made.is_err() {
+            self.names.give_back(&name, &id)?;
+        }
+        made
+    }
+
+    fn make(&self, container: Container, image: &Image) -> Result<Container> {
+        let store = Store::open(&self.dirs.data)?;
+        store.keep_container(image, &container.id)?;
+        let id = container.id.clone();
+        let locked = Locked::create(&self.dirs, container);
+        match locked {
+            Ok(locked) => {
+                journal::tell(&self.dirs, &Event::of(&locked.container, "create"));
+                Ok(locked.container)
+            }
+            Err(error) => {
+                store.discard_container(&id)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// `container:NAME` means the container that is called so now.
+    fn resolve(&self, mode: &mut String) -> Result<()> {
+        if let Some(other) = mode.strip_prefix("container:") {
+            *mode = format!("container:{}", self.find(other)?.id);
+        }
+        Ok(())
+    }
+
+    fn take_name(&self, wanted: Option<&str>, id: &str) -> Result<String> {
+        if let Some(name) = wanted {
+            let name = check_name(name)?;
+            self.names.take(name, id)?;
+            return Ok(name.to_owned());
+        }
+        for n in 0..20 {
+            let name = names::invent(id, n);
+            if self.names.get(&name)?.is_none() && self.names.take(&name, id).is_ok() {
+                return Ok(name);
+            }
+        }
+        bail!("no free name was found; give one with --name")
+    }
+}
+
+/// What it runs: the image's word, and the user's last one.
+fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) -> Result<Config> {
+    let mut config = user;
+    let or = |own: &mut String, images: &str| {
+        if own.is_empty() {
+            images.clone_into(own);
+        }
+    };
+    or(&mut config.user, &image.user);
+    or(&mut config.working_dir, &image.working_dir);
+    or(&mut config.stop_signal, &image.stop_signal);
+    match entrypoint {
+        // An empty one takes the image's away, and nothing else.
+        Some(line) => {
+            config.entrypoint = line.into_iter().filter(|word| !word.is_empty()).collect()
+        }
+        None => {
+            config.entrypoint.clone_from(&image.entrypoint);
+            if config.cmd.is_empty() {
+                config.cmd.clone_from(&image.cmd);
+            }
+        }
+    }
+    ensure!(!config.command().is_empty(), "no command specified");
+    // A variable without a value would pass on the caller's own, which an image may not ask for.
+    let images = image.env.iter().filter(|variable| variable.contains('='));
+    let mut env: Vec<String> = images.cloned().collect();
+    for variable in config.env {
+        let key = variable.split('=').next().unwrap_or_default().to_owned();
+        env.retain(|other| other.split('=').next() != Some(&key));
+        // `-e KEY` of what the caller does not have takes the image's away.
+        if variable.contains('=') {
+            env.push(variable);
+        }
+    }
+    config.env = env;
+    config.exposed_ports.extend(image.exposed_ports.clone());
+    config.volumes.extend(image.volumes.clone());
+    let mut labels: BTreeMap<String, String> = image.labels.clone();
+    labels.append(&mut config.labels);
+    config.labels = labels;
+    Ok(config)
+}
+
+/// 64 hexadecimal digits that nobody has had before.
+fn new_id() -> Result<String> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("read random numbers for a container's id")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

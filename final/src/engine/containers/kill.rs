@@ -1,0 +1,122 @@
+//! `docker kill`: a signal for a container.
+
+use anyhow::{Context, Result, ensure};
+use libc::{SIGRTMAX, SIGRTMIN};
+use nix::sys::signal::Signal;
+
+use super::Containers;
+use crate::shim::protocol::Request;
+use crate::state::{Container, Status};
+
+impl Containers {
+    /// Sends a signal to a container's first process; SIGKILL goes to all of its processes.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&self, what: &str, signal: i32) -> Result<Container> {
+        let mut locked = self.lock(what)?;
+        let (id, name) = (&locked.container.id, &locked.container.name);
+        ensure!(
+            matches!(
+                locked.container.life.status,
+                Status::Running | Status::Paused
+            ),
+            "cannot kill container: {name}: container {id} is not running"
+        );
+        // Who wants it to end does not want it started again.
+        if signal == libc::SIGKILL || signal == stop_signal(&locked.container)? {
+            locked.container.life.stopped_by_hand = true;
+            locked.save()?;
+        }
+        let container = locked.container.clone();
+        drop(locked);
+        let all = signal == libc::SIGKILL;
+        if !all {
+            self.ask(&container, &Request::Signal { signal, all })?;
+            return Ok(container);
+        }
+        let watch = self.watch(&container)?;
+        self.ask(&container, &Request::Signal { signal, all })?;
+        if let Some(shim) = watch {
+            super::stop::has_ended(&shim, None)?;
+        }
+        Ok(container)
+    }
+}
+
+/// The signal that asks a container to end.
+pub(super) fn stop_signal(container: &Container) -> Result<i32> {
+    match container.config.stop_signal.as_str() {
+        "" => Ok(libc::SIGTERM),
+        signal => parse_signal(signal),
+    }
+}
+
+/// The number of a signal, from its number or its name in docker's spellings: `9`, `KILL`,
+/// `sigkill`, `SIGRTMIN+3` (signal(7)).
+///
+/// # Errors
+/// There is none that is called so.
+pub fn parse_signal(text: &str) -> Result<i32> {
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let known = || format!("SIG{name}").parse::<Signal>().ok();
+    let digits = Some(name).filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = match digits {
+        Some(digits) => digits.parse().ok(),
+        None => real_time(name).or_else(|| known().map(|signal| signal as i32)),
+    };
+    number
+        .filter(|number| (1..=SIGRTMAX()).contains(number))
+        .with_context(|| format!("invalid signal: {text}"))
+}
+
+/// Those for programs' own purposes are counted from either end: `RTMIN+3` is a request to systemd.
+fn real_time(name: &str) -> Option<i32> {
+    let offset = |text: &str, sign: char| match text.strip_prefix(sign) {
+        Some(digits) => digits.parse::<u8>().ok().map(i32::from),
+        None => text.is_empty().then_some(0),
+    };
+    let from_least = name.strip_prefix("RTMIN");
+    let from_most = name.strip_prefix("RTMAX");
+    let number = match (from_least, from_most) {
+        (Some(text), _) => SIGRTMIN() + offset(text, '+')?,
+        (None, Some(text)) => SIGRTMAX() - offset(text, '-')?,
+        (None, None) => return None,
+    };
+    (SIGRTMIN()..=SIGRTMAX())
+        .contains(&number)
+        .then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_signal;
+
+    #[test]
+    fn a_signal_has_a_number_and_several_spellings() {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("WINCH", 28),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-1", 63),
+            ("64", 64),
+        ] {
+            assert_eq!(parse_signal(text).unwrap(), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_other_word_is_a_signal() {
+        for text in [
+            "", "0", "65", "-9", "SIG", "SIGNAL", "RTMIN-1", "RTMIN+31", "RTMAX+1", "+9",
+        ] {
+            let error = parse_signal(text).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid signal: {text}"));
+        }
+    }
+}

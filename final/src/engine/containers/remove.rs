@@ -1,0 +1,84 @@
+//! `docker rm`: a container, and all that it has written.
+
+use anyhow::{Result, ensure};
+use namespaces::as_root;
+
+use super::{Containers, stop};
+use crate::shim::protocol::Request;
+use crate::state::{Container, Places, Status};
+
+/// What may go with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Removal {
+    /// One that runs is killed.
+    pub force: bool,
+    /// Its anonymous volumes go, too.
+    pub volumes: bool,
+}
+
+impl Containers {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// It runs and that is not to be ended, or something of it cannot be removed.
+    pub fn remove(&self, what: &str, how: Removal) -> Result<()> {
+        let id = self.id_of(what)?;
+        let container = self.find(&id)?;
+        if container.life.status == Status::Dead && container.version == 0 {
+            return self.remove_damaged(&container, how);
+        }
+        if how.force {
+            self.end(&container)?;
+        }
+        let Ok(locked) = self.lock(&id) else {
+            // Its own `--rm`, or somebody else, was faster.
+            return Ok(());
+        };
+        let status = locked.container.life.status;
+        let name = &locked.container.name;
+        ensure!(
+            !status.needs_shim(),
+            "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
+        );
+        self.discard(&locked)
+    }
+
+    /// Kills a container that runs, and waits until that is written down.
+    fn end(&self, container: &Container) -> Result<()> {
+        let mut locked = match self.lock(&container.id) {
+            Ok(locked) => locked,
+            Err(_) if !self.places(container).data.exists() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if !locked.container.life.status.needs_shim() {
+            return Ok(());
+        }
+        locked.container.life.stopped_by_hand = true;
+        if let Err(error) = locked.save() {
+            tracing::debug!("{error:#}");
+        }
+        drop(locked);
+        let Some(shim) = self.watch(container)? else {
+            return Ok(());
+        };
+        let _ = self.ask(container, &Request::Cancel);
+        let signal = libc::SIGKILL;
+        let _ = self.ask(container, &Request::Signal { signal, all: true });
+        stop::has_ended(&shim, None).map(drop)
+    }
+
+    /// One whose state cannot be read: nobody can say what it was, and so nothing is kept of it.
+    fn remove_damaged(&self, container: &Container, how: Removal) -> Result<()> {
+        ensure!(
+            how.force,
+            "the state of container {} is damaged ({}); `minidocker rm -f` removes what is left of it",
+            container.id,
+            container.life.error
+        );
+        let places = Places::of(&self.dirs, &container.id);
+        let runtime = crate::runtime::Runtime::at(places.runtime);
+        runtime.delete(&container.id.parse()?, true)?;
+        let _ = std::fs::remove_dir_all(&places.run);
+        as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&container.id))
+    }
+}

@@ -1,0 +1,125 @@
+//! `docker stop`: what it does, in order.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Containers, kill};
+use crate::shim::protocol::{Connection, Frame, Heard, Request};
+use crate::state::journal::{self, Event};
+use crate::state::{Container, Status};
+
+/// How long a container has to end by itself unless somebody says otherwise, in seconds.
+const PATIENCE: i64 = 10;
+
+/// How a container is to be stopped; what is `None` is as the container says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stopping {
+    /// The signal that asks it to.
+    pub signal: Option<i32>,
+    /// How many seconds it has for that; -1: as many as it needs.
+    pub seconds: Option<i64>,
+}
+
+impl Containers {
+    /// Asks a container to end, and ends it if it does not. One that does not run is left as it is.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn stop(&self, what: &str, how: Stopping) -> Result<Container> {
+        // Its policy must not start it again: that is written down before anything happens.
+        let mut locked = self.lock(what)?;
+        if !locked.container.life.status.needs_shim() {
+            return Ok(locked.container);
+        }
+        locked.container.life.stopped_by_hand = true;
+        locked.save()?;
+        let container = locked.container.clone();
+        drop(locked);
+
+        // One that waits to be started again has nothing to stop but the wait.
+        if container.life.status == Status::Restarting {
+            let _ = self.ask(&container, &Request::Cancel);
+        }
+        let Some(shim) = self.watch(&container)? else {
+            return self.find(&container.id);
+        };
+
+        // The signal that its image or its user chose; a frozen process would not get it.
+        if container.life.status == Status::Paused {
+            let _ = self.ask(&container, &Request::Resume);
+        }
+        let signal = match how.signal {
+            Some(signal) => signal,
+            None => kill::stop_signal(&container)?,
+        };
+        let _ = self.ask(&container, &Request::Signal { signal, all: false });
+
+        // Time to end, and then the signal that nobody can refuse.
+        let seconds = how
+            .seconds
+            .or(container.config.stop_timeout)
+            .unwrap_or(PATIENCE);
+        let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
+        if !has_ended(&shim, patience)? {
+            let all = true;
+            let _ = self.ask(
+                &container,
+                &Request::Signal {
+                    signal: libc::SIGKILL,
+                    all,
+                },
+            );
+            has_ended(&shim, None)?;
+        }
+        drop(shim);
+        journal::tell(&self.dirs, &Event::of(&container, "stop"));
+        self.find(&container.id).or(Ok(container))
+    }
+
+    /// Stops a container and starts it again.
+    ///
+    /// # Errors
+    /// As [`Containers::stop`] and [`Containers::start`].
+    pub fn restart(&self, what: &str, how: Stopping) -> Result<()> {
+        let container = self.stop(what, how)?;
+        self.start(&container.id, None)?;
+        journal::tell(&self.dirs, &Event::of(&container, "restart"));
+        Ok(())
+    }
+
+    /// A connection on which the container's end is told; `None`: it has no shim.
+    pub(super) fn watch(&self, container: &Container) -> Result<Option<Connection>> {
+        let Some(shim) = Connection::to(&self.places(container))? else {
+            return Ok(None);
+        };
+        shim.request(&Request::Wait, &[])?;
+        Ok(Some(shim))
+    }
+}
+
+/// Waits for the end that a shim tells, so long and no longer; `None` is for ever.
+pub(super) fn has_ended(shim: &Connection, patience: Option<Duration>) -> Result<bool> {
+    let until = patience.map(|patience| Instant::now() + patience);
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = match left {
+            // One more, for what is less than a millisecond.
+            Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        let mut polled = [PollFd::new(shim.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, timeout) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => continue,
+            other => other.context("wait for the container's end")?,
+        };
+        match shim.hear()? {
+            Heard::Word(Frame::Ended(_), _) | Heard::End => return Ok(true),
+            _ => {}
+        }
+    }
+}

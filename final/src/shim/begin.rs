@@ -1,0 +1,132 @@
+//! From a container on disk to one that runs: once at first, and again for each restart.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use namespaces::Running;
+use rustix::fs::{Mode, OFlags};
+
+use super::execs::Execs;
+use super::network::{Attached, Network};
+use super::streams::{Console, Streams};
+use super::{Shim, end, spec};
+use crate::runtime::{Bundle, Created, Runtime, Settings};
+use crate::state::journal::{self, Event};
+use crate::state::{Locked, Status};
+
+/// A container whose command runs.
+pub(super) struct Run {
+    /// Its first process, our child.
+    pub(super) process: Running,
+    pub(super) streams: Streams,
+    pub(super) execs: Execs,
+    /// Its link, its address and its ports, until they are dropped.
+    pub(super) network: Attached,
+    /// Whether its standard input ends with the client who was there first.
+    pub(super) stdin_once: bool,
+}
+
+impl Shim<'_> {
+    /// Starts the container, and writes down that it runs.
+    pub(super) fn begin(&self, locked: &mut Locked) -> Result<Run> {
+        let container = &locked.container;
+        let (config, host) = (&container.config, &container.host);
+
+        // An address, while there is nobody yet who could have one. (step 4)
+        let network = Network::prepare(container, self.places, self.dirs)?;
+
+        // All that it is to be, as a bundle.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let rootfs = self.places.data.join("merged");
+        let root = rustix::fs::open(&rootfs, flags, Mode::empty())
+            .with_context(|| format!("open {}", rootfs.display()))?;
+        let spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
+        drop(root);
+        let bundle = Bundle::write(&self.places.data, spec)?;
+
+        // Its streams are ours to read, before there is anybody to write.
+        let console = config.tty.then(|| Console::open(self.places)).transpose()?;
+        let (mut streams, mut theirs) = (None, None);
+        if !config.tty {
+            let (ours, given) = Streams::pipes(config.open_stdin)?;
+            (streams, theirs) = (Some(ours), Some(given));
+        }
+        let settings = Settings {
+            console_socket: console.as_ref().map(Console::path),
+            streams: theirs,
+            init: host.init,
+            ..Settings::default()
+        };
+
+        // Created: held at the gate, in a network of its own, and let go.
+        let runtime = Runtime::at(self.places.runtime.clone());
+        let created = runtime.create(&self.id, &bundle, &settings)?;
+        drop(settings);
+        let Created {
+            container: made,
+            process,
+        } = created;
+        let started = || -> Result<_> {
+            let (attached, network) = network.attach(process.pid())?;
+            let streams = match (console, streams) {
+                (Some(console), _) => Streams::of_terminal(console.take()?)?,
+                (None, streams) => streams.context("a container without streams")?,
+            };
+            made.start()?;
+            Ok((attached, network, streams))
+        };
+        let (attached, network, streams) = match started() {
+            Ok(started) => started,
+            Err(error) => {
+                made.delete(true)?;
+                return Err(error);
+            }
+        };
+        drop(made);
+
+        let stdin_once = config.stdin_once;
+        let life = &mut locked.container.life;
+        life.status = Status::Running;
+        life.pid = process.pid().as_raw();
+        life.started = Some(Timestamp::now());
+        life.error.clear();
+        life.exit_code = 0;
+        life.oom_killed = false;
+        life.network = network;
+        if let Err(error) = locked.save() {
+            runtime.delete(&self.id, true)?;
+            return Err(error);
+        }
+        journal::tell(self.dirs, &Event::of(&locked.container, "start"));
+        Ok(Run {
+            process,
+            streams,
+            execs: Execs::default(),
+            network: attached,
+            stdin_once,
+        })
+    }
+
+    /// Starts it once more. Where somebody has asked it to stop meanwhile, or it cannot be started,
+    /// the container's lock stays with us: that was its end.
+    pub(super) fn begin_again(&self, locked: &mut Locked) -> Result<Option<Run>> {
+        locked.relock()?;
+        let wanted = locked.container.life.status == Status::Restarting
+            && !locked.container.life.stopped_by_hand;
+        if !wanted {
+            return Ok(None);
+        }
+        locked.container.life.restarts += 1;
+        match self.begin(locked) {
+            Ok(run) => {
+                locked.unlock()?;
+                Ok(Some(run))
+            }
+            Err(error) => {
+                end::not_begun(locked, &error)?;
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What follows when a container's first process has ended.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Error, Result};
+use cli::Dirs;
+use jiff::Timestamp;
+
+use super::Shim;
+use super::serve::Ended;
+use crate::state::journal::{self, Event};
+use crate::state::{Container, Locked, Network, Places, Restart, Status};
+
+/// Whoever ran so long is taken to be in order, and begins with the shortest pause again.
+const LONG: Duration = Duration::from_secs(10);
+
+/// The pause before the first restart; each one after that is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the container's policy says.
+pub(super) enum Next {
+    /// It stays as it is.
+    Stop,
+    /// It is started again, after a pause.
+    Again,
+}
+
+/// Writes down how it ended, and what is next: `pause` becomes the pause before that. At the end of
+/// all the container's lock stays with us.
+pub(super) fn record(
+    dirs: &Dirs,
+    locked: &mut Locked,
+    ended: &Ended,
+    pause: &mut Duration,
+) -> Result<Next> {
+    locked.relock()?;
+    tell(dirs, &locked.container, ended);
+    let next = next(&locked.container, ended, pause);
+    let life = &mut locked.container.life;
+    life.pid = 0;
+    life.exit_code = ended.status;
+    life.oom_killed = ended.oom_killed;
+    life.finished = Some(Timestamp::now());
+    life.network = Network::default();
+    if life.status != Status::Removing {
+        life.status = match next {
+            Next::Stop => Status::Exited,
+            Next::Again => Status::Restarting,
+        };
+    }
+    if matches!(next, Next::Again) {
+        locked.save()?;
+        locked.unlock()?;
+    }
+    Ok(next)
+}
+
+/// For those who watch what happens.
+fn tell(dirs: &Dirs, container: &Container, ended: &Ended) {
+    if ended.oom_killed {
+        journal::tell(dirs, &Event::of(container, "oom"));
+    }
+    let died = Event::of(container, "die").with("exitCode", ended.status);
+    journal::tell(dirs, &died.with("execDuration", ended.lasted.as_secs()));
+}
+
+fn next(container: &Container, ended: &Ended, pause: &mut Duration) -> Next {
+    let life = &container.life;
+    let again = match container.host.restart_policy {
+        Restart::No => false,
+        Restart::OnFailure(most) => ended.status != 0 && (most == 0 || life.restarts < most),
+        Restart::Always | Restart::UnlessStopped => true,
+    };
+    if !again || life.stopped_by_hand || life.status == Status::Removing {
+        return Next::Stop;
+    }
+    *pause = match ended.lasted >= LONG || pause.is_zero() {
+        true => FIRST_PAUSE,
+        false => LONGEST_PAUSE.min(*pause * 2),
+    };
+    Next::Again
+}
+
+/// Writes down why it could not be started.
+pub(super) fn not_begun(locked: &mut Locked, error: &Error) -> Result<()> {
+    let life = &mut locked.container.life;
+    if life.status.needs_shim() {
+        life.status = Status::Exited;
+    }
+    life.pid = 0;
+    life.exit_code = namespaces::exit_status(error);
+    life.error = format!("{error:#}");
+    locked.save()
+}
+
+/// The last of a shim: from here on the container needs none, and whoever waited is told.
+pub(super) fn leave(mut shim: Shim<'_>, locked: &mut Locked) -> Result<u8> {
+    let status = locked.container.life.exit_code;
+    locked.container.life.status = Status::Exited;
+    // On a full disk it stays as it was, and the next command finds that there is no shim.
+    let saved = locked.save();
+    clear(shim.places);
+    if locked.container.host.auto_remove {
+        locked.discard(shim.dirs)?;
+    }
+    locked.unlock()?;
+    shim.clients.tell_all(status);
+    shim.linger()?;
+    saved.map(|()| 0)
+}
+
+/// Removes what nobody needs without a shim; its lock goes with it.
+pub(super) fn clear(places: &Places) {
+    if let Err(error) = fs::remove_dir_all(&places.run) {
+        tracing::warn!("{} stays behind: {error}", places.run.display());
+    }
+}

@@ -1,0 +1,46 @@
+//! The end of a container: nothing of it stays.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use anyhow::{Context, Result};
+use cli::Dirs;
+use images::Store;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+
+use super::journal::{self, Event};
+use super::{Locked, Names, Status};
+
+impl Locked {
+    /// Removes the container. Who does this must be the root of its files.
+    ///
+    /// Should it be given up halfway, the container is there, and says that it is being removed.
+    ///
+    /// # Errors
+    /// Something of it cannot be removed.
+    pub fn discard(&mut self, dirs: &Dirs) -> Result<()> {
+        self.container.life.status = Status::Removing;
+        // A full disk is a reason to remove something, and none to keep it.
+        if let Err(error) = self.save() {
+            tracing::debug!("{error:#}");
+        }
+        let id = &self.container.id;
+        Names::open(dirs)?.give_back(&self.container.name, id)?;
+        // In its shim's mount namespace the layers are still stacked.
+        let merged = self.places.data.join("merged");
+        match umount2(&merged, MntFlags::MNT_DETACH) {
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => {}
+            Err(errno) => return Err(errno).context("unmount the container's layers"),
+        }
+        match fs::remove_dir_all(&self.places.run) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", self.places.run.display()));
+            }
+            _ => {}
+        }
+        Store::open(&dirs.data)?.discard_container(id)?;
+        journal::tell(dirs, &Event::of(&self.container, "destroy"));
+        Ok(())
+    }
+}
