@@ -27,7 +27,7 @@ part processes; for p in /proc/[0-9]*; do
         if [ -e $p/comm ]; then echo "$line"; fi
     }
 done 2>/dev/null
-part files;     find /run /tmp /var/lib/minidocker /home /dev/shm /var/tmp -path /run/workspace -prune -o \
+part files;     find /run /tmp /var/lib/minidocker /home /dev/shm /var/tmp -xdev -path /run/workspace -prune -o \
                      -path /run/etc -prune -o -printf '%y %s %p\n' | sed 's/^d [0-9]*/d/'
 part hostname;  hostname
 part settings;  cd /proc/sys/net/ipv4 && for s in ip_forward conf/lo/route_localnet conf/all/route_localnet; do

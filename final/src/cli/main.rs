@@ -4,6 +4,7 @@
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
 mod completion;
+mod events;
 mod exec;
 mod filters;
 mod format;
@@ -18,6 +19,7 @@ mod pause;
 mod port;
 mod progress;
 mod prompt;
+mod ps;
 mod pull;
 mod push;
 mod remove;
@@ -76,6 +78,8 @@ enum Command {
     OfImages(OfImages),
     Login(login::Login),
     Logout(login::Logout),
+    Ps(ps::Ps),
+    Events(events::Events),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -114,6 +118,8 @@ enum OfContainers {
     reason = "there is one of them, and never a second"
 )]
 enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -180,6 +186,8 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Inspect(inspect) => inspect.run(context),
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
+        Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
+        Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),

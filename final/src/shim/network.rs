@@ -1,22 +1,229 @@
-//! stub
-use anyhow::Result;
+//! A container's place in the network, from before its birth until after its end.
+//!
+//! ```text
+//! prepare   ports of the host, an address (a lease), hosts, hostname, resolv.conf
+//! attach    the cable, or a carrier; the container is held at the gate
+//! drop      everything is given back
+//! ```
+//!
+//! What is held here dies with the shim, of kill -9 too: the kernel closes sockets, drops the lock on
+//! the lease and ends the carrier. The link and the rules stay, until the next command [`sweep`]s.
+
+mod files;
+mod ports;
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
+use network::bridge::{Bridge, Endpoint, Lease};
+use network::{Carrier, Publish, Reserved};
 use nix::unistd::Pid;
 
-use crate::state::{self, Container, Places};
+use crate::state::{self, Container, HostConfig, Places};
+use files::Files;
 
-pub(super) struct Network;
-pub(super) struct Attached;
+/// What a container is connected to: `--network`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// An address of its own, and a way outside.
+    Bridge,
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+    /// That of another container, by its id.
+    Container(String),
+}
+
+impl Mode {
+    /// That of a container.
+    ///
+    /// # Errors
+    /// There is no such network.
+    pub fn of(host: &HostConfig) -> Result<Mode> {
+        Ok(match host.network_mode.as_str() {
+            "" | "default" | "bridge" => Mode::Bridge,
+            "none" => Mode::None,
+            "host" => Mode::Host,
+            other => match other.strip_prefix("container:") {
+                Some(id) if !id.is_empty() => Mode::Container(id.to_owned()),
+                _ => bail!(
+                    "network {other} not found: there are bridge, host, none and container:CONTAINER"
+                ),
+            },
+        })
+    }
+}
+
+/// What a container's network will be. Nothing of it is up yet. Dropping it gives all back.
+#[must_use]
+pub struct Network {
+    way: Way,
+    run: PathBuf,
+}
+
+enum Way {
+    /// Nothing of its own.
+    Shared,
+    Loopback,
+    Leased(Box<Lease>),
+    Carried(Vec<Publish>),
+}
+
+/// A network that is up. Dropping it undoes everything: cable and rules, the lease and the ports.
+#[must_use]
+pub struct Attached {
+    _connection: Option<Connection>,
+}
+
+/// Only held, to be dropped.
+enum Connection {
+    Plugged(#[expect(dead_code)] Box<Endpoint>),
+    Carried(#[expect(dead_code)] Carrier),
+}
 
 impl Network {
-    pub(super) fn prepare(
-        _container: &Container,
-        _places: &Places,
-        _dirs: &Dirs,
-    ) -> Result<Network> {
-        Ok(Network)
+    /// Takes what the container needs of the host, and writes its hosts, hostname and resolv.conf.
+    ///
+    /// # Errors
+    /// A port of the host is taken; no address is free; the host's network may not be changed.
+    pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
+        let mode = Mode::of(&container.host)?;
+        ensure!(
+            container.host.address.is_none(),
+            "user specified IP address is supported on user defined networks only"
+        );
+        let way = match mode {
+            Mode::Bridge if network::is_privileged()? => {
+                let bridge = Bridge::standard(&dirs.run)?;
+                let ports = ports::reserve(container, |port| bridge.reserve(port))?;
+                Way::Leased(Box::new(bridge.lease(&container.id, ports)?))
+            }
+            Mode::Bridge => {
+                let reserved = ports::reserve(container, Publish::reserve)?;
+                // Not held: the container, when it is born, would hold them too, and it is the
+                // carrier that needs them.
+                Way::Carried(reserved.iter().map(Reserved::port).collect())
+            }
+            Mode::None => Way::Loopback,
+            // Docker ignores -p there, and says so where it is asked for.
+            Mode::Host | Mode::Container(_) => Way::Shared,
+        };
+        let files = match (&mode, &way) {
+            (Mode::Container(_), _) => None, // the other one's are its own as well
+            (Mode::Host, _) => Some(Files::of_host()?),
+            (_, Way::Leased(lease)) => {
+                let gateway = lease.gateway()?;
+                Some(Files::own(Some(lease.address()?.ip()), None, Some(gateway)))
+            }
+            (_, Way::Carried(_)) => {
+                let server = Some(IpAddr::from(Carrier::NAMESERVER));
+                Some(Files::own(Some(Carrier::ADDRESS), server, way_to_host()))
+            }
+            _ => Some(Files::own(None, None, None)),
+        };
+        if let Some(files) = files {
+            files.write(container, &places.data)?;
+        }
+        Ok(Network {
+            way,
+            run: places.run.clone(),
+        })
     }
-    pub(super) fn attach(self, _pid: Pid) -> Result<(Attached, state::Network)> {
-        Ok((Attached, state::Network::default()))
+
+    /// Connects a process' network namespace. To be called while the process is held, so that its
+    /// pid is its own and its program finds the network up. Starts a thread, which has ended when
+    /// this returns.
+    ///
+    /// # Errors
+    /// The kernel refused a message, or the carrier failed; what was made is unmade.
+    pub fn attach(self, pid: Pid) -> Result<(Attached, state::Network)> {
+        let Network { way, run } = self;
+        let seen = way.seen()?;
+        let connection = match way {
+            Way::Shared => None,
+            Way::Loopback => {
+                network::loopback_up_in(network::netns_of(pid)?.as_fd())?;
+                None
+            }
+            Way::Leased(lease) => {
+                let netns = network::netns_of(pid)?;
+                let endpoint = lease.attach(netns.as_fd(), "eth0")?;
+                Some(Connection::Plugged(Box::new(endpoint)))
+            }
+            Way::Carried(ports) => {
+                // The carrier brings it up as well; but there may be none.
+                network::loopback_up_in(network::netns_of(pid)?.as_fd())?;
+                Carrier::connect(pid, &ports, &run)?.map(Connection::Carried)
+            }
+        };
+        let connected = connection.is_some();
+        let attached = Attached {
+            _connection: connection,
+        };
+        Ok((
+            attached,
+            if connected {
+                seen
+            } else {
+                state::Network::default()
+            },
+        ))
     }
+}
+
+impl Way {
+    /// What people are told about it.
+    fn seen(&self) -> Result<state::Network> {
+        Ok(match self {
+            Way::Shared | Way::Loopback => state::Network::default(),
+            Way::Leased(lease) => {
+                let address = lease.address()?;
+                state::Network {
+                    address: Some(address.ip()),
+                    prefix: address.prefix(),
+                    gateway: Some(lease.gateway()?),
+                    mac: lease
+                        .hardware_address()
+                        .map(|byte| format!("{byte:02x}"))
+                        .join(":"),
+                    ports: lease.ports().map(ports::of).collect(),
+                }
+            }
+            Way::Carried(ports) => state::Network {
+                address: Some(Carrier::ADDRESS),
+                prefix: Carrier::PREFIX,
+                gateway: Some(Carrier::GATEWAY),
+                mac: String::new(), // the carrier's choice
+                ports: ports.iter().copied().map(ports::of).collect(),
+            },
+        })
+    }
+}
+
+/// The host's address to which a program of the host's answers a carrier: that of its way outside.
+fn way_to_host() -> Option<Ipv4Addr> {
+    // connect(2) of UDP sends nothing: it looks up the route to an address (here one of RFC 5737).
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Removes what containers left behind whose shims were killed: cables, rules and leases.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn sweep(dirs: &Dirs) -> Result<()> {
+    if !dirs.run.join("network").is_dir() || !network::is_privileged()? {
+        return Ok(());
+    }
+    Bridge::standard(&dirs.run)?
+        .sweep()
+        .context("remove what dead containers left in the network")
 }

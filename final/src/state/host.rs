@@ -107,10 +107,18 @@ pub struct Port {
     pub address: Option<Ipv4Addr>,
     /// The port of the host; 0: any.
     pub host: u16,
+    /// The last of those that would do as well, after `host`; 0: there is no other.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last: u16,
     /// The port that the container's program listens on.
     pub container: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref)] // serde hands over a reference
+fn is_zero(port: &u16) -> bool {
+    *port == 0
 }
 
 /// `--ulimit NAME=SOFT[:HARD]`.

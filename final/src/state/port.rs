@@ -8,7 +8,8 @@ use anyhow::{Result, anyhow, bail, ensure};
 use super::Port;
 
 impl Port {
-    /// Reads `-p [[ADDRESS:][HOST]:]CONTAINER[/PROTOCOL]`, whose ports may be ranges of one length.
+    /// Reads `-p [[ADDRESS:][HOST]:]CONTAINER[/PROTOCOL]`, whose ports may be ranges: of one length,
+    /// or several of the host's for one of the container's.
     ///
     /// # Errors
     /// It makes no sense, or asks for what there is not: IPv6, SCTP.
@@ -25,27 +26,25 @@ impl Port {
             "" => None,
             host => Some(range(host).ok_or_else(|| anyhow!("invalid hostPort: {host}"))?),
         };
-        let lengths = outside
+        let (inside_count, outside_count) = (inside.len(), outside.as_ref().map(|all| all.len()));
+        // One port of the container can be at any of several of the host's.
+        let any_of = inside_count == 1 && outside_count.is_some_and(|count| count > 1);
+        ensure!(
+            any_of || outside_count.is_none_or(|count| count == inside_count),
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        );
+        let last = outside
             .as_ref()
-            .map(|outside| (outside.len(), inside.len()));
-        if let Some((outside, inside)) = lengths {
-            ensure!(
-                outside == inside || inside > 1,
-                "{text}: one port of the container cannot be published at one of several of the \
-                 host's; write which, or none for any"
-            );
-            ensure!(
-                outside == inside,
-                "invalid ranges specified for container and host Ports: {container} and {host}"
-            );
-        }
+            .filter(|_| any_of)
+            .map_or(0, |all| *all.end());
         let hosts = match outside {
-            None => vec![0; inside.len()],
+            None => vec![0; inside_count],
             Some(outside) => outside.collect(),
         };
         let port = |(host, container): (u16, u16)| Port {
             address,
             host,
+            last,
             container,
             protocol: protocol.clone(),
         };
@@ -128,6 +127,8 @@ mod tests {
             shown("8000-8001:80-81"),
             ["0.0.0.0:8000->80/tcp", "0.0.0.0:8001->81/tcp"]
         );
+        let any = Port::parse("8000-8010:80").unwrap();
+        assert_eq!((any.len(), any[0].host, any[0].last), (1, 8000, 8010));
         assert_eq!(shown("80-81"), ["0.0.0.0:0->80/tcp", "0.0.0.0:0->81/tcp"]);
     }
 
@@ -149,7 +150,6 @@ mod tests {
                 "1-3:80-81",
                 "invalid ranges specified for container and host Ports: 80-81 and 1-3",
             ),
-            ("8000-8010:80", "one of several"),
         ] {
             let error = Port::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text:?}: {error}");

@@ -22,7 +22,7 @@ use ipnetwork::Ipv4Network;
 use crate::flows;
 use crate::links::{self, Cable};
 use crate::nat;
-use crate::publish::Publish;
+use crate::publish::{Publish, Reserved};
 use crate::strays::Strays;
 
 /// A bridge: how it is called and where its subnet may lie. Making this value makes nothing; the
@@ -41,9 +41,7 @@ pub struct Lease {
     subnet: Ipv4Network,
     address: Ipv4Addr,
     id: String,
-    ports: Vec<Publish>,
-    /// Sockets that occupy the published ports.
-    _reserved: Vec<OwnedFd>,
+    ports: Vec<Reserved>,
     /// The lease on disk; its lock says that we live.
     file: File,
 }
@@ -127,11 +125,32 @@ impl Bridge {
         Ok(dead.map(path).collect())
     }
 
-    /// Takes an address for a container, and its ports of the host; sweeps first.
+    /// Takes a port of the host for a container.
     ///
     /// # Errors
-    /// A port is taken; no subnet is free; no address is.
-    pub fn lease(&self, id: &str, ports: &[Publish]) -> Result<Lease> {
+    /// It is taken; another container's is known from its lease, so that the error can name it.
+    pub fn reserve(&self, port: &Publish) -> Result<Reserved> {
+        port.reserve().or_else(|error| {
+            let _lock = lock(&self.run_dir)?;
+            for record in self.records_if_any()? {
+                let (owner, taken) = record.read()?;
+                ensure!(
+                    record.file.try_lock().is_ok()
+                        || !taken.iter().any(|other| port.collides(other)),
+                    "Bind for {}/{} failed: port is already allocated to container {owner}",
+                    port.on_host(),
+                    port.protocol
+                );
+            }
+            Err(error)
+        })
+    }
+
+    /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
+    ///
+    /// # Errors
+    /// No subnet is free; no address is.
+    pub fn lease(&self, id: &str, ports: Vec<Reserved>) -> Result<Lease> {
         let _lock = lock(&self.run_dir)?;
         let leases = self.leases();
         fs::create_dir_all(&leases).with_context(|| format!("create {}", leases.display()))?;
@@ -141,7 +160,6 @@ impl Bridge {
         } else {
             self.remembered()?
         };
-        let _reserved = reserve(ports, &living)?;
         let address = subnet
             .iter()
             .skip(2) // the network itself, and the gateway
@@ -150,24 +168,25 @@ impl Bridge {
                     && !living.iter().any(|other| other.address == *address)
             })
             .with_context(|| format!("every address of {subnet} is taken by a container"))?;
-        let file = self.write_lease(address, id, ports)?;
+        let file = self.write_lease(address, id, &ports)?;
         Ok(Lease {
             bridge: self.clone(),
             subnet,
             address,
             id: id.to_owned(),
-            ports: ports.to_vec(),
-            _reserved,
+            ports,
             file,
         })
     }
 
-    fn write_lease(&self, address: Ipv4Addr, id: &str, ports: &[Publish]) -> Result<File> {
+    fn write_lease(&self, address: Ipv4Addr, id: &str, ports: &[Reserved]) -> Result<File> {
         let path = self.leases().join(address.to_string());
         let write = || {
             let mut file = File::create_new(&path)?;
             file.lock()?;
-            let ports = ports.iter().map(|port| format!("{port}\n"));
+            let ports = ports
+                .iter()
+                .map(|reserved| format!("{}\n", reserved.port()));
             file.write_all(format!("{id}\n{}", ports.collect::<String>()).as_bytes())?;
             Ok(file)
         };
@@ -335,6 +354,21 @@ impl Lease {
         Ok(Ipv4Network::new(self.address, self.subnet.prefix())?)
     }
 
+    /// The host's address in the subnet: the container's way out.
+    pub fn gateway(&self) -> Result<Ipv4Addr> {
+        Ok(gateway(self.subnet)?.ip())
+    }
+
+    /// The hardware address that the container's end of the cable gets.
+    pub fn hardware_address(&self) -> [u8; 6] {
+        links::mac(self.address)
+    }
+
+    /// The ports of the host that lead to the container.
+    pub fn ports(&self) -> impl Iterator<Item = Publish> {
+        self.ports.iter().map(Reserved::port)
+    }
+
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
     /// default route leads out by the bridge unless another network was first. The published ports
     /// answer from here on.
@@ -368,8 +402,9 @@ impl Lease {
             )?;
             if !lease.ports.is_empty() {
                 let table = nat::container_table(name, lease.address);
-                nat::publish(&table, &lease.id, lease.address, &lease.ports)?;
-                flows::forget(&lease.ports)?;
+                let ports: Vec<_> = lease.ports.iter().map(Reserved::port).collect();
+                nat::publish(&table, &lease.id, lease.address, &ports)?;
+                flows::forget(&ports)?;
             }
             links::plug(&cable, netns)?;
         }
@@ -391,28 +426,6 @@ impl Drop for Lease {
             tracing::warn!("the network of {} is not taken down: {error:#}", self.id);
         }
     }
-}
-
-/// Occupies the ports on the host. Another container's are known from its lease, so that the error
-/// can name it.
-fn reserve(ports: &[Publish], living: &[Record]) -> Result<Vec<OwnedFd>> {
-    if ports.is_empty() {
-        return Ok(Vec::new());
-    }
-    for record in living {
-        let (owner, taken) = record.read()?;
-        if let Some(port) = ports
-            .iter()
-            .find(|port| taken.iter().any(|other| port.collides(other)))
-        {
-            bail!(
-                "Bind for {}/{} failed: port is already allocated to container {owner}",
-                port.on_host(),
-                port.protocol
-            );
-        }
-    }
-    ports.iter().map(Publish::reserve).collect()
 }
 
 /// The host's end of a container's cable: an address has eight hexadecimal digits, a name room for

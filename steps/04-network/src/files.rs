@@ -67,10 +67,15 @@ impl Files {
             sweep(&containers)?;
             Self::claim(&directory)?
         };
-        let resolv = match nameserver {
-            Some(server) => resolv_conf(&read_host("/etc/resolv.conf")?, &[server.into()]),
-            None => reachable_resolv_conf()?,
+        let servers = match nameserver {
+            Some(server) => vec![server.into()],
+            None => reachable_servers()?,
         };
+        let resolver = Resolver {
+            servers: &servers,
+            ..Resolver::default()
+        };
+        let resolv = resolver.over(&host_resolv_conf()?);
         let own = address
             .map(|address| format!("{address}\t{hostname}\n"))
             .unwrap_or_default();
@@ -168,7 +173,8 @@ pub(crate) fn sweep(containers: &Path) -> Result<()> {
     })
 }
 
-const LOCALHOST: &str = "\
+/// What every container's hosts begins with.
+pub const LOCALHOST: &str = "\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
 fe00::0\tip6-localnet
@@ -177,19 +183,29 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 ";
 
-/// The host's resolv.conf with the name servers that a container can reach. A resolver on the
-/// host's loopback is out of reach: in the container, 127.0.0.1 is the container. systemd-resolved,
-/// the usual one there, writes down elsewhere whom it asks itself.
-fn reachable_resolv_conf() -> Result<String> {
-    let host = read_host("/etc/resolv.conf")?;
-    let mut servers = reachable(&host);
+/// The host's resolv.conf.
+///
+/// # Errors
+/// It cannot be read.
+pub fn host_resolv_conf() -> Result<String> {
+    read_host("/etc/resolv.conf")
+}
+
+/// The host's name servers, as far as a container can reach them. A resolver on the host's loopback
+/// is out of reach: in the container, 127.0.0.1 is the container. systemd-resolved, the usual one
+/// there, writes down elsewhere whom it asks itself.
+///
+/// # Errors
+/// The host's resolv.conf cannot be read.
+pub fn reachable_servers() -> Result<Vec<IpAddr>> {
+    let mut servers = reachable(&host_resolv_conf()?);
     if servers.is_empty() {
         servers = reachable(&read_host("/run/systemd/resolve/resolv.conf")?);
     }
     if servers.is_empty() {
         servers = PUBLIC.to_vec();
     }
-    Ok(resolv_conf(&host, &servers))
+    Ok(servers)
 }
 
 /// The file's text; none where there is no file. Bytes outside UTF-8 can only be in comments.
@@ -215,19 +231,42 @@ fn reachable(resolv: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// These name servers, with the options and search domains of `host` (resolv.conf(5)).
-fn resolv_conf(host: &str, servers: &[IpAddr]) -> String {
-    let keyword = |line: &&str| {
-        matches!(
-            line.split_whitespace().next(),
-            Some("search" | "domain" | "options" | "sortlist")
-        )
-    };
-    let servers = servers
-        .iter()
-        .map(|server| format!("nameserver {server}\n"));
-    let rest = host.lines().filter(keyword).map(|line| format!("{line}\n"));
-    servers.chain(rest).collect()
+/// What a container's resolv.conf(5) has instead of the host's lines; an empty list keeps them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resolver<'a> {
+    /// Name servers.
+    pub servers: &'a [IpAddr],
+    /// Domains in which a short name is looked for; `.` alone: none.
+    pub search: &'a [String],
+    /// Options.
+    pub options: &'a [String],
+}
+
+impl Resolver<'_> {
+    /// The text, over the host's.
+    pub fn over(&self, host: &str) -> String {
+        let mut text = String::new();
+        for server in self.servers {
+            text += &format!("nameserver {server}\n");
+        }
+        let kept = |line: &&str| match line.split_whitespace().next() {
+            Some("nameserver") => self.servers.is_empty(),
+            Some("search" | "domain") => self.search.is_empty(),
+            Some("options") => self.options.is_empty(),
+            Some("sortlist") => true,
+            _ => false,
+        };
+        for line in host.lines().filter(kept) {
+            text += &format!("{line}\n");
+        }
+        if !self.search.is_empty() && self.search != ["."] {
+            text += &format!("search {}\n", self.search.join(" "));
+        }
+        if !self.options.is_empty() {
+            text += &format!("options {}\n", self.options.join(" "));
+        }
+        text
+    }
 }
 
 #[cfg(test)]
@@ -238,10 +277,21 @@ mod tests {
     fn a_resolver_on_loopback_or_ipv6_is_left_out_and_options_are_kept() {
         let host = "# local\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 2001:db8::1\n\
                     nameserver 192.0.2.53 # office\noptions edns0\nsearch lan example.org\n";
-        let text = resolv_conf(host, &reachable(host));
+        let servers = reachable(host);
+        let mut resolver = Resolver {
+            servers: &servers,
+            ..Resolver::default()
+        };
+        let text = resolver.over(host);
         assert_eq!(
             text,
             "nameserver 192.0.2.53\noptions edns0\nsearch lan example.org\n"
+        );
+        let (search, options) = ([".".to_owned()], ["ndots:2".to_owned()]);
+        (resolver.search, resolver.options) = (&search, &options);
+        assert_eq!(
+            resolver.over(host),
+            "nameserver 192.0.2.53\noptions ndots:2\n"
         );
     }
 

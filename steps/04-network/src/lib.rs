@@ -29,7 +29,7 @@
 #![warn(missing_docs)]
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -52,9 +52,9 @@ mod user;
 
 use bridge::{Bridge, Endpoint, Lease};
 use files::{Files, Identity};
-pub use publish::{Protocol, Publish};
+pub use publish::{Protocol, Publish, Reserved};
 pub use strays::{leftovers, sweep};
-use user::Carrier;
+pub use user::Carrier;
 
 /// What kind of network a container is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,14 +137,16 @@ impl Network {
         );
         let (way, address, nameserver) = match (mode, privileged) {
             (Mode::Bridge, true) => {
-                let lease = Bridge::standard(run_dir)?.lease(id, ports)?;
+                let bridge = Bridge::standard(run_dir)?;
+                let ports = ports.iter().map(|port| bridge.reserve(port));
+                let lease = bridge.lease(id, ports.collect::<Result<_>>()?)?;
                 let address = lease.address()?.ip();
                 (Way::Leased(Box::new(lease)), Some(address), None)
             }
             (Mode::Bridge, false) => (
                 Way::Carried(ports.to_vec()),
-                Some(user::ADDRESS),
-                Some(user::NAMESERVER),
+                Some(Carrier::ADDRESS),
+                Some(Carrier::NAMESERVER),
             ),
             (Mode::None, _) => {
                 if privileged {
@@ -187,14 +189,13 @@ impl Network {
         let _connection = match way {
             Way::Loopback => None,
             Way::Leased(lease) => {
-                let path = format!("/proc/{pid}/ns/net");
-                let netns = File::open(&path).with_context(|| format!("open {path}"))?;
+                let netns = netns_of(pid)?;
                 Some(Connection::Plugged(Box::new(
                     lease.attach(netns.as_fd(), "eth0")?,
                 )))
             }
             Way::Carried(ports) => {
-                user::connect(pid, &ports, files.directory())?.map(Connection::Carried)
+                Carrier::connect(pid, &ports, files.directory())?.map(Connection::Carried)
             }
         };
         Ok(Attached {
@@ -202,6 +203,26 @@ impl Network {
             _files: files,
         })
     }
+}
+
+/// The network namespace of a process, held open.
+///
+/// # Errors
+/// The process has ended, or is not ours to look at.
+pub fn netns_of(pid: Pid) -> Result<File> {
+    let path = format!("/proc/{pid}/ns/net");
+    File::open(&path).with_context(|| format!("open {path}"))
+}
+
+/// Whether the caller may change the network that it is in. To be privileged is not enough: root of
+/// a user namespace has no rights over a network that was made outside.
+pub fn is_privileged() -> Result<bool> {
+    links::may_change()
+}
+
+/// Sets `lo` up in another network namespace, for a container without a bridge.
+pub fn loopback_up_in(netns: BorrowedFd<'_>) -> Result<()> {
+    links::inside(netns, links::loopback_up)
 }
 
 /// Sets `lo` up in the caller's network namespace. For a container that has no bridge to be

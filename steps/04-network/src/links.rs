@@ -1,5 +1,6 @@
 //! Links, addresses and routes.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
@@ -156,6 +157,21 @@ pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
         default_route(gateway),
     ])
     // } todo!("task 04.3: give the container its address and its way out (book: 4.3)")
+}
+
+/// Whether this process may change the network that it is in: `lo` is told to stay as it is.
+pub(crate) fn may_change() -> Result<bool> {
+    let call = "RTM_NEWLINK lo";
+    let why = "it changes nothing; refused, it says that this network is not ours to change";
+    let lo = LinkUnspec::new_with_index(LOOPBACK).build();
+    let Err(error) = carry_out(&[change(call.to_owned(), why, lo)]) else {
+        return Ok(true);
+    };
+    let errno = error.downcast_ref::<io::Error>();
+    match errno.and_then(io::Error::raw_os_error) {
+        Some(libc::EPERM) => Ok(false),
+        _ => Err(error),
+    }
 }
 
 /// `lo` up, in the namespace of this thread.
@@ -354,7 +370,7 @@ fn is_bridge_of(link: &LinkMessage, gateway: Ipv4Addr) -> bool {
 
 /// A hardware address from an IP address, locally administered (bit 1 of the first byte). When an
 /// address is leased anew its neighbours' ARP tables stay right.
-fn mac(address: Ipv4Addr) -> [u8; 6] {
+pub(crate) fn mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x6d, a, b, c, d]
 }

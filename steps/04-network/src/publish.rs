@@ -40,7 +40,7 @@ impl fmt::Display for Protocol {
 pub struct Publish {
     /// The address of the host that answers; `None` means each of them.
     pub address: Option<Ipv4Addr>,
-    /// The port of the host.
+    /// The port of the host; 0: any that is free, which [`Publish::reserve`] picks.
     pub host: u16,
     /// The port that the container's program listens on.
     pub container: u16,
@@ -123,6 +123,21 @@ impl fmt::Display for Publish {
     }
 }
 
+/// A published port that is taken on the host: as long as this is held, no program of the host gets
+/// it, and `ss -ltun` shows who has it.
+#[derive(Debug)]
+pub struct Reserved {
+    port: Publish,
+    _socket: OwnedFd,
+}
+
+impl Reserved {
+    /// The port, with the host's that was picked.
+    pub fn port(&self) -> Publish {
+        self.port
+    }
+}
+
 impl Publish {
     /// Whether both want a port of the host that only one of them can have.
     pub(crate) fn collides(&self, other: &Self) -> bool {
@@ -138,19 +153,32 @@ impl Publish {
         SocketAddrV4::new(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED), self.host)
     }
 
-    /// Takes the port on the host, so that no program of the host gets it while this is open, and
-    /// `ss -ltun` shows who has it. Nothing is ever received here: nf_tables turns each packet
-    /// round before it reaches the socket.
+    /// Takes the port on the host. Nothing is ever received here: nf_tables turns each packet round
+    /// before it reaches the socket.
     ///
     /// A TCP socket must listen to be an obstacle: a bound one yields to every program that sets
-    /// SO_REUSEADDR, as all servers do (socket(7)).
-    pub(crate) fn reserve(&self) -> Result<OwnedFd> {
+    /// SO_REUSEADDR, as all servers do (socket(7)). Of port 0 the kernel makes one that is free
+    /// (ip(7), ip_local_port_range).
+    ///
+    /// # Errors
+    /// A program of the host has it, or it is not ours to take.
+    pub fn reserve(&self) -> Result<Reserved> {
         let place = self.on_host();
         let socket = match self.protocol {
-            Protocol::Tcp => TcpListener::bind(place).map(OwnedFd::from),
-            Protocol::Udp => UdpSocket::bind(place).map(OwnedFd::from),
+            Protocol::Tcp => TcpListener::bind(place)
+                .and_then(|socket| Ok((socket.local_addr()?, socket.into()))),
+            Protocol::Udp => {
+                UdpSocket::bind(place).and_then(|socket| Ok((socket.local_addr()?, socket.into())))
+            }
         };
-        socket.map_err(|error| {
+        let reserved = socket.map(|(place, _socket)| Reserved {
+            port: Self {
+                host: place.port(),
+                ..*self
+            },
+            _socket,
+        });
+        reserved.map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EADDRINUSE) => format!(
                     "a program of this host has it (`ss -ltunp sport = {}` names it)",

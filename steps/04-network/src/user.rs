@@ -9,11 +9,11 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -29,16 +29,12 @@ use nix::unistd::{Pid, getpid, getppid, pipe2};
 
 use crate::publish::Publish;
 
-/// The container's address.
-pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
-/// Its name server.
-pub(crate) const NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// slirp4netns' socket for orders, in the container's directory.
 const ORDERS: &str = "slirp4netns.sock";
 
 /// pasta or slirp4netns at work. It goes when this is dropped, and when we die.
-pub(crate) struct Carrier {
+#[derive(Debug)]
+pub struct Carrier {
     child: Child,
 }
 
@@ -50,38 +46,46 @@ impl Drop for Carrier {
     }
 }
 
-/// Connects the network of a process in a user namespace of ours. `None`: there is no program
-/// installed that could; a warning says what to install.
-///
-/// # Errors
-/// A port cannot be had, or is asked for and nothing could carry it.
-pub(crate) fn connect(pid: Pid, ports: &[Publish], directory: &Path) -> Result<Option<Carrier>> {
-    // Of a port that it cannot have, the carrier would say less than bind(2) says to us.
-    drop(
-        ports
-            .iter()
-            .map(Publish::reserve)
-            .collect::<Result<Vec<_>>>()?,
-    );
-    let mut failures = Vec::new();
-    for (program, start) in [("pasta", pasta as Start), ("slirp4netns", slirp4netns)] {
-        let Some(path) = find(program) else { continue };
-        match start(&path, pid, ports, directory) {
-            Ok(carrier) => return Ok(Some(carrier)),
-            Err(error) => failures.push(format!("{error:#}")),
+impl Carrier {
+    /// The container's address.
+    pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
+    /// The length of its subnet's prefix.
+    pub const PREFIX: u8 = 24;
+    /// Its way out.
+    pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+    /// Its name server.
+    pub const NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+
+    /// Connects the network of a process in a user namespace of ours, or in the one that we are in.
+    /// `None`: there is no program installed that could; a warning says what to install. In
+    /// `directory` the carrier may put a socket.
+    ///
+    /// # Errors
+    /// A port cannot be had, or is asked for and nothing could carry it.
+    pub fn connect(pid: Pid, ports: &[Publish], directory: &Path) -> Result<Option<Carrier>> {
+        // Of a port that it cannot have, the carrier would say less than bind(2) says to us.
+        let reserved = ports.iter().map(Publish::reserve);
+        drop(reserved.collect::<Result<Vec<_>>>()?);
+        let mut failures = Vec::new();
+        for (program, start) in [("pasta", pasta as Start), ("slirp4netns", slirp4netns)] {
+            let Some(path) = find(program) else { continue };
+            match start(&path, pid, ports, directory) {
+                Ok(carrier) => return Ok(Some(carrier)),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
         }
+        let why = if failures.is_empty() {
+            "neither pasta nor slirp4netns is installed (packages passt, slirp4netns)".to_owned()
+        } else {
+            failures.join("; ")
+        };
+        ensure!(
+            ports.is_empty(),
+            "without root no port can be published here: {why}"
+        );
+        tracing::warn!("the container has only its loopback network: {why}");
+        Ok(None)
     }
-    let why = if failures.is_empty() {
-        "neither pasta nor slirp4netns is installed (packages passt, slirp4netns)".to_owned()
-    } else {
-        failures.join("; ")
-    };
-    ensure!(
-        ports.is_empty(),
-        "without root no port can be published here: {why}"
-    );
-    tracing::warn!("the container has only its loopback network: {why}");
-    Ok(None)
 }
 
 type Start = fn(&Path, Pid, &[Publish], &Path) -> Result<Carrier>;
@@ -94,11 +98,12 @@ fn pasta(program: &Path, pid: Pid, ports: &[Publish], _: &Path) -> Result<Carrie
         "--no-ra",
         "--no-map-gw",
     ]));
-    arguments.extend(strings(&["--ns-ifname", "eth0", "--netmask", "24"]));
+    arguments.extend(strings(&["--ns-ifname", "eth0", "--netmask"]));
+    arguments.push(Carrier::PREFIX.to_string().into());
     for (option, address) in [
-        ("--address", ADDRESS),
-        ("--gateway", GATEWAY),
-        ("--dns-forward", NAMESERVER),
+        ("--address", Carrier::ADDRESS),
+        ("--gateway", Carrier::GATEWAY),
+        ("--dns-forward", Carrier::NAMESERVER),
     ] {
         arguments.extend([option.into(), address.to_string().into()]);
     }
@@ -126,8 +131,29 @@ fn pasta(program: &Path, pid: Pid, ports: &[Publish], _: &Path) -> Result<Carrie
     arguments.extend(strings(&["--tcp-ns", "none", "--udp-ns", "none"]));
     // It writes its pid when all is set up: our pipe is the file.
     arguments.extend(strings(&["--pid", "/dev/stdin"]));
-    arguments.push(pid.to_string().into());
-    start(program, &arguments, None)
+    let netns = if is_our_user_namespace(pid)? {
+        // We are where it would go by the pid, and to join that again is refused (setns(2)). It
+        // gives up the right to look at the process, too: so it finds the network in a descriptor,
+        // one that it does not close.
+        arguments.extend(strings(&["--netns-only", "--no-netns-quit"]));
+        arguments.extend(strings(&["--netns", "/proc/self/fd/1"]));
+        Some(crate::netns_of(pid)?)
+    } else {
+        arguments.push(pid.to_string().into());
+        None
+    };
+    let output = netns.map_or_else(Stdio::null, Stdio::from);
+    start(command(program, &arguments).stdout(output))
+}
+
+/// Whether a process is in our user namespace (namespaces(7): then the files are the same).
+fn is_our_user_namespace(pid: Pid) -> Result<bool> {
+    let of = |process: &str| {
+        let path = format!("/proc/{process}/ns/user");
+        fs::metadata(&path).with_context(|| format!("stat {path}"))
+    };
+    let (ours, theirs) = (of("self")?, of(&pid.to_string())?);
+    Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
 }
 
 fn slirp4netns(program: &Path, pid: Pid, ports: &[Publish], directory: &Path) -> Result<Carrier> {
@@ -137,7 +163,7 @@ fn slirp4netns(program: &Path, pid: Pid, ports: &[Publish], directory: &Path) ->
         arguments.push(format!("--api-socket={ORDERS}").into());
     }
     arguments.extend([pid.to_string().into(), "eth0".into()]);
-    let carrier = start(program, &arguments, Some(directory))?;
+    let carrier = start(command(program, &arguments).current_dir(directory))?;
     for port in ports {
         forward(directory, port).with_context(|| format!("have slirp4netns publish {port}"))?;
     }
@@ -151,10 +177,11 @@ fn forward(directory: &Path, port: &Publish) -> Result<()> {
     let path = format!("/proc/self/fd/{}/{ORDERS}", directory.as_raw_fd());
     let mut orders = UnixStream::connect(path)?;
     let order = format!(
-        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"{}","host_addr":"{}","host_port":{},"guest_addr":"{ADDRESS}","guest_port":{}}}}}"#,
+        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"{}","host_addr":"{}","host_port":{},"guest_addr":"{}","guest_port":{}}}}}"#,
         port.protocol,
         port.on_host().ip(),
         port.host,
+        Carrier::ADDRESS,
         port.container
     );
     // In one write: it reads once, and takes what it then has for the whole.
@@ -169,28 +196,28 @@ fn forward(directory: &Path, port: &Publish) -> Result<()> {
     Ok(())
 }
 
+fn command(program: &Path, arguments: &[OsString]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null());
+    // Ctrl-C is meant for the container; its network stays to the end.
+    command.process_group(0);
+    die_with_us(&mut command);
+    command
+}
+
 /// Starts a carrier and waits until it says that it is ready, by a byte on its standard input: any
 /// descriptor can be written to, and this one is inherited without more ado.
-fn start(program: &Path, arguments: &[OsString], directory: Option<&Path>) -> Result<Carrier> {
+fn start(command: &mut Command) -> Result<Carrier> {
     let (ready, told) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
     // Not a pipe: nobody would read it during the container's life.
     let complaints = memfd_create(c"complaints", MFdFlags::MFD_CLOEXEC).context("memfd_create")?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(told)
-        .stdout(Stdio::null())
-        .stderr(complaints.try_clone()?);
-    // Ctrl-C is meant for the container; its network stays to the end.
-    command.process_group(0);
-    if let Some(directory) = directory {
-        command.current_dir(directory);
-    }
-    die_with_us(&mut command);
+    command.stdin(told).stderr(complaints.try_clone()?);
+    let program = PathBuf::from(command.get_program());
     tracing::info!(
         call = "clone(SIGCHLD)",
         "a process to carry the container's packets"
     );
+    let arguments: Vec<_> = command.get_args().collect();
     tracing::info!(
         call = format!("execve({program:?}, {arguments:?})"),
         "without root, a program turns the packets of a tap device into ordinary sockets"
@@ -198,9 +225,9 @@ fn start(program: &Path, arguments: &[OsString], directory: Option<&Path>) -> Re
     let child = command
         .spawn()
         .with_context(|| format!("start {}", program.display()))?;
-    drop(command); // our copy of the pipe's other end
+    command.stdin(Stdio::null()); // our copy of the pipe's other end goes
     let mut carrier = Carrier { child };
-    if wait_ready(ready, program)? {
+    if wait_ready(ready, &program)? {
         return Ok(carrier);
     }
     let status = carrier.child.wait()?;

@@ -1,0 +1,142 @@
+//! hosts, hostname and resolv.conf: what is mounted over the image's.
+
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use network::files::{LOCALHOST, Resolver, host_resolv_conf, reachable_servers};
+
+use crate::state::Container;
+
+/// What the files of a container are made of.
+pub struct Files {
+    /// What its hosts begins with.
+    hosts: String,
+    /// Its address, for its own line there.
+    address: Option<Ipv4Addr>,
+    /// Its name servers; `None` for those of the host, with or without its resolver on loopback.
+    server: Option<IpAddr>,
+    on_host: bool,
+    /// What `host-gateway` stands for.
+    gateway: Option<Ipv4Addr>,
+}
+
+impl Files {
+    /// Those of a container with a network of its own.
+    pub fn own(
+        address: Option<Ipv4Addr>,
+        server: Option<IpAddr>,
+        gateway: Option<Ipv4Addr>,
+    ) -> Files {
+        Files {
+            hosts: LOCALHOST.to_owned(),
+            address,
+            server,
+            on_host: false,
+            gateway,
+        }
+    }
+
+    /// Those of a container in the host's network: the host's.
+    pub fn of_host() -> Result<Files> {
+        let hosts = match fs::read("/etc/hosts") {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => LOCALHOST.to_owned(),
+            Err(error) => return Err(error).context("read /etc/hosts"),
+        };
+        Ok(Files {
+            hosts,
+            address: None,
+            server: None,
+            on_host: true,
+            gateway: Some(Ipv4Addr::LOCALHOST),
+        })
+    }
+
+    /// Writes them into `directory`.
+    pub fn write(&self, container: &Container, directory: &Path) -> Result<()> {
+        let hostname = match container.config.hostname.as_str() {
+            "" => container.short_id(),
+            name => name,
+        };
+        for (name, text) in [
+            ("hosts", self.hosts(container, hostname)?),
+            ("hostname", format!("{hostname}\n")),
+            ("resolv.conf", self.resolv_conf(container)?),
+        ] {
+            let path = directory.join(name);
+            // Whoever the container's program runs as must be able to read them, whatever our umask.
+            fs::write(&path, text)
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn hosts(&self, container: &Container, hostname: &str) -> Result<String> {
+        let mut text = self.hosts.clone();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        for extra in &container.host.extra_hosts {
+            let (name, address) = extra
+                .split_once(['=', ':'])
+                .with_context(|| format!("bad format for add-host: \"{extra}\""))?;
+            let address = match address {
+                "host-gateway" => self
+                    .gateway
+                    .with_context(|| {
+                        format!("{name}:host-gateway: this container has no way to the host")
+                    })?
+                    .to_string(),
+                address => address.trim_matches(['[', ']']).to_owned(),
+            };
+            text += &format!("{address}\t{name}\n");
+        }
+        if let Some(address) = self.address {
+            text += &format!("{address}\t{}\n", names(container, hostname));
+        }
+        Ok(text)
+    }
+
+    fn resolv_conf(&self, container: &Container) -> Result<String> {
+        let asked = &container.host;
+        let mut servers = Vec::new();
+        for server in &asked.dns {
+            let server: IpAddr = server
+                .parse()
+                .with_context(|| format!("{server} is not an ip address"))?;
+            servers.push(server);
+        }
+        if servers.is_empty() && !self.on_host {
+            servers = match self.server {
+                Some(server) => vec![server],
+                None => reachable_servers()?,
+            };
+        }
+        let host = host_resolv_conf()?;
+        if servers.is_empty() && asked.dns_search.is_empty() && asked.dns_options.is_empty() {
+            return Ok(host);
+        }
+        let resolver = Resolver {
+            servers: &servers,
+            search: &asked.dns_search,
+            options: &asked.dns_options,
+        };
+        Ok(resolver.over(&host))
+    }
+}
+
+/// With a domain, the whole name and the short one.
+fn names(container: &Container, hostname: &str) -> String {
+    let whole = match container.config.domainname.as_str() {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain}"),
+    };
+    match whole.split_once('.') {
+        Some((short, _)) => format!("{whole} {short}"),
+        None => whole,
+    }
+}
