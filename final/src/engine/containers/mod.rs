@@ -20,6 +20,7 @@ mod names;
 mod pause;
 mod remove;
 mod rename;
+pub mod session;
 mod start;
 mod stop;
 mod truth;
