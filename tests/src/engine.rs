@@ -89,6 +89,12 @@ impl Words for [&str] {
     }
 }
 
+impl Words for Vec<&str> {
+    fn words(&self) -> Vec<String> {
+        self.as_slice().words()
+    }
+}
+
 impl Words for Vec<String> {
     fn words(&self) -> Vec<String> {
         self.clone()

@@ -11,8 +11,10 @@
 //! `MINIRUNC=/usr/bin/crun` for the runtime, and `MINIDOCKER=…` for the engine.
 
 mod bundle;
+mod busybox;
 mod c;
 mod command;
+mod dockerd;
 pub mod engine;
 mod host;
 mod quantile;
@@ -24,8 +26,10 @@ mod terminal;
 mod tree;
 
 pub use bundle::Bundle;
+pub use busybox::busybox;
 pub use c::compile_c;
 pub use command::{Output, Running, inner};
+pub use dockerd::Dockerd;
 pub use host::{Host, Setup, User};
 pub use quantile::quantile;
 pub use snapshot::{Snapshot, assert_same};

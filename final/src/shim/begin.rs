@@ -12,6 +12,7 @@ use super::network::{Attached, Network};
 use super::streams::{Console, Streams};
 use super::{Shim, end, spec};
 use crate::runtime::{Bundle, Created, Runtime, Settings};
+use crate::state::journal::{self, Event};
 use crate::state::{Locked, Status};
 
 /// A container whose command runs.
@@ -97,6 +98,7 @@ impl Shim<'_> {
             runtime.delete(&self.id, true)?;
             return Err(error);
         }
+        journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,
             streams,

@@ -4,10 +4,12 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Error, Result};
+use cli::Dirs;
 use jiff::Timestamp;
 
 use super::Shim;
 use super::serve::Ended;
+use crate::state::journal::{self, Event};
 use crate::state::{Container, Locked, Network, Places, Restart, Status};
 
 /// Whoever ran so long is taken to be in order, and begins with the shortest pause again.
@@ -29,8 +31,14 @@ pub(super) enum Next {
 
 /// Writes down how it ended, and what is next: `pause` becomes the pause before that. At the end of
 /// all the container's lock stays with us.
-pub(super) fn record(locked: &mut Locked, ended: &Ended, pause: &mut Duration) -> Result<Next> {
+pub(super) fn record(
+    dirs: &Dirs,
+    locked: &mut Locked,
+    ended: &Ended,
+    pause: &mut Duration,
+) -> Result<Next> {
     locked.relock()?;
+    tell(dirs, &locked.container, ended);
     let next = next(&locked.container, ended, pause);
     let life = &mut locked.container.life;
     life.pid = 0;
@@ -49,6 +57,15 @@ pub(super) fn record(locked: &mut Locked, ended: &Ended, pause: &mut Duration) -
         locked.unlock()?;
     }
     Ok(next)
+}
+
+/// For those who watch what happens.
+fn tell(dirs: &Dirs, container: &Container, ended: &Ended) {
+    if ended.oom_killed {
+        journal::tell(dirs, &Event::of(container, "oom"));
+    }
+    let died = Event::of(container, "die").with("exitCode", ended.status);
+    journal::tell(dirs, &died.with("execDuration", ended.lasted.as_secs()));
 }
 
 fn next(container: &Container, ended: &Ended, pause: &mut Duration) -> Next {

@@ -12,6 +12,7 @@ use super::protocol::{Exec, Frame};
 use super::streams::Console;
 use super::{Shim, spec};
 use crate::runtime::{Runtime, Settings};
+use crate::state::journal::{self, Event};
 
 /// Those that have not ended yet.
 #[derive(Debug, Default)]
@@ -66,20 +67,27 @@ impl Shim<'_> {
             let streams = files.try_into().ok();
             settings.streams = Some(streams.context("an exec takes three standard streams")?);
         }
+        let command = wish.args.join(" ");
+        let tell = |action: &str| {
+            let event = Event::of(&container, format!("{action}: {command}"));
+            journal::tell(self.dirs, &event);
+        };
+        tell("exec_create");
         let process = runtime.find(&self.id)?.exec(&process, &settings)?;
+        tell("exec_start");
         let terminal = console.map(Console::take).transpose()?;
         Ok((process, terminal))
     }
 }
 
 impl Execed {
-    /// The process has ended: whoever waits is told.
-    pub(super) fn end(self) -> Result<()> {
+    /// The process has ended: whoever waits is told, and how.
+    pub(super) fn end(self) -> Result<u8> {
         let status = self.process.reap()?;
         if let Some(client) = self.client {
             let _ = client.connection.send(&Frame::Ended(status), &[]);
         }
-        Ok(())
+        Ok(status)
     }
 
     /// What to poll for beside the process: the client's end, and then what nobody shows any more.

@@ -14,12 +14,12 @@ mod ports;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use network::bridge::{Bridge, Endpoint, Lease};
-use network::{Carrier, Reserved};
+use network::{Carrier, Publish, Reserved};
 use nix::unistd::Pid;
 
 use crate::state::{self, Container, HostConfig, Places};
@@ -70,7 +70,7 @@ enum Way {
     Shared,
     Loopback,
     Leased(Box<Lease>),
-    Carried(Vec<Reserved>),
+    Carried(Vec<Publish>),
 }
 
 /// A network that is up. Dropping it undoes everything: cable and rules, the lease and the ports.
@@ -102,7 +102,12 @@ impl Network {
                 let ports = ports::reserve(container, |port| bridge.reserve(port))?;
                 Way::Leased(Box::new(bridge.lease(&container.id, ports)?))
             }
-            Mode::Bridge => Way::Carried(ports::reserve(container, network::Publish::reserve)?),
+            Mode::Bridge => {
+                let reserved = ports::reserve(container, Publish::reserve)?;
+                // Not held: the container, when it is born, would hold them too, and it is the
+                // carrier that needs them.
+                Way::Carried(reserved.iter().map(Reserved::port).collect())
+            }
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
@@ -149,7 +154,11 @@ impl Network {
                 let endpoint = lease.attach(netns.as_fd(), "eth0")?;
                 Some(Connection::Plugged(Box::new(endpoint)))
             }
-            Way::Carried(reserved) => carry(pid, reserved, &run)?.map(Connection::Carried),
+            Way::Carried(ports) => {
+                // The carrier brings it up as well; but there may be none.
+                network::loopback_up_in(network::netns_of(pid)?.as_fd())?;
+                Carrier::connect(pid, &ports, &run)?.map(Connection::Carried)
+            }
         };
         let connected = connection.is_some();
         let attached = Attached {
@@ -184,27 +193,15 @@ impl Way {
                     ports: lease.ports().map(ports::of).collect(),
                 }
             }
-            Way::Carried(reserved) => state::Network {
+            Way::Carried(ports) => state::Network {
                 address: Some(Carrier::ADDRESS),
                 prefix: Carrier::PREFIX,
                 gateway: Some(Carrier::GATEWAY),
                 mac: String::new(), // the carrier's choice
-                ports: reserved
-                    .iter()
-                    .map(|reserved| ports::of(reserved.port()))
-                    .collect(),
+                ports: ports.iter().copied().map(ports::of).collect(),
             },
         })
     }
-}
-
-/// Without root: a program of this user's carries the packets.
-fn carry(pid: Pid, reserved: Vec<Reserved>, run: &Path) -> Result<Option<Carrier>> {
-    // The carrier brings its own up as well; and there may be none.
-    network::loopback_up_in(network::netns_of(pid)?.as_fd())?;
-    let ports: Vec<_> = reserved.iter().map(Reserved::port).collect();
-    drop(reserved); // the carrier needs them itself
-    Carrier::connect(pid, &ports, run)
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.

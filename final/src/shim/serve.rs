@@ -11,8 +11,10 @@ use nix::unistd::{read, write};
 use super::Shim;
 use super::begin::Run;
 use super::clients::{Client, Role};
+use super::execs::Execed;
 use super::protocol::{Frame, Heard, Request};
 use crate::runtime::{Runtime, Status as RuntimeStatus};
+use crate::state::journal::{self, Event};
 use crate::state::{Locked, Status};
 
 /// How much is read at once, in bytes: a pipe's capacity.
@@ -71,7 +73,7 @@ impl Shim<'_> {
         let oom_killed = status == 128 + 9 && self.was_out_of_memory(&runtime);
         runtime.delete(&self.id, true)?;
         for exec in execs.0 {
-            exec.end()?;
+            self.exec_ended(exec)?;
         }
         for (stream, file) in &mut streams.outputs {
             while let Ok(length @ 1..) = read(&*file, &mut buffer) {
@@ -134,11 +136,19 @@ impl Shim<'_> {
         }
         // From behind, so that the numbers before stay right.
         for n in gone.into_iter().rev() {
-            run.execs.0.remove(n).end()?;
+            let exec = run.execs.0.remove(n);
+            self.exec_ended(exec)?;
         }
         run.streams.outputs.retain(|(_, file)| !is_over(file));
         self.clients.sweep();
         Ok(ended)
+    }
+
+    fn exec_ended(&self, exec: Execed) -> Result<()> {
+        let status = exec.end()?;
+        let died = Event::of(&self.places.read()?, "exec_die").with("exitCode", status);
+        journal::tell(self.dirs, &died);
+        Ok(())
     }
 
     /// Who is listened to at the moment. Nothing is read that there is no room for.
@@ -152,7 +162,9 @@ impl Shim<'_> {
             if client.has_backlog() {
                 events |= PollFlags::POLLOUT;
             }
-            if pending.bytes.len() < MOST_INPUT {
+            // Only who types waits: others may want to end a container that does not read.
+            let types = client.role == Role::Attached { stdin: true };
+            if !types || pending.bytes.len() < MOST_INPUT {
                 events |= PollFlags::POLLIN;
             }
             all.push((Source::Client(n), client.as_fd(), events));
@@ -225,7 +237,7 @@ impl Shim<'_> {
             Ok(Heard::Word(Frame::Size(rows, columns), _)) => resize(run, rows, columns),
             Ok(Heard::Word(Frame::Signal(signal), _)) => {
                 // To one that has just ended nothing need be said.
-                let _ = self.runtime_container()?.kill(signal, false);
+                let _ = self.signal(signal, false);
             }
             Ok(Heard::Word(..) | Heard::Nothing) => {}
             Ok(Heard::End) | Err(_) => {
@@ -259,9 +271,7 @@ impl Shim<'_> {
                 run.execs.0.extend(self.exec(&wish, client, files));
                 return Ok(());
             }
-            Request::Signal { signal, all } => self
-                .runtime_container()
-                .and_then(|container| container.kill(signal, all)),
+            Request::Signal { signal, all } => self.signal(signal, all),
             Request::Pause => self.pause(true),
             Request::Resume => self.pause(false),
             Request::Resize { rows, columns } => {
@@ -284,6 +294,13 @@ impl Shim<'_> {
         Runtime::at(self.places.runtime.clone()).find(&self.id)
     }
 
+    fn signal(&self, signal: i32, all: bool) -> Result<()> {
+        self.runtime_container()?.kill(signal, all)?;
+        let sent = Event::of(&self.places.read()?, "kill").with("signal", signal);
+        journal::tell(self.dirs, &sent);
+        Ok(())
+    }
+
     /// Stops all processes where they are, or lets them go on, and writes that down.
     fn pause(&self, pause: bool) -> Result<()> {
         let mut locked = Locked::open(self.dirs, self.id.as_str())?;
@@ -300,7 +317,10 @@ impl Shim<'_> {
                 Status::Running
             }
         };
-        locked.save()
+        locked.save()?;
+        let action = if pause { "pause" } else { "unpause" };
+        journal::tell(self.dirs, &Event::of(&locked.container, action));
+        Ok(())
     }
 
     /// Waits before the next start, or until somebody wants none.

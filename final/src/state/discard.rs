@@ -9,6 +9,7 @@ use images::Store;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+use super::journal::{self, Event};
 use super::{Locked, Names, Status};
 
 impl Locked {
@@ -38,6 +39,8 @@ impl Locked {
             }
             _ => {}
         }
-        Store::open(&dirs.data)?.discard_container(id)
+        Store::open(&dirs.data)?.discard_container(id)?;
+        journal::tell(dirs, &Event::of(&self.container, "destroy"));
+        Ok(())
     }
 }

@@ -13,29 +13,7 @@ mod docker;
 mod engine;
 mod podman;
 
-use harness::{Host, Setup, build_dir};
-
-/// A root file system of the machine's own busybox, at /tmp/image/root, and of
-/// that an image as docker saves them, at /tmp/busybox.tar.
-const BUSYBOX: &str = r#"
-    mkdir -p /tmp/image/root /tmp/image/saved
-    cd /tmp/image/root
-    mkdir -p bin dev etc home proc root sys tmp
-    for name in $(busybox --list); do ln -s busybox "bin/$name"; done
-    cp --remove-destination "$(command -v busybox)" bin/busybox
-    printf 'root:x:0:0::/root:/bin/sh\nann:x:1234:2345::/tmp:/bin/sh\n' >etc/passwd
-    printf 'root:x:0:\nstaff:x:2345:\nextra:x:3456:ann\n' >etc/group
-    echo text >etc/plain
-    cd ..
-    tar -C root --numeric-owner -cf saved/layer.tar .
-    id=sha256:$(sha256sum <saved/layer.tar | cut -d' ' -f1)
-    echo '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},
-        "rootfs":{"type":"layers","diff_ids":["'$id'"]}}' >saved/config.json
-    echo '[{"Config":"config.json","RepoTags":["docker.io/library/busybox:latest"],
-        "Layers":["layer.tar"]}]' >saved/manifest.json
-    tar -C saved -cf /tmp/busybox.tar .
-    chmod 644 /tmp/busybox.tar
-"#;
+use harness::{Host, Setup, build_dir, busybox};
 
 /// A machine with the clients' programs at /run/workspace/clients and an image
 /// for them. What clients write beside what they are told to, they write to
@@ -50,7 +28,7 @@ fn machine(mut setup: Setup) -> Host {
     setup.shown.push((clients, "clients".to_owned()));
     let host = Host::with(setup);
     host.shell("for dir in /var/lib /root /opt; do mount -t tmpfs -o mode=755 tmpfs $dir; done");
-    host.shell(BUSYBOX);
+    busybox(&host);
     host
 }
 

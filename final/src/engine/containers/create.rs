@@ -8,6 +8,7 @@ use images::{Image, Store};
 use jiff::Timestamp;
 
 use super::{Containers, names};
+use crate::state::journal::{self, Event};
 use crate::state::{Config, Container, HostConfig, Life, Locked, Volume, check_name};
 
 /// What a user asks for beside the image.
@@ -79,7 +80,10 @@ impl Containers {
         let id = container.id.clone();
         let locked = Locked::create(&self.dirs, container);
         match locked {
-            Ok(locked) => Ok(locked.container),
+            Ok(locked) => {
+                journal::tell(&self.dirs, &Event::of(&locked.container, "create"));
+                Ok(locked.container)
+            }
             Err(error) => {
                 store.discard_container(&id)?;
                 Err(error)

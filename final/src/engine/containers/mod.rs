@@ -20,11 +20,14 @@ mod names;
 mod pause;
 mod remove;
 mod rename;
+pub mod session;
 mod start;
 mod stop;
 mod truth;
 mod usage;
 mod wait;
+
+pub mod ports;
 
 use anyhow::{Result, bail};
 use cli::Dirs;

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::Containers;
 use crate::state::check_name;
+use crate::state::journal::{self, Event};
 
 impl Containers {
     /// Calls a container otherwise.
@@ -27,6 +28,9 @@ impl Containers {
             self.names.give_back(name, &id)?;
             return Err(error);
         }
-        self.names.give_back(&old, &id)
+        self.names.give_back(&old, &id)?;
+        let renamed = Event::of(&locked.container, "rename").with("oldName", format!("/{old}"));
+        journal::tell(&self.dirs, &renamed);
+        Ok(())
     }
 }

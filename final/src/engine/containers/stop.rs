@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Containers, kill};
 use crate::shim::protocol::{Connection, Frame, Heard, Request};
+use crate::state::journal::{self, Event};
 use crate::state::{Container, Status};
 
 /// How long a container has to end by itself unless somebody says otherwise, in seconds.
@@ -75,6 +76,7 @@ impl Containers {
             has_ended(&shim, None)?;
         }
         drop(shim);
+        journal::tell(&self.dirs, &Event::of(&container, "stop"));
         self.find(&container.id).or(Ok(container))
     }
 
@@ -84,7 +86,9 @@ impl Containers {
     /// As [`Containers::stop`] and [`Containers::start`].
     pub fn restart(&self, what: &str, how: Stopping) -> Result<()> {
         let container = self.stop(what, how)?;
-        self.start(&container.id, None).map(drop)
+        self.start(&container.id, None)?;
+        journal::tell(&self.dirs, &Event::of(&container, "restart"));
+        Ok(())
     }
 
     /// A connection on which the container's end is told; `None`: it has no shim.
