@@ -80,9 +80,6 @@ enum Command {
     Logout(login::Logout),
     Ps(ps::Ps),
     Events(events::Events),
-    /// Manage containers
-    #[command(subcommand)]
-    Container(Container),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -121,6 +118,9 @@ enum OfContainers {
     reason = "there is one of them, and never a second"
 )]
 enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+    Inspect(inspect::InspectContainers),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -151,13 +151,6 @@ enum Image {
     Prune(remove::Prune),
     #[command(flatten)]
     Same(OfImages),
-}
-
-#[derive(Debug, Subcommand)]
-enum Container {
-    #[command(aliases = ["list", "ps"])]
-    Ls(ps::Ps),
-    Inspect(inspect::InspectContainers),
 }
 
 /// What a command finds when it starts.
