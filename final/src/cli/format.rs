@@ -34,27 +34,42 @@ impl List<'_> {
     /// # Errors
     /// A template that is wrong, or asks for a field that there is not.
     pub(crate) fn format(&self, format: Option<&str>) -> Result<Vec<String>> {
+        self.format_with(format, &[])
+    }
+
+    /// The same, where each row has fields that only a template sees. One of them that is a map
+    /// is asked for a key: `{{.Label "tier"}}`.
+    ///
+    /// # Errors
+    /// As [`List::format`].
+    pub(crate) fn format_with(
+        &self,
+        format: Option<&str>,
+        hidden: &[Value],
+    ) -> Result<Vec<String>> {
         let format = format.unwrap_or_default().trim();
         let written = format.replace(r"\t", "\t").replace(r"\n", "\n");
         match written.strip_prefix("table") {
             _ if format == "json" => Ok(self.rows.iter().map(ToString::to_string).collect()),
-            _ if format.is_empty() => self.table(self.columns),
-            Some("") => self.table(self.columns),
-            Some(columns) => self.table(columns.trim()),
-            None => self.lines(&Template::parse(&written)?),
+            _ if format.is_empty() => self.table(self.columns, hidden),
+            Some("") => self.table(self.columns, hidden),
+            Some(columns) => self.table(columns.trim(), hidden),
+            None => self.lines(&Template::parse(&written)?, hidden),
         }
     }
 
     /// The same template for each row.
-    fn lines(&self, template: &Template) -> Result<Vec<String>> {
-        self.rows.iter().map(|row| template.execute(row)).collect()
+    fn lines(&self, template: &Template, hidden: &[Value]) -> Result<Vec<String>> {
+        let rows = self.rows.iter().enumerate();
+        rows.map(|(n, row)| template.execute(row, hidden.get(n).unwrap_or(&Value::Null)))
+            .collect()
     }
 
-    fn table(&self, columns: &str) -> Result<Vec<String>> {
+    fn table(&self, columns: &str, hidden: &[Value]) -> Result<Vec<String>> {
         let template = Template::parse(columns)?;
         let header = |(field, name): &(&str, &str)| ((*field).to_owned(), Value::from(*name));
         let names: Value = self.headers.iter().map(header).collect();
-        let mut lines = self.lines(&template)?;
+        let mut lines = self.lines(&template, hidden)?;
         lines.insert(0, template.header(&names)?);
         let table = cli::columns(&lines.join("\n"), LEAST);
         Ok(vec![table])
@@ -76,7 +91,8 @@ mod tests {
     }
 
     fn fill(template: &str) -> String {
-        let filled = Template::parse(template).and_then(|template| template.execute(&image()));
+        let filled =
+            Template::parse(template).and_then(|template| template.execute(&image(), &Value::Null));
         filled.unwrap_or_else(|error| error.to_string())
     }
 
@@ -309,6 +325,21 @@ mod tests {
             ["TAG       IMAGE ID\nV1        \"aaaaaaaaaaaa\"\n<NONE>    \"b\""]
         );
         assert!(list().format(Some("table {{.Foo}}")).is_err());
+    }
+
+    #[test]
+    fn a_label_is_asked_for_by_its_key() {
+        let hidden = [
+            json!({ "Label": { "com.tier_of": "front" } }),
+            json!({ "Label": {} }),
+        ];
+        let format = Some(r#"table {{.ID}}\t{{.Label "com.tier_of"}}"#);
+        assert_eq!(
+            list().format_with(format, &hidden).unwrap(),
+            ["IMAGE ID       tier of\naaaaaaaaaaaa   front\nb"]
+        );
+        let json = list().format_with(Some("{{json .}}"), &hidden).unwrap();
+        assert_eq!(json[1], r#"{"ID":"b","Size":"0B","Tag":"<none>"}"#);
     }
 
     #[test]

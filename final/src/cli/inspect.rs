@@ -70,7 +70,7 @@ impl InspectImages {
         let found = looked.iter().flatten();
         if let Some(template) = template {
             for image in found {
-                cli::say(&template.execute_with(&shown(image)?, &unsaid())?)?;
+                cli::say(&template.execute(&shown(image)?, &unsaid())?)?;
             }
         } else {
             let objects = found.map(shown).collect::<Result<Vec<_>>>()?;

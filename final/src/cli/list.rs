@@ -161,7 +161,7 @@ impl Columns {
 }
 
 /// A moment as Go prints one: `2024-01-31 10:00:00 +0000 UTC`.
-fn at(then: Timestamp) -> String {
+pub(crate) fn at(then: Timestamp) -> String {
     let then = then.to_zoned(TimeZone::system());
     then.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }

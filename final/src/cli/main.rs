@@ -4,6 +4,8 @@
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
 mod completion;
+mod events;
+mod exec;
 mod filters;
 mod format;
 mod history;
@@ -12,12 +14,21 @@ mod inspect;
 mod list;
 mod load;
 mod login;
+mod options;
+mod pause;
+mod port;
 mod progress;
 mod prompt;
+mod ps;
 mod pull;
 mod push;
 mod remove;
+mod rm;
+mod run;
 mod save;
+mod session;
+mod start;
+mod stop;
 mod system;
 mod tag;
 mod usage;
@@ -55,6 +66,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    OfContainers(OfContainers),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Container),
     Images(list::Images),
     Rmi(remove::Remove),
     Inspect(inspect::Inspect),
@@ -62,6 +78,11 @@ enum Command {
     OfImages(OfImages),
     Login(login::Login),
     Logout(login::Logout),
+    Ps(ps::Ps),
+    Events(events::Events),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Container),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -70,7 +91,41 @@ enum Command {
     Completion(completion::Completion),
 }
 
-/// The commands that go by one name at both places.
+/// The commands about containers that go by one name at both places.
+#[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and never a second"
+)]
+enum OfContainers {
+    Run(run::Run),
+    Create(run::Create),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(stop::Restart),
+    Kill(stop::Kill),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
+    Wait(stop::Wait),
+    #[command(alias = "remove")]
+    Rm(rm::Rm),
+    Rename(rm::Rename),
+    Attach(start::Attach),
+    Exec(exec::Exec),
+    Port(port::Port),
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and never a second"
+)]
+enum Container {
+    #[command(flatten)]
+    Same(OfContainers),
+}
+
+/// The commands about images that go by one name at both places.
 #[derive(Debug, Subcommand)]
 enum OfImages {
     Pull(pull::Pull),
@@ -96,6 +151,12 @@ enum Image {
     Prune(remove::Prune),
     #[command(flatten)]
     Same(OfImages),
+}
+
+#[derive(Debug, Subcommand)]
+enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
 }
 
 /// What a command finds when it starts.
@@ -124,11 +185,16 @@ fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Result<u8> {
     match command {
+        Command::OfContainers(command) | Command::Container(Container::Same(command)) => {
+            of_containers(command, context)
+        }
         Command::Images(images) | Command::Image(Image::Ls(images)) => images.run(context),
         Command::Rmi(remove) | Command::Image(Image::Rm(remove)) => remove.run(context),
         Command::Inspect(inspect) => inspect.run(context),
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
+        Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
+        Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),
@@ -143,6 +209,32 @@ fn run(command: Command, context: &Context) -> Result<u8> {
             OfImages::Import(import) => import.run(context),
         },
     }
+}
+
+fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
+    match command {
+        OfContainers::Run(run) => run.run(context),
+        OfContainers::Create(create) => create.run(context),
+        OfContainers::Start(start) => start.run(context),
+        OfContainers::Stop(stop) => stop.run(context),
+        OfContainers::Restart(restart) => restart.run(context),
+        OfContainers::Kill(kill) => kill.run(context),
+        OfContainers::Pause(pause) => pause.run(context),
+        OfContainers::Unpause(unpause) => unpause.run(context),
+        OfContainers::Wait(wait) => wait.run(context),
+        OfContainers::Rm(rm) => rm.run(context),
+        OfContainers::Rename(rename) => rename.run(context),
+        OfContainers::Attach(attach) => attach.run(context),
+        OfContainers::Exec(exec) => exec.run(context),
+        OfContainers::Port(port) => port.run(context),
+    }
+}
+
+/// Does something to each of several things. Those that work are done, and of the others it is told
+/// why; the status is then docker's for it.
+fn each(names: &[String], act: impl Fn(&str) -> Result<()>) -> Result<u8> {
+    let done = names.iter().map(|name| complaint(&act(name)));
+    Ok(done.fold(0, |one, two| one | two))
 }
 
 /// Tells what failed of several things, and answers docker's exit status for it: 1.

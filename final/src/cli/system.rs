@@ -5,12 +5,14 @@ use clap::{Args, Subcommand};
 use images::Finding;
 use minidocker::engine::images::{Images, Mending};
 
+use crate::events::Events;
 use crate::{Context, complaint};
 
 /// Look after what minidocker keeps on this machine
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
     Check(Check),
+    Events(Events),
 }
 
 /// See whether all images are what they were, and mend what is not
@@ -32,6 +34,7 @@ impl System {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         match self {
             System::Check(check) => check.run(context),
+            System::Events(events) => events.run(context),
         }
     }
 }

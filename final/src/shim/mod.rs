@@ -143,7 +143,8 @@ fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
     let mut running = match shim.begin(&mut locked) {
         Ok(running) => running,
         Err(error) => {
-            end::not_begun(&mut locked, &error)?;
+            // On a full disk it stays as it was, and why is told all the same.
+            let _ = end::not_begun(&mut locked, &error);
             end::clear(&places);
             return Err(error);
         }
@@ -192,6 +193,7 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
     chdir("/").context("chdir to /")?;
     umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_name(c"minidocker-shim").context("name the shim")?;
+    cli::speak_as("shim");
     let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
     kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
     inside.close_files(0, &kept)

@@ -162,7 +162,9 @@ impl Shim<'_> {
             if client.has_backlog() {
                 events |= PollFlags::POLLOUT;
             }
-            if pending.bytes.len() < MOST_INPUT {
+            // Only who types waits: others may want to end a container that does not read.
+            let types = client.role == Role::Attached { stdin: true };
+            if !types || pending.bytes.len() < MOST_INPUT {
                 events |= PollFlags::POLLIN;
             }
             all.push((Source::Client(n), client.as_fd(), events));

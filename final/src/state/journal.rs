@@ -94,6 +94,10 @@ impl Event {
 
     /// The same with one more attribute.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a number or a text that was just made"
+    )]
     pub fn with(mut self, key: &str, value: impl ToString) -> Event {
         self.attributes.insert(key.to_owned(), value.to_string());
         self

@@ -102,6 +102,15 @@ impl Locked {
         Ok(())
     }
 
+    /// Reads what a child made of it that was forked off with the lock.
+    ///
+    /// # Errors
+    /// The state is damaged.
+    pub fn reread(&mut self) -> Result<()> {
+        self.container = self.places.read()?;
+        Ok(())
+    }
+
     /// Lets others change it, whoever else holds a copy of the descriptor.
     ///
     /// # Errors

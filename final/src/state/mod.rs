@@ -23,6 +23,7 @@ pub mod journal;
 mod life;
 mod locked;
 mod names;
+mod port;
 mod wanted;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulim
 pub use life::{Life, Network, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name};
+pub use port::exposed;
 pub use wanted::{Config, Volume};
 
 /// The version of `state.json` that is written.

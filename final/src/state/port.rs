@@ -25,7 +25,9 @@ impl Port {
             "" => None,
             host => Some(range(host).ok_or_else(|| anyhow!("invalid hostPort: {host}"))?),
         };
-        let lengths = outside.as_ref().map(|outside| (outside.len(), inside.len()));
+        let lengths = outside
+            .as_ref()
+            .map(|outside| (outside.len(), inside.len()));
         if let Some((outside, inside)) = lengths {
             ensure!(
                 outside == inside || inside > 1,
@@ -76,7 +78,9 @@ fn split_protocol(text: &str) -> Result<(&str, String)> {
 }
 
 fn address_of(text: &str) -> Result<Option<Ipv4Addr>> {
-    let plain = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let plain = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
     match plain.unwrap_or(text).parse() {
         Ok(IpAddr::V4(address)) => Ok(Some(address).filter(|address| !address.is_unspecified())),
         Ok(IpAddr::V6(_)) => bail!("{text}: IPv6 addresses cannot be published"),
@@ -106,7 +110,10 @@ mod tests {
         let ports = Port::parse(text).expect(text);
         let shown = |port: &Port| {
             let address = port.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-            format!("{address}:{}->{}/{}", port.host, port.container, port.protocol)
+            format!(
+                "{address}:{}->{}/{}",
+                port.host, port.container, port.protocol
+            )
         };
         ports.iter().map(shown).collect()
     }

@@ -50,7 +50,7 @@ pub use ids::{IdMap, Range, Refusal, closed_switch, is_privileged};
 pub use join::{Joined, Outside};
 pub use named::NamedGate;
 pub use signals::Signals;
-pub use terminal::{begin_on_terminal, set_terminal_size, slave_of};
+pub use terminal::{RawTerminal, begin_on_terminal, set_terminal_size, slave_of};
 
 use gate::{Gate, Word};
 use terminal::Terminal;

@@ -57,11 +57,22 @@ impl Signals {
         Ok(Signals { descriptor })
     }
 
-    fn next(&self) -> Result<Option<Signal>> {
+    /// The next signal that this process got, if there is one.
+    ///
+    /// # Errors
+    /// Fails where the signalfd(2) cannot be read.
+    pub fn next(&self) -> Result<Option<Signal>> {
         let Some(info) = self.descriptor.read_signal().context("read a signal")? else {
             return Ok(None);
         };
         Ok(Signal::try_from(info.ssi_signo as i32).ok())
+    }
+}
+
+impl AsFd for Signals {
+    /// Ready to be read when there is one.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 

@@ -103,15 +103,50 @@ pub fn set_terminal_size(master: &OwnedFd, rows: u16, columns: u16) -> Result<()
     Ok(())
 }
 
-/// Parent: the other side of the container's terminal. While it lives our own
-/// terminal is raw: Ctrl-C is a byte for the container, not a signal for us.
+/// Our own terminal while another's bytes go through it: raw, so that Ctrl-C is a byte and not a
+/// signal for us. Dropped, it is as it was.
+#[derive(Debug)]
+pub struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// Makes the terminal on standard input raw (termios(3)).
+    ///
+    /// # Errors
+    /// Fails where standard input is not a terminal.
+    pub fn make() -> Result<RawTerminal> {
+        let before = tcgetattr(io::stdin()).context("read the terminal's settings")?;
+        let raw = RawTerminal { before };
+        raw.make_again().context("make the terminal raw")?;
+        Ok(raw)
+    }
+
+    /// After a stop: our shell has used the terminal meanwhile, in its own way.
+    ///
+    /// # Errors
+    /// Fails where the terminal is gone.
+    pub fn make_again(&self) -> Result<(), Errno> {
+        let mut raw = self.before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
+    }
+}
+
+/// Parent: the other side of the container's terminal.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     master: OwnedFd,
     /// Held open: without any slave a master is at its end, for ever ready to
     /// be read, although a process inside may yet open /dev/tty.
     _slave: OwnedFd,
-    ours: Termios,
+    ours: RawTerminal,
     /// Typed, and not yet taken by the container.
     typed: Vec<u8>,
     input_ended: bool,
@@ -119,30 +154,22 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn take(master: OwnedFd) -> Result<Terminal> {
-        let ours = tcgetattr(io::stdin()).context("read the terminal's settings")?;
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("set up the terminal")?;
         let terminal = Terminal {
             _slave: open_slave(&master)?,
             master,
-            ours,
+            ours: RawTerminal::make()?,
             typed: Vec::new(),
             input_ended: false,
         };
         terminal.resize();
-        terminal.make_raw().context("make the terminal raw")?;
         Ok(terminal)
-    }
-
-    fn make_raw(&self) -> Result<(), Errno> {
-        let mut raw = self.ours.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)
     }
 
     /// After a stop: our shell has used the terminal meanwhile, in its own way.
     pub(crate) fn resume(&self) {
         // It can only fail because the terminal is gone, which `carry` will see.
-        let _ = self.make_raw();
+        let _ = self.ours.make_again();
         self.resize();
     }
 
@@ -245,12 +272,6 @@ impl Terminal {
             byte if byte == key(SpecialCharacterIndices::VQUIT) => Some(Signal::SIGQUIT),
             _ => None,
         })
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.ours);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::process;
+use std::sync::OnceLock;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -31,6 +32,15 @@ pub fn install(program: &'static str, explain: bool) {
         .finish();
     // Only a second call in one process could fail, and the first one holds.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// A process between the two, and what it is called.
+static BETWEEN: OnceLock<(u32, &str)> = OnceLock::new();
+
+/// Calls this process by a name, which stands between those of the parent and the child.
+pub fn speak_as(name: &'static str) {
+    // Only a second name for one process is refused.
+    let _ = BETWEEN.set((process::id(), name));
 }
 
 /// Writes an event as a person reads it.
@@ -63,10 +73,11 @@ where
                 _ => Ok(()),
             };
         };
-        let margin = if process::id() == self.parent {
-            "parent  "
-        } else {
-            "        child   "
+        let us = process::id();
+        let margin = match BETWEEN.get() {
+            _ if us == self.parent => "parent  ".to_owned(),
+            Some((between, name)) if us == *between => format!("    {name:8}"),
+            _ => "        child   ".to_owned(),
         };
         let (dim, plain) = if self.dims {
             ("\x1b[2m", "\x1b[0m")

@@ -15,6 +15,7 @@ mod units;
 
 pub use columns::columns;
 pub use dirs::Dirs;
+pub use explain::speak_as;
 pub use printable::printable;
 pub use told::Told;
 pub use units::{age, size};

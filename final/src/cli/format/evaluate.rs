@@ -15,19 +15,11 @@ enum Flow {
 }
 
 impl Template {
-    /// Fills it in with one object.
-    ///
-    /// # Errors
-    /// A field that the object does not have, a function's wrong argument.
-    pub(crate) fn execute(&self, data: &Value) -> Result<String> {
-        self.evaluate(data, &Value::Null, Mode::Row)
-    }
-
     /// Fills it in with one object, and with the fields of `unsaid` where it has none of that name.
     ///
     /// # Errors
-    /// As [`Template::execute`].
-    pub(crate) fn execute_with(&self, data: &Value, unsaid: &Value) -> Result<String> {
+    /// A field that neither of them has, a function's wrong argument.
+    pub(crate) fn execute(&self, data: &Value, unsaid: &Value) -> Result<String> {
         self.evaluate(data, unsaid, Mode::Row)
     }
 
@@ -166,6 +158,14 @@ impl<'t> Evaluation<'t> {
             bail!("missing value for command");
         };
         let Term::Function(name) = &first.term else {
+            if let (Some((at, method)), [argument], None) = (first.fields.last(), rest, &piped)
+                && method == "Label"
+            {
+                let key = self.operand(argument, dot)?;
+                return self
+                    .label(first, &key, dot)
+                    .map_err(|error| self.error((*at, first.place.1), &format!("{error:#}")));
+            }
             return match (&first.term, rest, piped) {
                 (Term::Nil, [], None) => Err(self.error(first.place, "nil is not a command")),
                 (_, [], None) => self.operand(first, dot),
@@ -218,6 +218,18 @@ impl<'t> Evaluation<'t> {
             })?;
         }
         Ok(value)
+    }
+
+    /// The one method of docker's objects that takes an argument. Above a column stands the last
+    /// part of the label's key.
+    fn label(&mut self, method: &'t Operand, key: &Value, dot: &Value) -> Result<Value> {
+        if self.mode == Mode::Header {
+            let key = key.as_str().unwrap_or_default();
+            let last = key.rsplit('.').next().unwrap_or_default();
+            return Ok(last.replace(['-', '_'], " ").into());
+        }
+        let labels = self.operand(method, dot)?;
+        functions::call("index", &[labels, key.clone()], self.mode)
     }
 
     fn text(&self, place: (usize, usize)) -> &'t str {

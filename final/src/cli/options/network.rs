@@ -55,7 +55,8 @@ impl Network {
                 "invalid port format for --expose: {text}"
             );
             let ports = exposed(text);
-            let ports = ports.with_context(|| format!("invalid range format for --expose: {text}"))?;
+            let ports =
+                ports.with_context(|| format!("invalid range format for --expose: {text}"))?;
             listening.extend(ports.into_iter().map(|port| (port, json!({}))));
         }
         for text in &self.publish {
@@ -157,7 +158,15 @@ mod tests {
         assert_eq!(extra_host("db=10.0.0.1").unwrap(), "db:10.0.0.1");
         assert_eq!(extra_host("six:[::1]").unwrap(), "six:::1");
         assert_eq!(extra_host("h:host-gateway").unwrap(), "h:host-gateway");
-        for text in ["", "db", ":1.2.3.4", "db:", "db:1.2.3", "db:x", "a b:1.2.3.4"] {
+        for text in [
+            "",
+            "db",
+            ":1.2.3.4",
+            "db:",
+            "db:1.2.3",
+            "db:x",
+            "a b:1.2.3.4",
+        ] {
             assert!(extra_host(text).is_err(), "{text:?}");
         }
     }
@@ -181,7 +190,10 @@ mod tests {
     fn a_published_port_is_exposed_too() {
         let mut host = HostConfig::default();
         let network = Network {
-            publish: vec!["8080:80".to_owned(), "published=53,target=53,protocol=udp".to_owned()],
+            publish: vec![
+                "8080:80".to_owned(),
+                "published=53,target=53,protocol=udp".to_owned(),
+            ],
             publish_all: false,
             expose: vec!["7-8/udp".to_owned()],
             network: mode("default").unwrap(),

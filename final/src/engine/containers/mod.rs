@@ -12,6 +12,7 @@
 //! kinds: it changes the state, with the container's lock in its hands, or it asks the shim for
 //! something, and then holds no lock, for the shim may need it.
 
+mod catalogue;
 mod create;
 mod exec;
 mod kill;
@@ -19,10 +20,14 @@ mod names;
 mod pause;
 mod remove;
 mod rename;
+pub mod session;
 mod start;
 mod stop;
 mod truth;
+mod usage;
 mod wait;
+
+pub mod ports;
 
 use anyhow::{Result, bail};
 use cli::Dirs;
@@ -30,6 +35,7 @@ use cli::Dirs;
 use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::{self, Container, Locked, Names, Places};
 
+pub use catalogue::Catalogue;
 pub use create::Wish;
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;

@@ -6,7 +6,7 @@ use super::Containers;
 use crate::shim::protocol::{Connection, Request};
 use crate::shim::{self, Charge, First};
 use crate::state::journal::{self, Event};
-use crate::state::{Container, Status};
+use crate::state::{Container, Locked, Status};
 
 /// How somebody wants to be attached.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,17 +44,29 @@ impl Containers {
         };
         charge.locked.container.life.stopped_by_hand = false;
         charge.locked.container.life.restarts = 0;
-        let Some(attach) = attach else {
-            shim::launch(&charge)?;
-            return Ok(None);
-        };
-        let (ours, theirs) = Connection::pair()?;
-        charge.first = Some(First {
-            connection: theirs,
-            stdin: attach.stdin,
-        });
-        shim::launch(&charge)?;
-        Ok(Some(ours))
+        let mut ours = None;
+        if let Some(Attach { stdin }) = attach {
+            let (one, connection) = Connection::pair()?;
+            ours = Some(one);
+            charge.first = Some(First { connection, stdin });
+        }
+        match shim::launch(&charge) {
+            Ok(()) => Ok(ours),
+            Err(error) => {
+                self.give_up(charge.locked)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Of a container that could not be started nothing runs, and `--rm` holds for it, too.
+    fn give_up(&self, mut locked: Locked) -> Result<()> {
+        locked.reread()?;
+        self.settle(&mut locked)?;
+        if locked.container.host.auto_remove {
+            self.discard(&locked)?;
+        }
+        Ok(())
     }
 
     /// Attaches to a container that runs.

@@ -48,6 +48,10 @@ impl Containers {
         }
         let rebooted = !locked.places.run.exists();
         self.bury(locked)?;
+        // One that was never started, or had ended, is what it was.
+        if !locked.container.life.status.needs_shim() {
+            return Ok(());
+        }
         let life = &mut locked.container.life;
         life.status = Status::Exited;
         life.pid = 0;
@@ -101,9 +105,13 @@ impl Containers {
     }
 }
 
-/// Whether what the state says of a shim is so.
+/// Whether what the state says of a shim is so. One that is about to start the container, or to
+/// leave it, has not written that down yet; one that was killed then has left its directory.
 fn is_true(container: &Container, places: &Places) -> Result<bool> {
-    Ok(!container.life.status.needs_shim() || shim::is_alive(places)?)
+    if !container.life.status.needs_shim() && !places.run.exists() {
+        return Ok(true);
+    }
+    shim::is_alive(places)
 }
 
 /// What can be said of a container whose state cannot be read.

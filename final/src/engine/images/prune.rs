@@ -46,7 +46,9 @@ impl FromStr for Label {
 }
 
 impl Label {
-    fn is_among(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether it is one of an object's labels.
+    #[must_use]
+    pub fn is_among(&self, labels: &BTreeMap<String, String>) -> bool {
         let its = labels.get(&self.key);
         its.is_some_and(|its| self.value.as_ref().is_none_or(|value| value == its))
     }

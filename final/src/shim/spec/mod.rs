@@ -51,3 +51,66 @@ pub(super) fn init_layer(dirs: &Dirs, _image: &str, _overlay: &Overlay) -> Resul
     std::fs::create_dir_all(&place)?;
     Ok(place)
 }
+//! From a container as docker's users describe it to the runtime's `config.json`.
+//!
+//! ```text
+//!   state.json ──▶ namespaces   its own, the host's, another container's
+//!              ──▶ process      who runs what, in which environment
+//!              ──▶ security     capabilities, system calls, hidden paths
+//!              ──▶ mounts       docker's seven, the network's three, the user's
+//!              ──▶ devices      nodes, and who may use them
+//!              ──▶ resources    what it may use up
+//! ```
+//!
+//! Everything that docker gives to a container and keeps from it is decided here; what it means to
+//! the kernel is the runtime's affair. Without root we already are root of a user namespace, which
+//! the container stays in: what nobody may do there is done in another way, and said where it is.
+mod devices;
+mod mounts;
+mod namespaces;
+mod process;
+mod profile;
+mod resources;
+mod security;
+use anyhow::{Context, Result};
+use oci_spec::runtime::{Root, Spec};
+use crate::runtime;
+use namespaces::Namespaces;
+pub use process::exec_process;
+/// The directory of the bundle that the container's root file system is mounted on.
+pub const ROOTFS: &str = "merged";
+/// Configures the container for the runtime. Its bundle is `places.data`, and `root` what will be
+/// its `/`, where users and groups are looked up.
+///
+/// # Errors
+/// What the user asked for makes no sense, or cannot be had here, by the option's name.
+pub fn of(container: &Container, places: &Places, dirs: &Dirs, root: BorrowedFd) -> Result<Spec> {
+    let host = &container.host;
+    let namespaces = Namespaces::of(container, dirs)?;
+    let mut spec = runtime::default_spec(false);
+    let mut top = Root::default();
+    top.set_path(ROOTFS.into())
+        .set_readonly(Some(host.readonly_rootfs));
+    spec.set_root(Some(top));
+    spec.set_hostname(namespaces.hostname(container));
+    spec.set_domainname(namespaces.domainname(container));
+    let process = process::first(container, &namespaces, root)?;
+    let mut linux = spec
+        .linux()
+        .clone()
+        .context("the defaults are incomplete")?;
+    security::apply(&mut linux, host, &process)?;
+    let defaults = spec.mounts().clone().unwrap_or_default();
+    let mut mounts = mounts::of(container, places, &namespaces, defaults)?;
+    devices::apply(&mut linux, &mut mounts, host)?;
+    resources::apply(&mut linux, host);
+    linux
+        .set_namespaces(Some(namespaces.listed()))
+        .set_sysctl(Some(host.sysctls.clone().into_iter().collect()))
+        .set_rootfs_propagation(mounts::propagation(container))
+        .set_cgroups_path(Some(format!("minidocker-engine/{}", container.id).into()));
+    spec.set_process(Some(process))
+        .set_mounts(Some(mounts))
+        .set_linux(Some(linux));
+#[cfg(test)]
+mod tests;

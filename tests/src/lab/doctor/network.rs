@@ -30,7 +30,8 @@ pub fn examine(caller: &Caller) -> Vec<Finding> {
 fn bridge(caller: &Caller) -> Finding {
     let alone = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
     let plugged = caller.attempt(alone, || {
-        let lease = Bridge::standard(&unseen_directory()?)?.lease("doctor", &[port(8080)])?;
+        let bridge = Bridge::standard(&unseen_directory()?)?;
+        let lease = bridge.lease("doctor", vec![bridge.reserve(&port(8080))?])?;
         let netns = File::open("/proc/self/ns/net").context("open /proc/self/ns/net")?;
         // Nobody takes it down: it ends with its namespaces.
         std::mem::forget(lease.attach(netns.as_fd(), "eth0")?);
