@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use cli::Dirs;
+use minidocker::runtime::run_where_sealed;
 
 /// The status after a Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -154,6 +155,20 @@ enum Image {
     Same(OfImages),
 }
 
+impl Command {
+    /// Whether it starts something in a container, which could then reach for this program.
+    fn begins_a_process(&self) -> bool {
+        matches!(
+            self,
+            Command::OfContainers(command) | Command::Container(Container::Same(command))
+                if matches!(
+                    command,
+                    OfContainers::Run(_) | OfContainers::Start(_) | OfContainers::Restart(_)
+                )
+        )
+    }
+}
+
 /// What a command finds when it starts.
 struct Context {
     dirs: Dirs,
@@ -168,6 +183,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
+    if command.begins_a_process()
+        && let Err(error) = run_where_sealed()
+    {
+        cli::complain(PROGRAM, &error);
+        return ExitCode::from(125);
+    }
     cli::start(PROGRAM, explain);
     let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
     let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
