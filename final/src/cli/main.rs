@@ -13,6 +13,7 @@ mod inspect;
 mod list;
 mod load;
 mod login;
+mod logs;
 mod progress;
 mod prompt;
 mod ps;
@@ -65,6 +66,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Ps(ps::Ps),
+    Logs(logs::Logs),
     Events(events::Events),
     /// Manage containers
     #[command(subcommand)]
@@ -109,6 +111,7 @@ enum Image {
 enum Container {
     #[command(aliases = ["list", "ps"])]
     Ls(ps::Ps),
+    Logs(logs::Logs),
 }
 
 /// What a command finds when it starts.
@@ -143,6 +146,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
+        Command::Logs(logs) | Command::Container(Container::Logs(logs)) => logs.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
