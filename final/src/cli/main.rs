@@ -17,6 +17,7 @@ mod login;
 mod options;
 mod pause;
 mod port;
+mod logs;
 mod progress;
 mod prompt;
 mod ps;
@@ -80,6 +81,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Ps(ps::Ps),
+    Logs(logs::Logs),
     Events(events::Events),
     /// Manage images
     #[command(subcommand)]
@@ -167,6 +169,11 @@ impl Command {
                 )
         )
     }
+#[derive(Debug, Subcommand)]
+enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+    Logs(logs::Logs),
 }
 
 /// What a command finds when it starts.
@@ -211,6 +218,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
+        Command::Logs(logs) | Command::Container(Container::Logs(logs)) => logs.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
