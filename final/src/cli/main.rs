@@ -120,6 +120,8 @@ enum OfContainers {
 enum Container {
     #[command(aliases = ["list", "ps"])]
     Ls(ps::Ps),
+
+    Inspect(inspect::InspectContainers),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -187,6 +189,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
+        Command::Container(Container::Inspect(inspect)) => inspect.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
