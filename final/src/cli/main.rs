@@ -80,9 +80,6 @@ enum Command {
     Logout(login::Logout),
     Ps(ps::Ps),
     Events(events::Events),
-    /// Manage containers
-    #[command(subcommand)]
-    Container(Container),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -121,6 +118,10 @@ enum OfContainers {
     reason = "there is one of them, and never a second"
 )]
 enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+
+    Inspect(inspect::InspectContainers),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -151,12 +152,6 @@ enum Image {
     Prune(remove::Prune),
     #[command(flatten)]
     Same(OfImages),
-}
-
-#[derive(Debug, Subcommand)]
-enum Container {
-    #[command(aliases = ["list", "ps"])]
-    Ls(ps::Ps),
 }
 
 /// What a command finds when it starts.
@@ -194,6 +189,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
+        Command::Container(Container::Inspect(inspect)) => inspect.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),

@@ -23,7 +23,6 @@ pub mod journal;
 mod life;
 mod locked;
 mod names;
-mod port;
 mod wanted;
 
 use std::path::PathBuf;
@@ -37,7 +36,6 @@ pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulim
 pub use life::{Life, Network, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name};
-pub use port::exposed;
 pub use wanted::{Config, Volume};
 
 /// The version of `state.json` that is written.

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::engine::containers::parse_signal;
-use crate::state::exposed;
+use crate::engine::containers::ports::parse_expose;
 
 /// Carries instructions out, one after the other.
 ///
@@ -70,7 +70,7 @@ fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
         "EXPOSE" => {
             for word in words(rest()?) {
                 for port in expand(&word)?.split_whitespace() {
-                    let ports = exposed(port).with_context(|| format!("no port: {port}"))?;
+                    let ports = parse_expose(port).with_context(|| format!("no port: {port}"))?;
                     let ports = ports.into_iter().map(|port| (port, json!({})));
                     config.exposed_ports.extend(ports);
                 }

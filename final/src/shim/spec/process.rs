@@ -31,11 +31,7 @@ pub(super) fn first(
     if config.working_dir.is_empty() {
         process.set_cwd("/".into());
     }
-    if config.tty && host.console_size != (0, 0) {
-        let (rows, columns) = host.console_size;
-        let size = BoxBuilder::default().height(rows).width(columns);
-        process.set_console_size(size.build().ok());
-    }
+    process.set_console_size(size_of(config.tty, host.console_size));
     let hostname = namespaces.known_as(container);
     let env = environment(&hostname, config.tty, &[&config.env]);
     complete(&mut process, container, &config.user, env, root)?;
@@ -49,25 +45,34 @@ pub(super) fn first(
 /// There is no such user in the container.
 pub fn exec_process(container: &Container, exec: &Exec, root: BorrowedFd) -> Result<Process> {
     let (config, host) = (&container.config, &container.host);
-    let mut process = exec.process.clone();
+    let mut process = Process::default();
     let user = match exec.user.as_str() {
         "" => &config.user,
         user => user,
     };
-    if process.cwd().as_os_str().is_empty() {
-        let own = Some(config.working_dir.as_str()).filter(|dir| !dir.is_empty());
-        process.set_cwd(own.unwrap_or("/").into());
-    }
-    let tty = process.terminal() == Some(true);
-    let wished = process.env().clone().unwrap_or_default();
+    let dirs = [exec.working_dir.as_str(), config.working_dir.as_str(), "/"];
+    let dir = dirs.into_iter().find(|dir| !dir.is_empty());
+    process
+        .set_args(Some(exec.args.clone()))
+        .set_terminal(Some(exec.tty))
+        .set_cwd(dir.unwrap_or_default().into())
+        .set_console_size(size_of(exec.tty, exec.size));
     let hostname = match config.hostname.as_str() {
         "" => container.short_id(),
         name => name,
     };
-    let env = environment(hostname, tty, &[&config.env, &wished]);
+    let env = environment(hostname, exec.tty, &[&config.env, &exec.env]);
     complete(&mut process, container, user, env, root)?;
     security::restrict(&mut process, host, exec.privileged || host.privileged)?;
     Ok(process)
+}
+
+/// Rows and columns; the kernel has none for a terminal until somebody gives it some.
+fn size_of(tty: bool, (rows, columns): (u16, u16)) -> Option<oci_spec::runtime::Box> {
+    let size = BoxBuilder::default().height(rows).width(columns);
+    size.build()
+        .ok()
+        .filter(|_| tty && (rows, columns) != (0, 0))
 }
 
 /// What both have in common, and needs the container's files.
