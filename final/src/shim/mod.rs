@@ -29,6 +29,7 @@ pub mod protocol;
 mod serve;
 mod spec;
 mod streams;
+mod users;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -50,6 +51,7 @@ use end::Next;
 use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
+use users::Users;
 
 /// The file whose lock says that a shim lives.
 const LOCK: &str = "shim";
@@ -81,8 +83,11 @@ pub struct First {
 /// then.
 pub fn launch(charge: &Charge) -> Result<()> {
     let signals = Signals::hold()?;
+    let users = Users::of(&charge.locked.container, &charge.dirs)?;
     let isolation = Isolation {
         namespaces: CloneFlags::CLONE_NEWNS,
+        ids: users.ids,
+        joined: &users.joined,
         ..Isolation::users_only()?
     };
     let held = namespaces::spawn(&isolation, |inside| live(inside, charge))?;
