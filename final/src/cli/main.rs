@@ -81,7 +81,6 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Ps(ps::Ps),
-    Logs(logs::Logs),
     Events(events::Events),
     /// Manage images
     #[command(subcommand)]
@@ -113,6 +112,7 @@ enum OfContainers {
     Attach(start::Attach),
     Exec(exec::Exec),
     Port(port::Port),
+    Logs(logs::Logs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,7 +123,6 @@ enum OfContainers {
 enum Container {
     #[command(aliases = ["list", "ps"])]
     Ls(ps::Ps),
-
     Inspect(inspect::InspectContainers),
     #[command(flatten)]
     Same(OfContainers),
@@ -169,11 +168,6 @@ impl Command {
                 )
         )
     }
-#[derive(Debug, Subcommand)]
-enum Container {
-    #[command(aliases = ["list", "ps"])]
-    Ls(ps::Ps),
-    Logs(logs::Logs),
 }
 
 /// What a command finds when it starts.
@@ -218,7 +212,6 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
-        Command::Logs(logs) | Command::Container(Container::Logs(logs)) => logs.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
@@ -252,6 +245,7 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Attach(attach) => attach.run(context),
         OfContainers::Exec(exec) => exec.run(context),
         OfContainers::Port(port) => port.run(context),
+        OfContainers::Logs(logs) => logs.run(context),
     }
 }
 
