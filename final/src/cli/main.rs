@@ -5,6 +5,7 @@
 
 mod completion;
 mod events;
+mod exec;
 mod filters;
 mod format;
 mod history;
@@ -14,13 +15,21 @@ mod list;
 mod load;
 mod login;
 mod logs;
+mod options;
+mod pause;
+mod port;
 mod progress;
 mod prompt;
 mod ps;
 mod pull;
 mod push;
 mod remove;
+mod rm;
+mod run;
 mod save;
+mod session;
+mod start;
+mod stop;
 mod system;
 mod tag;
 mod usage;
@@ -58,6 +67,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    OfContainers(OfContainers),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Container),
     Images(list::Images),
     Rmi(remove::Remove),
     Inspect(inspect::Inspect),
@@ -66,11 +80,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Ps(ps::Ps),
-    Logs(logs::Logs),
     Events(events::Events),
-    /// Manage containers
-    #[command(subcommand)]
-    Container(Container),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -79,7 +89,45 @@ enum Command {
     Completion(completion::Completion),
 }
 
-/// The commands that go by one name at both places.
+/// The commands about containers that go by one name at both places.
+#[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and never a second"
+)]
+enum OfContainers {
+    Run(run::Run),
+    Create(run::Create),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(stop::Restart),
+    Kill(stop::Kill),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
+    Wait(stop::Wait),
+    #[command(alias = "remove")]
+    Rm(rm::Rm),
+    Rename(rm::Rename),
+    Attach(start::Attach),
+    Exec(exec::Exec),
+    Port(port::Port),
+    Logs(logs::Logs),
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and never a second"
+)]
+enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+    Inspect(inspect::InspectContainers),
+    #[command(flatten)]
+    Same(OfContainers),
+}
+
+/// The commands about images that go by one name at both places.
 #[derive(Debug, Subcommand)]
 enum OfImages {
     Pull(pull::Pull),
@@ -105,13 +153,6 @@ enum Image {
     Prune(remove::Prune),
     #[command(flatten)]
     Same(OfImages),
-}
-
-#[derive(Debug, Subcommand)]
-enum Container {
-    #[command(aliases = ["list", "ps"])]
-    Ls(ps::Ps),
-    Logs(logs::Logs),
 }
 
 /// What a command finds when it starts.
@@ -140,13 +181,16 @@ fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Result<u8> {
     match command {
+        Command::OfContainers(command) | Command::Container(Container::Same(command)) => {
+            of_containers(command, context)
+        }
         Command::Images(images) | Command::Image(Image::Ls(images)) => images.run(context),
         Command::Rmi(remove) | Command::Image(Image::Rm(remove)) => remove.run(context),
         Command::Inspect(inspect) => inspect.run(context),
         Command::Image(Image::Inspect(inspect)) => inspect.run(context),
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
-        Command::Logs(logs) | Command::Container(Container::Logs(logs)) => logs.run(context),
+        Command::Container(Container::Inspect(inspect)) => inspect.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
@@ -162,6 +206,33 @@ fn run(command: Command, context: &Context) -> Result<u8> {
             OfImages::Import(import) => import.run(context),
         },
     }
+}
+
+fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
+    match command {
+        OfContainers::Run(run) => run.run(context),
+        OfContainers::Create(create) => create.run(context),
+        OfContainers::Start(start) => start.run(context),
+        OfContainers::Stop(stop) => stop.run(context),
+        OfContainers::Restart(restart) => restart.run(context),
+        OfContainers::Kill(kill) => kill.run(context),
+        OfContainers::Pause(pause) => pause.run(context),
+        OfContainers::Unpause(unpause) => unpause.run(context),
+        OfContainers::Wait(wait) => wait.run(context),
+        OfContainers::Rm(rm) => rm.run(context),
+        OfContainers::Rename(rename) => rename.run(context),
+        OfContainers::Attach(attach) => attach.run(context),
+        OfContainers::Exec(exec) => exec.run(context),
+        OfContainers::Port(port) => port.run(context),
+        OfContainers::Logs(logs) => logs.run(context),
+    }
+}
+
+/// Does something to each of several things. Those that work are done, and of the others it is told
+/// why; the status is then docker's for it.
+fn each(names: &[String], act: impl Fn(&str) -> Result<()>) -> Result<u8> {
+    let done = names.iter().map(|name| complaint(&act(name)));
+    Ok(done.fold(0, |one, two| one | two))
 }
 
 /// Tells what failed of several things, and answers docker's exit status for it: 1.

@@ -1,6 +1,8 @@
 //! `pull`
 
-use anyhow::{Result, ensure};
+use std::io;
+
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use images::{ImageName, Platform};
 use minidocker::engine::images::{Images, Pulled};
@@ -80,10 +82,7 @@ impl Pull {
                 ),
             };
             if !self.way.quiet {
-                cli::say(&match newer {
-                    true => format!("Status: Downloaded newer image for {shown}"),
-                    false => format!("Status: Image is up to date for {shown}"),
-                })?;
+                cli::say(&status(newer, &shown))?;
             }
             cli::say(&full)?;
             Ok(0)
@@ -109,6 +108,46 @@ impl Pull {
             cli::say(&format!("Digest: {}", pulled.digest))?;
         }
         Ok(pulled)
+    }
+}
+
+/// Fetches an image for a command whose output is its own affair: what there is to be told goes to
+/// standard error. Returns the status that it ends with.
+///
+/// # Errors
+/// As `pull`.
+pub(crate) fn for_another(
+    context: &Context,
+    name: &ImageName,
+    platform: Option<&Platform>,
+    quiet: bool,
+) -> Result<u8> {
+    let pull = Pull {
+        name: name.to_string(),
+        platform: platform.cloned(),
+        way: Way {
+            all_tags: false,
+            quiet,
+            insecure: false,
+            disable_content_trust: false,
+        },
+    };
+    Images::change(&context.dirs, |images| {
+        // This process is here for nothing else, and all that it prints is about the image.
+        nix::unistd::dup2_stdout(io::stderr()).context("print to standard error")?;
+        let registry = registries::open(name.registry(), false)?;
+        let newer = pull.pull(context, images, &registry, name)?.newer;
+        if !quiet {
+            cli::say(&status(newer, &name.to_string()))?;
+        }
+        Ok(0)
+    })
+}
+
+fn status(newer: bool, shown: &str) -> String {
+    match newer {
+        true => format!("Status: Downloaded newer image for {shown}"),
+        false => format!("Status: Image is up to date for {shown}"),
     }
 }
 

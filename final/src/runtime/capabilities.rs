@@ -192,6 +192,16 @@ fn by_number() -> impl Iterator<Item = CapabilitySet> {
     (0..64).map(|number| CapabilitySet::from_bits_retain(1 << number))
 }
 
+/// The capabilities that this process may use itself.
+///
+/// # Errors
+/// What capget(2) refuses.
+pub fn own() -> Result<Capabilities> {
+    let own = capabilities(None).context("capget: read the runtime's own capabilities")?;
+    let names = own.permitted.iter_names();
+    Ok(names.filter_map(|(name, _)| name.parse().ok()).collect())
+}
+
 /// The capabilities that this kernel has, in the order of their numbers.
 pub(super) fn of_this_kernel() -> Vec<String> {
     let known = by_number().take_while(|one| capability_is_in_bounding_set(*one).is_ok());

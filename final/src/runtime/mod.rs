@@ -56,6 +56,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use bundle::{Bundle, check_process, read_process};
+pub use capabilities::own as own_capabilities;
 pub use container::{Container, Status};
 pub use create::Created;
 pub use features::features;
@@ -98,8 +99,9 @@ impl Runtime {
     }
 }
 
-/// Root of a user namespace may be an ordinary user outside.
-fn is_in_user_namespace() -> bool {
+/// Whether our root may be an ordinary user outside of our user namespace.
+#[must_use]
+pub fn is_in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
 }

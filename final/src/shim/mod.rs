@@ -28,6 +28,7 @@ pub mod protocol;
 mod serve;
 mod spec;
 mod streams;
+mod users;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -49,6 +50,7 @@ use end::Next;
 use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
+use users::Users;
 
 /// The file whose lock says that a shim lives.
 const LOCK: &str = "shim";
@@ -80,8 +82,11 @@ pub struct First {
 /// then.
 pub fn launch(charge: &Charge) -> Result<()> {
     let signals = Signals::hold()?;
+    let users = Users::of(&charge.locked.container, &charge.dirs)?;
     let isolation = Isolation {
         namespaces: CloneFlags::CLONE_NEWNS,
+        ids: users.ids,
+        joined: &users.joined,
         ..Isolation::users_only()?
     };
     let held = namespaces::spawn(&isolation, |inside| live(inside, charge))?;
@@ -204,7 +209,8 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
     let container = &locked.container;
     let store = Store::open(&dirs.data)?;
     let mut overlay = store.kept_overlay(&container.id)?;
-    let init = spec::init_layer(dirs, &container.image, &overlay)?;
+    let init = dirs.data.join("init/empty");
+    std::fs::create_dir_all(&init)?;
     overlay.lower.push(init);
     overlay.mount()
 }

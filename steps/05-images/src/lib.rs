@@ -29,8 +29,10 @@
 #![warn(missing_docs)]
 
 mod archive;
+mod archiving;
 mod arrivals;
 mod check;
+mod committing;
 mod compare;
 mod container;
 mod digest;
@@ -48,6 +50,7 @@ mod pipe;
 mod removal;
 mod scratch;
 mod translation;
+mod tree;
 mod unpacking;
 mod user;
 
@@ -73,6 +76,7 @@ pub use oci::{
 };
 pub use overlay::Overlay;
 pub use removal::Removed;
+pub use tree::Packer;
 pub use user::{User, lookup_group, lookup_user};
 
 use archive::{BUFFER, decompress};

@@ -1,7 +1,7 @@
 //! The layers of an image, one over the other, and one on top to write to.
 
 use std::fmt::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use sys_mount::Mount;
 
 use crate::inside;
+use crate::tree;
 
 /// The most lower layers that overlayfs takes (OVL_MAX_STACK in fs/overlayfs/params.h).
 const MOST_LAYERS: usize = 500;
@@ -158,6 +159,19 @@ fn raise_descriptor_limit(needed: u64) -> Result<Option<Rlimit>> {
     Ok(Some(limit))
 }
 
+/// What overlayfs notes on a file.
+#[derive(Clone, Copy)]
+pub(crate) enum Mark {
+    /// `y`: the directory hides those below. (`x`: there are whiteouts of the second kind in it.)
+    Opaque,
+    /// The empty file says that there is none (since Linux 6.7).
+    Whiteout,
+    /// The directory's content lies below under another name.
+    Redirect,
+    /// The file's content lies below.
+    Metacopy,
+}
+
 /// Under which names overlayfs keeps its marks on files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Attributes {
@@ -183,6 +197,21 @@ impl Attributes {
             Self::Trusted => "trusted.overlay.opaque",
             Self::User => "user.overlay.opaque",
         }
+    }
+
+    /// What overlayfs noted on an open file.
+    pub(crate) fn of(self, file: BorrowedFd<'_>, mark: Mark) -> Result<Option<Vec<u8>>> {
+        let space = match self {
+            Self::Trusted => "trusted",
+            Self::User => "user",
+        };
+        let mark = match mark {
+            Mark::Opaque => "opaque",
+            Mark::Whiteout => "whiteout",
+            Mark::Redirect => "redirect",
+            Mark::Metacopy => "metacopy",
+        };
+        tree::value_of(file, format!("{space}.overlay.{mark}").as_bytes())
     }
 
     /// Marks a directory as hiding those of the same name below.

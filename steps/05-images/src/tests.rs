@@ -509,3 +509,108 @@ fn a_directory_becomes_an_image_that_loads_elsewhere() {
     let link = copy[0].layers()[0].join("bin/sh");
     assert_eq!(link.read_link().unwrap(), Path::new("/bin/tool"));
 }
+
+/// A layer with everything in it that one can say.
+fn rich() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, kind, link: &str, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o4751);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_000_000_007);
+        header.set_size(content.len() as u64);
+        if !link.is_empty() {
+            header.set_link_name(link).unwrap();
+        }
+        archive.append_data(&mut header, path, content).unwrap();
+    };
+    let long = format!("{}/{}", "d".repeat(90), "f".repeat(140));
+    use tar::EntryType::{Directory, Fifo, Link, Regular, Symlink};
+    add("./", Directory, "", b"");
+    add("removed/", Directory, "", b"");
+    add("removed/.wh.file", Regular, "", b"");
+    add("hidden/", Directory, "", b"");
+    add("hidden/.wh..wh..opq", Regular, "", b"");
+    add("hidden/new", Regular, "", b"new");
+    add("hidden/second", Link, "hidden/new", b"");
+    add("pipe", Fifo, "", b"");
+    add("link", Symlink, "../../nowhere", b"");
+    add(&long, Regular, "", &[7; 70_000]);
+    let mut records = Vec::new();
+    records.extend_from_slice(b"31 SCHILY.xattr.user.key=v\0lue\n");
+    records.extend_from_slice(b"30 mtime=1000000007.123456789\n");
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(records.len() as u64);
+    archive.append_data(&mut header, "x", &records[..]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
+    header.set_size(1);
+    archive
+        .append_data(&mut header, "marked", &b"1"[..])
+        .unwrap();
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn what_a_container_wrote_becomes_a_layer_that_unpacks_to_the_same() {
+    let place = Place::new();
+    let base = place.load(&docker(&["a"], &layer())).unwrap().remove(0);
+    let overlay = place.store.keep_container(&base, "c1").unwrap();
+    let commit = || {
+        let document = Document {
+            history: vec![History::default()],
+            ..base.document().clone()
+        };
+        let name = "new:1".parse().unwrap();
+        place
+            .store
+            .commit(&base, &overlay.upper, Some(&name), document)
+            .unwrap()
+    };
+    let same = commit();
+    assert_eq!(same.layers(), base.layers());
+    assert!(same.document().history[0].empty_layer);
+
+    let scratch = place.scratch.begun().unwrap();
+    layer::unpack(&rich()[..], &overlay.upper, place.store.attributes).unwrap();
+    let image = commit();
+    assert_eq!(image.layers().len(), base.layers().len() + 1);
+    assert!(!image.document().history[0].empty_layer);
+    compare::compare(image.layers().last().unwrap(), &overlay.upper, scratch).unwrap();
+    assert_eq!(commit().id(), image.id());
+
+    let blob = image.manifest().layers.last().unwrap();
+    let mut tar = Vec::new();
+    place
+        .store
+        .tar(blob)
+        .unwrap()
+        .read_to_end(&mut tar)
+        .unwrap();
+    let diff_id = *image.document().rootfs.diff_ids.last().unwrap();
+    assert_eq!(Digest::of(&tar), diff_id);
+    Store::check(&place.store.dir, None, &|found| panic!("{found:?}")).unwrap();
+}
+
+#[test]
+fn what_overlayfs_left_in_a_layer_below_is_not_committed_without_it() {
+    let place = Place::new();
+    let base = place.load(&docker(&["a"], &layer())).unwrap().remove(0);
+    let overlay = place.store.keep_container(&base, "c1").unwrap();
+    let dir = overlay.upper.join("dir");
+    fs::create_dir(&dir).unwrap();
+    let name = match place.store.attributes {
+        Attributes::Trusted => "trusted.overlay.redirect",
+        Attributes::User => "user.overlay.redirect",
+    };
+    rustix::fs::setxattr(&dir, name, b"/other", rustix::fs::XattrFlags::empty()).unwrap();
+    let document = base.document().clone();
+    let refused = place.store.commit(&base, &overlay.upper, None, document);
+    assert!(format!("{:#}", refused.unwrap_err()).contains("redirect_dir"));
+}

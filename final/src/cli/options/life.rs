@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use minidocker::state::{Config, HostConfig, LogConfig, Restart, signal};
+use minidocker::engine::containers::parse_signal;
+use minidocker::state::{Config, HostConfig, LogConfig, Restart};
 
 use super::size;
 
@@ -96,7 +97,7 @@ fn restart(text: &str) -> Result<Restart> {
 }
 
 fn known_signal(text: &str) -> Result<String> {
-    signal(text)?;
+    parse_signal(text)?;
     Ok(text.to_owned())
 }
 
@@ -152,7 +153,10 @@ mod tests {
             (":3", "no policy provided before colon"),
             ("on-failure:x", "maximum retry count must be an integer"),
             ("on-failure:-1", "maximum retry count cannot be negative"),
-            ("always:3", "maximum retry count can only be used with 'on-failure'"),
+            (
+                "always:3",
+                "maximum retry count can only be used with 'on-failure'",
+            ),
             ("sometimes", "unknown policy 'sometimes'"),
             ("on-failure:1:2", "must be an integer"),
         ] {
@@ -174,8 +178,7 @@ mod tests {
             log_opt: Vec::new(),
             no_healthcheck: false,
         };
-        let write =
-            |life: Life| life.write(&mut Config::default(), &mut HostConfig::default());
+        let write = |life: Life| life.write(&mut Config::default(), &mut HostConfig::default());
         let error = write(life(Restart::Always)).unwrap_err().to_string();
         assert_eq!(error, "Conflicting options: --restart and --rm");
         assert!(write(life(Restart::No)).is_ok());

@@ -86,7 +86,9 @@ fn billionths(text: &str) -> Result<u64> {
         wrong()
     );
     ensure!(fraction.len() <= 9, "value is too precise");
-    let nanos: u64 = format!("0{whole}{fraction:0<9}").parse().with_context(wrong)?;
+    let nanos: u64 = format!("0{whole}{fraction:0<9}")
+        .parse()
+        .with_context(wrong)?;
     Ok(nanos)
 }
 
@@ -95,8 +97,21 @@ fn billionths(text: &str) -> Result<u64> {
 struct Limit(Ulimit);
 
 const NAMES: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-    "rss", "rtprio", "rttime", "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 impl FromStr for Limit {
@@ -148,17 +163,35 @@ mod tests {
         ] {
             assert_eq!(billionths(text).unwrap(), nanos, "{text}");
         }
-        for text in ["", ".", "-1", "+1", "1e3", "half", "0.0000000001", "99999999999999999999"] {
+        for text in [
+            "",
+            ".",
+            "-1",
+            "+1",
+            "1e3",
+            "half",
+            "0.0000000001",
+            "99999999999999999999",
+        ] {
             assert!(billionths(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn a_ulimit_has_a_name_and_two_values() {
-        let read = |text: &str| text.parse::<Limit>().map(|Limit(limit)| (limit.name, limit.soft, limit.hard));
-        assert_eq!(read("nofile=1024:2048").unwrap(), ("nofile".to_owned(), 1024, 2048));
+        let read = |text: &str| {
+            text.parse::<Limit>()
+                .map(|Limit(limit)| (limit.name, limit.soft, limit.hard))
+        };
+        assert_eq!(
+            read("nofile=1024:2048").unwrap(),
+            ("nofile".to_owned(), 1024, 2048)
+        );
         assert_eq!(read("core=0").unwrap(), ("core".to_owned(), 0, 0));
-        assert_eq!(read("memlock=-1:-1").unwrap(), ("memlock".to_owned(), -1, -1));
+        assert_eq!(
+            read("memlock=-1:-1").unwrap(),
+            ("memlock".to_owned(), -1, -1)
+        );
         assert_eq!(read("nproc=5:-1").unwrap(), ("nproc".to_owned(), 5, -1));
         for (text, why) in [
             ("nofile", "invalid ulimit argument: nofile"),
@@ -167,7 +200,10 @@ mod tests {
             ("nofile=1:2:3", "too many limit value arguments - 1:2:3"),
             ("nofile=", "invalid ulimit argument"),
             ("nofile=-2", "invalid ulimit argument"),
-            ("nofile=2:1", "must be less than or equal to hard limit: 2 > 1"),
+            (
+                "nofile=2:1",
+                "must be less than or equal to hard limit: 2 > 1",
+            ),
             ("nofile=-1:1", "must be less than or equal to hard limit"),
         ] {
             let error = read(text).unwrap_err().to_string();

@@ -100,7 +100,6 @@ impl Options {
             entrypoint,
             host,
             mounts: mounted.volumes,
-            platform: self.platform,
         })
     }
 }

@@ -15,7 +15,12 @@ use super::{boolean, size};
 #[command(next_help_heading = "Files")]
 pub(super) struct Mounts {
     /// Share a file or directory of the host, or keep a directory in a volume
-    #[arg(short, long, value_name = "[SOURCE:]DESTINATION[:OPTIONS]", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "[SOURCE:]DESTINATION[:OPTIONS]",
+        allow_hyphen_values = true
+    )]
     volume: Vec<String>,
     /// The same, written as type=bind,source=PATH,target=PATH[,readonly]; also volume and tmpfs
     #[arg(long, value_name = "KEY=VALUE,…")]
@@ -51,7 +56,10 @@ impl Mounts {
         };
         let mut places = BTreeSet::new();
         let mut take = |place: &str| {
-            ensure!(places.insert(place.to_owned()), "Duplicate mount point: {place}");
+            ensure!(
+                places.insert(place.to_owned()),
+                "Duplicate mount point: {place}"
+            );
             Ok(())
         };
         for text in &self.mount {
@@ -125,12 +133,23 @@ fn is_path(source: &str) -> bool {
     source.starts_with(['/', '.', '~'])
 }
 
-const PROPAGATIONS: [&str; 6] = ["shared", "rshared", "slave", "rslave", "private", "rprivate"];
+const PROPAGATIONS: [&str; 6] = [
+    "shared", "rshared", "slave", "rslave", "private", "rprivate",
+];
 
 fn is_mode(text: &str) -> bool {
     let mut words = text.split(',');
     words.all(|word| {
-        let others = ["ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"];
+        let others = [
+            "ro",
+            "rw",
+            "z",
+            "Z",
+            "nocopy",
+            "cached",
+            "delegated",
+            "consistent",
+        ];
         others.contains(&word) || PROPAGATIONS.contains(&word)
     })
 }
@@ -202,7 +221,9 @@ fn mount(text: &str) -> Result<Volume> {
             ("volume-driver", "volume") if value == "local" => {}
             ("tmpfs-size", "tmpfs") => options.push(format!("size={}", size::bytes(value)?)),
             ("tmpfs-mode", "tmpfs") => {
-                let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777);
+                let mode = u32::from_str_radix(value, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o7777);
                 let mode = mode.with_context(|| format!("invalid value for {key}: {value}"))?;
                 options.push(format!("mode={mode:o}"));
             }
@@ -248,7 +269,9 @@ fn fields(text: &str) -> Result<Vec<(String, String)>> {
     let mut quoted = false;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        let Some(field) = fields.last_mut() else { break };
+        let Some(field) = fields.last_mut() else {
+            break;
+        };
         match c {
             '"' if quoted && rest.peek() == Some(&'"') => field.extend(rest.next()),
             '"' if quoted || field.is_empty() => quoted = !quoted,
@@ -283,7 +306,10 @@ fn destination(text: &str) -> Result<String> {
         "invalid mount path: '{text}' mount path must be absolute"
     );
     let clean = clean(text);
-    ensure!(clean != "/", "invalid specification: destination can't be '/'");
+    ensure!(
+        clean != "/",
+        "invalid specification: destination can't be '/'"
+    );
     Ok(clean)
 }
 
@@ -294,7 +320,9 @@ fn absolute(text: &str) -> Result<String> {
     }
     let here = env::current_dir().context("find out the working directory")?;
     let path = here.join(text);
-    let path = path.to_str().context("the working directory's name is no text")?;
+    let path = path
+        .to_str()
+        .context("the working directory's name is no text")?;
     Ok(clean(path))
 }
 
@@ -312,7 +340,10 @@ fn clean(path: &str) -> String {
 
 fn volume_name(name: &str) -> Result<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let begins = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
     ensure!(
         begins && name.len() >= 2 && name.len() <= 255 && name.bytes().all(allowed),
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
@@ -325,11 +356,36 @@ fn volume_name(name: &str) -> Result<String> {
 /// What a tmpfs can be told (mount(8), tmpfs(5)).
 fn check_tmpfs(options: &str) -> Result<()> {
     const WORDS: [&str; 20] = [
-        "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
-        "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",
-        "nostrictatime", "private",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "sync",
+        "async",
+        "dirsync",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+        "private",
     ];
-    const KEYS: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+    const KEYS: [&str; 7] = [
+        "size",
+        "mode",
+        "uid",
+        "gid",
+        "nr_inodes",
+        "nr_blocks",
+        "mpol",
+    ];
     for option in options.split(',').filter(|_| !options.is_empty()) {
         let known = match option.split_once('=') {
             Some((key, value)) => KEYS.contains(&key) && !value.is_empty(),
@@ -407,7 +463,10 @@ mod tests {
             ("type=bind,src=/,destination=/b,ro=false", "bind / -> /b rw"),
             ("type=volume,src=data,target=/b", "volume data -> /b rw"),
             ("target=/b", "volume  -> /b rw anonymous"),
-            ("type=tmpfs,target=/b,tmpfs-size=1m,tmpfs-mode=1770", "tmpfs  -> /b rw"),
+            (
+                "type=tmpfs,target=/b,tmpfs-size=1m,tmpfs-mode=1770",
+                "tmpfs  -> /b rw",
+            ),
             ("type=bind,\"source=/,tmp/..\",target=/b", "bind / -> /b rw"),
         ] {
             assert_eq!(shown(&mount(text).expect(text)), what, "{text}");
@@ -421,16 +480,31 @@ mod tests {
         for (text, why) in [
             ("", "must be a key=value pair"),
             ("type=bind,target=/b", "field Source must not be empty"),
-            ("type=bind,source=/nonexistent,target=/b", "bind source path does not exist"),
+            (
+                "type=bind,source=/nonexistent,target=/b",
+                "bind source path does not exist",
+            ),
             ("type=bind,source=/", "target is required"),
             ("type=volume,target=b", "must be absolute"),
             ("type=image,target=/b", "none of bind, volume and tmpfs"),
-            ("type=volume,target=/b,what=1", "unexpected key 'what' in 'what=1'"),
-            ("target=/b,bind-propagation=shared", "cannot mix 'bind-*' options with mount type 'volume'"),
+            (
+                "type=volume,target=/b,what=1",
+                "unexpected key 'what' in 'what=1'",
+            ),
+            (
+                "target=/b,bind-propagation=shared",
+                "cannot mix 'bind-*' options with mount type 'volume'",
+            ),
             ("target=/b,volume-driver=nfs", "not to be had"),
-            ("target=/b,readonly=perhaps", "invalid value for readonly: perhaps"),
+            (
+                "target=/b,readonly=perhaps",
+                "invalid value for readonly: perhaps",
+            ),
             ("type=tmpfs,target=/b,source=/a", "no source"),
-            ("type=tmpfs,target=/b,tmpfs-mode=9", "invalid value for tmpfs-mode"),
+            (
+                "type=tmpfs,target=/b,tmpfs-mode=9",
+                "invalid value for tmpfs-mode",
+            ),
             ("type=bind,\"source=/", "not closed"),
         ] {
             let error = mount(text).expect_err(text);
@@ -446,12 +520,21 @@ mod tests {
             tmpfs: tmpfs.iter().map(ToString::to_string).collect(),
             read_only: false,
         };
-        let mounted = mounts(&["d1:/b", "/c"], &["/a:size=1m,ro"]).read().expect("read");
+        let mounted = mounts(&["d1:/b", "/c"], &["/a:size=1m,ro"])
+            .read()
+            .expect("read");
         assert_eq!(mounted.binds, ["d1:/b"]);
         assert_eq!(mounted.volumes.len(), 2);
-        assert_eq!(mounted.tmpfs.get("/a").map(String::as_str), Some("size=1m,ro"));
+        assert_eq!(
+            mounted.tmpfs.get("/a").map(String::as_str),
+            Some("size=1m,ro")
+        );
         for (volume, tmpfs, why) in [
-            (&["/x:/a", "/y:/a/"][..], &[][..], "Duplicate mount point: /a"),
+            (
+                &["/x:/a", "/y:/a/"][..],
+                &[][..],
+                "Duplicate mount point: /a",
+            ),
             (&["/x:/a"], &["/a"], "Duplicate mount point: /a"),
             (&[], &["/a:sice=1"], "Invalid tmpfs option [\"sice=1\"]"),
             (&[], &["a"], "must be absolute"),

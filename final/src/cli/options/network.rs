@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use minidocker::state::{HostConfig, Port, exposed};
+use minidocker::engine::containers::ports::{parse_expose, parse_port};
+use minidocker::state::HostConfig;
 use serde_json::{Value, json};
 
 /// How a container is connected.
@@ -50,20 +51,11 @@ impl Network {
     pub(super) fn write(self, host: &mut HostConfig) -> Result<BTreeMap<String, Value>> {
         let mut listening = BTreeMap::new();
         for text in &self.expose {
-            ensure!(
-                !text.contains(':'),
-                "invalid port format for --expose: {text}"
-            );
-            let ports = exposed(text);
-            let ports = ports.with_context(|| format!("invalid range format for --expose: {text}"))?;
+            let ports = parse_expose(text)?;
             listening.extend(ports.into_iter().map(|port| (port, json!({}))));
         }
         for text in &self.publish {
-            let ports = match text.contains('=') {
-                true => Port::parse(&short(text)?)?,
-                false => Port::parse(text)?,
-            };
-            for port in ports {
+            for port in parse_port(text)? {
                 listening.insert(format!("{}/{}", port.container, port.protocol), json!({}));
                 if !host.ports.contains(&port) {
                     host.ports.push(port);
@@ -79,21 +71,6 @@ impl Network {
         host.extra_hosts = self.add_host;
         Ok(listening)
     }
-}
-
-/// `published=8080,target=80,protocol=tcp` in the short notation.
-fn short(text: &str) -> Result<String> {
-    let (mut published, mut target, mut protocol) = ("", "", "tcp");
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("published", value)) => published = value,
-            Some(("target", value)) => target = value,
-            Some(("protocol", value)) => protocol = value,
-            Some(("mode", _)) => {}
-            _ => bail!("invalid publish opts format (should be name=value but got '{field}')"),
-        }
-    }
-    Ok(format!("{published}:{target}/{protocol}"))
 }
 
 fn mode(text: &str) -> Result<String> {
@@ -157,7 +134,15 @@ mod tests {
         assert_eq!(extra_host("db=10.0.0.1").unwrap(), "db:10.0.0.1");
         assert_eq!(extra_host("six:[::1]").unwrap(), "six:::1");
         assert_eq!(extra_host("h:host-gateway").unwrap(), "h:host-gateway");
-        for text in ["", "db", ":1.2.3.4", "db:", "db:1.2.3", "db:x", "a b:1.2.3.4"] {
+        for text in [
+            "",
+            "db",
+            ":1.2.3.4",
+            "db:",
+            "db:1.2.3",
+            "db:x",
+            "a b:1.2.3.4",
+        ] {
             assert!(extra_host(text).is_err(), "{text:?}");
         }
     }
@@ -181,7 +166,10 @@ mod tests {
     fn a_published_port_is_exposed_too() {
         let mut host = HostConfig::default();
         let network = Network {
-            publish: vec!["8080:80".to_owned(), "published=53,target=53,protocol=udp".to_owned()],
+            publish: vec![
+                "8080:80".to_owned(),
+                "published=53,target=53,protocol=udp".to_owned(),
+            ],
             publish_all: false,
             expose: vec!["7-8/udp".to_owned()],
             network: mode("default").unwrap(),
@@ -197,6 +185,6 @@ mod tests {
         assert_eq!(host.ports.len(), 2);
         assert_eq!(host.network_mode, "bridge");
         assert!(mode("container:").is_err());
-        assert!(short("published=1,what=2").is_err());
+        assert!(parse_port("published=1,what=2").is_err());
     }
 }

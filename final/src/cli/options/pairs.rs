@@ -58,7 +58,10 @@ fn own(name: &str) -> Result<Option<String>> {
 /// It has no name.
 pub(super) fn label(text: &str) -> Result<String> {
     let name = text.split('=').next().unwrap_or_default();
-    ensure!(!name.trim().is_empty(), "invalid label '{text}': empty name");
+    ensure!(
+        !name.trim().is_empty(),
+        "invalid label '{text}': empty name"
+    );
     Ok(text.to_owned())
 }
 
@@ -135,13 +138,20 @@ mod tests {
         let file = Scratch::with("lines", text.as_bytes());
         let path = env::var("PATH").expect("PATH");
         let all = variables(std::slice::from_ref(&file.0), &[]).expect("variables");
-        assert_eq!(all, ["A=1", "B= two words ", "C=x=y#z", &format!("PATH={path}")]);
+        assert_eq!(
+            all,
+            ["A=1", "B= two words ", "C=x=y#z", &format!("PATH={path}")]
+        );
     }
 
     #[test]
     fn the_command_line_comes_after_the_files_and_may_take_away() {
         let file = Scratch::with("order", b"A=file\n");
-        let given = ["A=line".to_owned(), "NOBODY_HAS_THIS".to_owned(), "E=".to_owned()];
+        let given = [
+            "A=line".to_owned(),
+            "NOBODY_HAS_THIS".to_owned(),
+            "E=".to_owned(),
+        ];
         let all = variables(std::slice::from_ref(&file.0), &given).expect("variables");
         assert_eq!(all, ["A=file", "A=line", "NOBODY_HAS_THIS", "E="]);
         assert_eq!(
@@ -170,7 +180,10 @@ mod tests {
         let file = Scratch::with("labels", b"a=1\nb\n");
         let given = ["a=2".to_owned(), "c".to_owned()];
         let labels = labels(std::slice::from_ref(&file.0), &given).expect("labels");
-        let shown: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let shown: Vec<_> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         assert_eq!(shown, ["a=2", "b=", "c="]);
         assert!(label("=1").is_err() && label(" =1").is_err());
     }

@@ -63,7 +63,9 @@ impl Process {
         config.labels = pairs::labels(&self.label_file, &self.label)?;
         // An empty one only takes the image's away.
         let words = |program: String| Some(program).filter(|program| !program.is_empty());
-        Ok(self.entrypoint.map(|program| words(program).into_iter().collect()))
+        Ok(self
+            .entrypoint
+            .map(|program| words(program).into_iter().collect()))
     }
 }
 

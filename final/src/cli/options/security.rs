@@ -83,8 +83,8 @@ fn security_option(text: &str, host: &mut HostConfig) -> Result<()> {
     match parts.unwrap_or((text, "")) {
         ("no-new-privileges", "") if parts.is_none() => host.no_new_privileges = true,
         ("no-new-privileges", value) => {
-            host.no_new_privileges = boolean(value)
-                .with_context(|| format!("invalid --security-opt: {text:?}"))?;
+            host.no_new_privileges =
+                boolean(value).with_context(|| format!("invalid --security-opt: {text:?}"))?;
         }
         ("seccomp", "unconfined") => host.seccomp = Seccomp::Unconfined,
         ("seccomp", "builtin") => host.seccomp = Seccomp::Default,
@@ -116,7 +116,9 @@ impl FromStr for Node {
         let is_mode = |text: &str| {
             let each_once = |letter| text.matches(letter).count() <= 1;
             let letters = ['r', 'w', 'm'];
-            !text.is_empty() && text.chars().all(|c| letters.contains(&c)) && letters.iter().all(|c| each_once(*c))
+            !text.is_empty()
+                && text.chars().all(|c| letters.contains(&c))
+                && letters.iter().all(|c| each_once(*c))
         };
         let (host, inside, mode) = match text.split(':').collect::<Vec<_>>()[..] {
             [host] => (host, host, "rwm"),
@@ -211,13 +213,22 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap().no_new_privileges, on, "{text}");
         }
-        assert_eq!(read("seccomp=unconfined").unwrap().seccomp, Seccomp::Unconfined);
+        assert_eq!(
+            read("seccomp=unconfined").unwrap().seccomp,
+            Seccomp::Unconfined
+        );
         for (text, why) in [
             ("no-new-privileges=perhaps", "invalid --security-opt"),
             ("no-new-privileges=", "invalid --security-opt"),
             ("seccomp", "invalid --security-opt: \"seccomp\""),
-            ("seccomp=/nonexistent", "opening seccomp profile (/nonexistent) failed"),
-            ("apparmor=unconfined", "apparmor: that is not to be had here"),
+            (
+                "seccomp=/nonexistent",
+                "opening seccomp profile (/nonexistent) failed",
+            ),
+            (
+                "apparmor=unconfined",
+                "apparmor: that is not to be had here",
+            ),
             ("label=disable", "label: that is not to be had here"),
             ("what=1", "invalid --security-opt: \"what=1\""),
         ] {
@@ -239,7 +250,10 @@ mod tests {
         assert_eq!(read("/dev/a").unwrap(), ["/dev/a", "/dev/a", "rwm"]);
         assert_eq!(read("/dev/a:r").unwrap(), ["/dev/a", "/dev/a", "r"]);
         assert_eq!(read("/dev/a:/dev/b").unwrap(), ["/dev/a", "/dev/b", "rwm"]);
-        assert_eq!(read("/dev/a:/dev/b:rw").unwrap(), ["/dev/a", "/dev/b", "rw"]);
+        assert_eq!(
+            read("/dev/a:/dev/b:rw").unwrap(),
+            ["/dev/a", "/dev/b", "rw"]
+        );
         for (text, why) in [
             ("", "bad format for path: "),
             ("dev", "bad format for path: dev"),
@@ -257,7 +271,12 @@ mod tests {
     fn a_parameter_of_the_host_s_kernel_is_refused() {
         assert!(sysctl("net.ipv4.ip_forward=1").is_ok());
         assert!(sysctl("fs.mqueue.msg_max=1").is_ok());
-        for text in ["kernel.panic=1", "net.ipv4.ip_forward", "vm.swappiness=1", ""] {
+        for text in [
+            "kernel.panic=1",
+            "net.ipv4.ip_forward",
+            "vm.swappiness=1",
+            "",
+        ] {
             let error = sysctl(text).unwrap_err().to_string();
             assert_eq!(error, format!("sysctl '{text}' is not allowed"));
         }

@@ -74,8 +74,21 @@ mod tests {
     #[test]
     fn what_is_no_amount_is_refused_with_docker_s_words() {
         for text in [
-            "", "m", ".", ".m", "-1", "+1k", "1e9", "1x", "1mm", "1.2.3", "1 k ", "64m\n", "٦٤m",
-            "8192p", "0.00000000000000000000000000000000000000000000001",
+            "",
+            "m",
+            ".",
+            ".m",
+            "-1",
+            "+1k",
+            "1e9",
+            "1x",
+            "1mm",
+            "1.2.3",
+            "1 k ",
+            "64m\n",
+            "٦٤m",
+            "8192p",
+            "0.00000000000000000000000000000000000000000000001",
         ] {
             let error = bytes(text).unwrap_err().to_string();
             assert_eq!(error, format!("invalid size: '{text}'"));

@@ -1,6 +1,7 @@
 //! `docker kill`: a signal for a container.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use libc::{SIGRTMAX, SIGRTMIN};
 use nix::sys::signal::Signal;
 
 use super::Containers;
@@ -51,34 +52,71 @@ pub(super) fn stop_signal(container: &Container) -> Result<i32> {
     }
 }
 
-/// `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+3`, `RTMAX-1` (signal(7)).
+/// The number of a signal, from its number or its name in docker's spellings: `9`, `KILL`,
+/// `sigkill`, `SIGRTMIN+3` (signal(7)).
 ///
 /// # Errors
-/// There is no such signal.
+/// There is none that is called so.
 pub fn parse_signal(text: &str) -> Result<i32> {
-    if let Ok(number) = text.parse() {
-        ensure!(
-            (1..=libc::SIGRTMAX()).contains(&number),
-            "Invalid signal: {text}"
-        );
-        return Ok(number);
-    }
-    let upper = text.to_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Ok(signal) = format!("SIG{name}").parse::<Signal>() {
-        return Ok(signal as i32);
-    }
-    let far = |rest: &str| rest.get(1..).and_then(|rest| rest.parse::<i32>().ok());
-    let (least, most) = (libc::SIGRTMIN(), libc::SIGRTMAX());
-    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(""), _) => Some(least),
-        (_, Some("")) => Some(most),
-        (Some(rest), _) if rest.starts_with('+') => far(rest).map(|far| least + far),
-        (_, Some(rest)) if rest.starts_with('-') => far(rest).map(|far| most - far),
-        _ => None,
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let known = || format!("SIG{name}").parse::<Signal>().ok();
+    let digits = Some(name).filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = match digits {
+        Some(digits) => digits.parse().ok(),
+        None => real_time(name).or_else(|| known().map(|signal| signal as i32)),
     };
-    match number {
-        Some(number) if (least..=most).contains(&number) => Ok(number),
-        _ => bail!("Invalid signal: {text}"),
+    number
+        .filter(|number| (1..=SIGRTMAX()).contains(number))
+        .with_context(|| format!("invalid signal: {text}"))
+}
+
+/// Those for programs' own purposes are counted from either end: `RTMIN+3` is a request to systemd.
+fn real_time(name: &str) -> Option<i32> {
+    let offset = |text: &str, sign: char| match text.strip_prefix(sign) {
+        Some(digits) => digits.parse::<u8>().ok().map(i32::from),
+        None => text.is_empty().then_some(0),
+    };
+    let from_least = name.strip_prefix("RTMIN");
+    let from_most = name.strip_prefix("RTMAX");
+    let number = match (from_least, from_most) {
+        (Some(text), _) => SIGRTMIN() + offset(text, '+')?,
+        (None, Some(text)) => SIGRTMAX() - offset(text, '-')?,
+        (None, None) => return None,
+    };
+    (SIGRTMIN()..=SIGRTMAX())
+        .contains(&number)
+        .then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_signal;
+
+    #[test]
+    fn a_signal_has_a_number_and_several_spellings() {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("WINCH", 28),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-1", 63),
+            ("64", 64),
+        ] {
+            assert_eq!(parse_signal(text).unwrap(), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_other_word_is_a_signal() {
+        for text in [
+            "", "0", "65", "-9", "SIG", "SIGNAL", "RTMIN-1", "RTMIN+31", "RTMAX+1", "+9",
+        ] {
+            let error = parse_signal(text).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid signal: {text}"));
+        }
     }
 }

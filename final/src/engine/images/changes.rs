@@ -9,8 +9,10 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, bail, ensure};
 use images::Config;
 use jiff::SignedDuration;
-use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
+
+use crate::engine::containers::parse_signal;
+use crate::engine::containers::ports::parse_expose;
 
 /// Carries instructions out, one after the other.
 ///
@@ -68,7 +70,8 @@ fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
         "EXPOSE" => {
             for word in words(rest()?) {
                 for port in expand(&word)?.split_whitespace() {
-                    let ports = ports(port).with_context(|| format!("no port: {port}"))?;
+                    let ports = parse_expose(port).with_context(|| format!("no port: {port}"))?;
+                    let ports = ports.into_iter().map(|port| (port, json!({})));
                     config.exposed_ports.extend(ports);
                 }
             }
@@ -130,19 +133,6 @@ fn set(env: &mut Vec<String>, name: &str, value: &str) {
     }
 }
 
-/// `80`, `80/udp`, `8000-8010/tcp`, as the config lists them.
-fn ports(text: &str) -> Result<Vec<(String, Value)>> {
-    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    let known = ["tcp", "udp", "sctp"].contains(&protocol.as_str());
-    ensure!(known, "the protocol is none of tcp, udp and sctp");
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (first, last): (u16, u16) = (first.parse()?, last.parse()?);
-    ensure!(first <= last, "the range ends before it begins");
-    let port = |port| (format!("{port}/{protocol}"), json!({}));
-    Ok((first..=last).map(port).collect())
-}
-
 /// `to`, as seen from `from`, without dots.
 fn join(from: &str, to: &str) -> String {
     let mut parts = Vec::new();
@@ -158,17 +148,7 @@ fn join(from: &str, to: &str) -> String {
 }
 
 fn signal(text: String) -> Result<String> {
-    let name = text.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let number = |text: &str| text.parse().is_ok_and(|number| (1..=64).contains(&number));
-    // Those for programs' own purposes have numbers only: SIGRTMIN+3 is a request to systemd.
-    let offset = name.strip_prefix("RTMIN").or(name.strip_prefix("RTMAX"));
-    let real_time = offset.is_some_and(|offset| {
-        let offset = offset.strip_prefix(['+', '-']).unwrap_or("0");
-        offset.parse::<u8>().is_ok_and(|offset| offset <= 30)
-    });
-    let known = number(name) || real_time || format!("SIG{name}").parse::<Signal>().is_ok();
-    ensure!(known, "invalid signal: {text}");
+    parse_signal(&text)?;
     Ok(text)
 }
 

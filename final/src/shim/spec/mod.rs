@@ -1,53 +1,80 @@
-//! stub
+//! From a container as docker's users describe it to the runtime's `config.json`.
+//!
+//! ```text
+//!   state.json ──▶ namespaces   its own, the host's, another container's
+//!              ──▶ process      who runs what, in which environment
+//!              ──▶ security     capabilities, system calls, hidden paths
+//!              ──▶ mounts       docker's seven, the network's three, the user's
+//!              ──▶ devices      nodes, and who may use them
+//!              ──▶ resources    what it may use up
+//! ```
+//!
+//! Everything that docker gives to a container and keeps from it is decided here; what it means to
+//! the kernel is the runtime's affair. Without root we already are root of a user namespace, which
+//! the container stays in: what nobody may do there is done in another way, and said where it is.
+
+mod devices;
+mod mounts;
+mod namespaces;
+mod process;
+mod profile;
+mod resources;
+mod security;
+
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cli::Dirs;
-use images::Overlay;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{Root, Spec};
 
-use super::protocol::Exec;
+use crate::runtime;
 use crate::state::{Container, Places};
 
-pub(super) fn of(
-    container: &Container,
-    places: &Places,
-    _dirs: &Dirs,
-    _root: BorrowedFd,
-) -> Result<Spec> {
-    let mut spec = crate::runtime::default_spec(false);
-    let mut root = oci_spec::runtime::Root::default();
-    root.set_path(places.data.join("merged"));
-    spec.set_root(Some(root));
-    spec.set_hostname(Some(container.config.hostname.clone()));
-    if let Some(process) = spec.process_mut() {
-        process.set_args(Some(container.config.command()));
-        process.set_terminal(Some(container.config.tty));
-        process.set_no_new_privileges(Some(false));
-    }
-    if let Some(linux) = spec.linux_mut() {
-        linux.set_resources(None);
-        linux.set_cgroups_path(Some(PathBuf::from("minidocker-engine").join(&container.id)));
-    }
+use namespaces::Namespaces;
+
+pub use process::exec_process;
+
+/// The directory of the bundle that the container's root file system is mounted on.
+pub const ROOTFS: &str = "merged";
+
+/// Configures the container for the runtime. Its bundle is `places.data`, and `root` what will be
+/// its `/`, where users and groups are looked up.
+///
+/// # Errors
+/// What the user asked for makes no sense, or cannot be had here, by the option's name.
+pub fn of(container: &Container, places: &Places, dirs: &Dirs, root: BorrowedFd) -> Result<Spec> {
+    let host = &container.host;
+    let namespaces = Namespaces::of(container, dirs)?;
+    let mut spec = runtime::default_spec(false);
+
+    let mut top = Root::default();
+    top.set_path(ROOTFS.into())
+        .set_readonly(Some(host.readonly_rootfs));
+    spec.set_root(Some(top));
+    spec.set_hostname(namespaces.hostname(container));
+    spec.set_domainname(namespaces.domainname(container));
+
+    let process = process::first(container, &namespaces, root)?;
+    let mut linux = spec
+        .linux()
+        .clone()
+        .context("the defaults are incomplete")?;
+    security::apply(&mut linux, host, &process)?;
+    let defaults = spec.mounts().clone().unwrap_or_default();
+    let mut mounts = mounts::of(container, places, &namespaces, defaults)?;
+    devices::apply(&mut linux, &mut mounts, host)?;
+    resources::apply(&mut linux, host);
+    linux
+        .set_namespaces(Some(namespaces.listed()))
+        .set_sysctl(Some(host.sysctls.clone().into_iter().collect()))
+        .set_rootfs_propagation(mounts::propagation(container))
+        .set_cgroups_path(Some(format!("minidocker-engine/{}", container.id).into()));
+
+    spec.set_process(Some(process))
+        .set_mounts(Some(mounts))
+        .set_linux(Some(linux));
     Ok(spec)
 }
 
-pub(super) fn exec_process(
-    container: &Container,
-    wish: &Exec,
-    _root: BorrowedFd,
-) -> Result<Process> {
-    let spec = crate::runtime::default_spec(false);
-    let mut process = spec.process().clone().unwrap_or_default();
-    process.set_args(Some(wish.args.clone()));
-    process.set_terminal(Some(wish.tty));
-    let _ = container;
-    Ok(process)
-}
-
-pub(super) fn init_layer(dirs: &Dirs, _image: &str, _overlay: &Overlay) -> Result<PathBuf> {
-    let place = dirs.data.join("init/empty");
-    std::fs::create_dir_all(&place)?;
-    Ok(place)
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! What is mounted in the container: docker's seven, the network's three files, the user's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use oci_spec::runtime::Mount;
+
+use crate::runtime;
+use crate::state::{Container, Places, Volume};
+
+use super::namespaces::{Namespaces, Whose};
+
+/// Bytes in `/dev/shm`, where nobody says.
+const SHM: u64 = 64 << 20;
+
+/// Files of the network's, in `places.data` by the same name.
+const NETWORKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
+
+/// All of them, in the order in which they are mounted: `defaults` first, and of the others those
+/// further up, or the one on `/a` would cover the one on `/a/b`.
+pub(super) fn of(
+    container: &Container,
+    places: &Places,
+    namespaces: &Namespaces,
+    defaults: Vec<Mount>,
+) -> Result<Vec<Mount>> {
+    let mut others = users(container)?;
+    let is_taken = |place: &Path| others.iter().any(|mount| mount.destination() == place);
+    let over_dev = is_taken(Path::new("/dev"));
+    let mut all = Vec::new();
+    for mut mount in defaults {
+        let place = mount.destination().clone();
+        let is_queue = [Path::new("/dev/shm"), Path::new("/dev/mqueue")].contains(&&*place);
+        if is_taken(&place)
+            || (over_dev && place.starts_with("/dev"))
+            || (namespaces.bare_ipc && is_queue)
+        {
+            continue;
+        }
+        adapt(&mut mount, container, namespaces);
+        all.push(mount);
+    }
+    let files = NETWORKS.map(Path::new).into_iter().filter_map(|place| {
+        let source = places.data.join(place.file_name()?);
+        let wanted = !is_taken(place) && source.exists();
+        wanted.then(|| bind(&source, place, container.host.readonly_rootfs))
+    });
+    let files: Vec<Mount> = files.collect();
+    others.extend(files);
+    others.sort_by_key(|mount| mount.destination().components().count());
+    all.extend(others);
+    Ok(all)
+}
+
+/// One of docker's seven, for this container.
+fn adapt(mount: &mut Mount, container: &Container, namespaces: &Namespaces) {
+    let host = &container.host;
+    let guest = runtime::is_in_user_namespace();
+    let place = mount.destination().clone();
+    let mut options = mount.options().clone().unwrap_or_default();
+    let place = place.to_str().unwrap_or_default();
+    // A file system shows one namespace's affairs, and belongs to the owner of that.
+    let borrowed = match place {
+        "/dev/shm" => matches!(namespaces.ipc, Whose::Host),
+        "/dev/mqueue" => matches!(namespaces.ipc, Whose::Host),
+        "/proc" => guest && namespaces.pid != Whose::Own,
+        "/sys" => guest && namespaces.network != Whose::Own,
+        _ => false,
+    };
+    if borrowed && Path::new(place).exists() {
+        let read_only = options.iter().any(|option| option == "ro") && !host.privileged;
+        let mut bound = bind(Path::new(place), Path::new(place), read_only);
+        if place != "/dev/shm" {
+            let mut options = bound.options().clone().unwrap_or_default();
+            options.extend(["nosuid", "noexec", "nodev"].map(str::to_owned));
+            bound.set_options(Some(options));
+        }
+        *mount = bound;
+        return;
+    }
+    match place {
+        "/dev/shm" => {
+            let size = match host.shm_size {
+                0 => SHM,
+                size => size,
+            };
+            options.retain(|option| !option.starts_with("size="));
+            options.push(format!("size={size}"));
+        }
+        "/dev/pts" if guest && !is_mapped(5) => {
+            options.retain(|option| !option.starts_with("gid="));
+        }
+        "/sys" | "/sys/fs/cgroup" if host.privileged => {
+            options.retain(|option| option != "ro");
+            options.push("rw".to_owned());
+        }
+        _ => {}
+    }
+    mount.set_options(Some(options));
+}
+
+/// Whether the group is known in our user namespace.
+fn is_mapped(gid: u32) -> bool {
+    let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        match (numbers.next(), numbers.nth(1)) {
+            (Some(Ok(first)), Some(Ok(count))) => {
+                (first..first.saturating_add(count)).contains(&gid.into())
+            }
+            _ => false,
+        }
+    })
+}
+
+/// Volumes, and what `--tmpfs` says. Of two with one place the later is meant.
+fn users(container: &Container) -> Result<Vec<Mount>> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    for (place, options) in &container.host.tmpfs {
+        mounts.push(tmpfs(place, options, true));
+    }
+    for volume in &container.mounts {
+        let mount = match volume.r#type.as_str() {
+            "bind" | "volume" => bound(volume),
+            "tmpfs" => tmpfs(&volume.destination, &volume.mode, volume.writable),
+            kind => bail!("mount type unknown: {kind}"),
+        };
+        mounts.retain(|other| other.destination() != mount.destination());
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+fn bound(volume: &Volume) -> Mount {
+    let mut mount = bind(
+        Path::new(&volume.source),
+        &clean(&volume.destination),
+        !volume.writable,
+    );
+    let mut options = mount.options().clone().unwrap_or_default();
+    if volume
+        .mode
+        .split(',')
+        .any(|word| word == "bind-nonrecursive")
+    {
+        options.retain(|option| option != "rro");
+        for option in &mut options {
+            if option == "rbind" {
+                "bind".clone_into(option);
+            }
+        }
+    }
+    if !volume.propagation.is_empty() {
+        options.retain(|option| option != "rprivate");
+        options.push(volume.propagation.clone());
+    }
+    mount.set_options(Some(options));
+    mount
+}
+
+/// What is below a read-only place is read-only as well.
+fn bind(source: &Path, destination: &Path, read_only: bool) -> Mount {
+    let mut options = vec!["rbind", "rprivate"];
+    if read_only {
+        options.extend(["ro", "rro"]);
+    }
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.to_owned())
+        .set_typ(Some("bind".to_owned()))
+        .set_source(Some(source.to_owned()))
+        .set_options(Some(options.into_iter().map(str::to_owned).collect()));
+    mount
+}
+
+/// The user's options come last, and so have the last word.
+fn tmpfs(place: &str, wanted: &str, writable: bool) -> Mount {
+    let wanted = wanted.split(',').filter(|option| !option.is_empty());
+    let mut options: Vec<&str> = ["noexec", "nosuid", "nodev"]
+        .into_iter()
+        .chain(wanted)
+        .collect();
+    if !writable {
+        options.push("ro");
+    }
+    let mut mount = Mount::default();
+    mount
+        .set_destination(clean(place))
+        .set_typ(Some("tmpfs".to_owned()))
+        .set_source(Some("tmpfs".into()))
+        .set_options(Some(options.into_iter().map(str::to_owned).collect()));
+    mount
+}
+
+/// `/app/` and `/app` are one place.
+fn clean(place: &str) -> PathBuf {
+    Path::new(place).components().collect()
+}
+
+/// What is to be seen of mounts that are made later in a shared volume, on this side or that
+/// (mount_namespaces(7)): it takes a root that is no more private than the volume.
+pub(super) fn propagation(container: &Container) -> Option<String> {
+    let asks = |word: &str| {
+        let mut volumes = container.mounts.iter();
+        volumes.any(|volume| volume.propagation.trim_start_matches('r') == word)
+    };
+    if asks("shared") {
+        return Some("shared".to_owned());
+    }
+    asks("slave").then(|| "slave".to_owned())
+}

@@ -1,0 +1,153 @@
+//! Which namespaces are the container's own, and which it shares with whom.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use cli::Dirs;
+use nix::sys::utsname::uname;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType as Kind};
+
+use crate::runtime::{Runtime, Status};
+use crate::state::{Container, Places};
+
+/// Whose a namespace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A new one.
+    Own,
+    /// That of whoever starts the container.
+    Host,
+    /// The first process of another container is in it.
+    Others {
+        /// That process.
+        pid: i32,
+        /// What the other container is called inside.
+        hostname: String,
+        domainname: String,
+    },
+}
+
+/// Those that docker gives a choice of.
+#[derive(Clone, Debug)]
+pub(super) struct Namespaces {
+    pub(super) pid: Whose,
+    pub(super) ipc: Whose,
+    pub(super) uts: Whose,
+    pub(super) network: Whose,
+    /// Whether there is neither shared memory nor a message queue in the file system (`--ipc none`).
+    pub(super) bare_ipc: bool,
+}
+
+impl Namespaces {
+    pub(super) fn of(container: &Container, dirs: &Dirs) -> Result<Namespaces> {
+        let host = &container.host;
+        let whose = |option: &str, mode: &str, own: &[&str]| {
+            if own.contains(&mode) {
+                return Ok(Whose::Own);
+            }
+            match mode.split_once(':') {
+                None if mode == "host" => Ok(Whose::Host),
+                Some(("container", id)) => {
+                    others(dirs, id).with_context(|| format!("--{option} {mode}"))
+                }
+                _ => bail!("--{option} {mode}: it is neither host nor container:NAME"),
+            }
+        };
+        let network = match host.network_mode.as_str() {
+            mode if mode == "host" || mode.starts_with("container:") => {
+                whose("network", mode, &[])?
+            }
+            _ => Whose::Own,
+        };
+        Ok(Namespaces {
+            pid: whose("pid", &host.pid_mode, &["", "private"])?,
+            ipc: whose("ipc", &host.ipc_mode, &["", "private", "shareable", "none"])?,
+            uts: whose("uts", &host.uts_mode, &["", "private"])?,
+            network,
+            bare_ipc: host.ipc_mode == "none",
+        })
+    }
+
+    /// As the runtime wants them.
+    pub(super) fn listed(&self) -> Vec<LinuxNamespace> {
+        let choices = [
+            (Kind::Pid, "pid", &self.pid),
+            (Kind::Ipc, "ipc", &self.ipc),
+            (Kind::Uts, "uts", &self.uts),
+            (Kind::Network, "net", &self.network),
+            (Kind::Mount, "mnt", &Whose::Own),
+            (Kind::Cgroup, "cgroup", &Whose::Own),
+        ];
+        let listed = choices.into_iter().filter_map(|(kind, file, whose)| {
+            let namespace = LinuxNamespaceBuilder::default().typ(kind);
+            let namespace = match whose {
+                Whose::Own => namespace,
+                Whose::Host => return None,
+                Whose::Others { pid, .. } => {
+                    namespace.path(PathBuf::from(format!("/proc/{pid}/ns/{file}")))
+                }
+            };
+            namespace.build().ok()
+        });
+        listed.collect()
+    }
+
+    /// What the container is to call its machine; `None`: the name is somebody else's to set.
+    pub(super) fn hostname(&self, container: &Container) -> Option<String> {
+        (self.uts == Whose::Own).then(|| self.known_as(container))
+    }
+
+    /// What the machine is called inside.
+    pub(super) fn known_as(&self, container: &Container) -> String {
+        let wanted = &container.config.hostname;
+        if !wanted.is_empty() && self.uts == Whose::Own {
+            return wanted.clone();
+        }
+        let hosts = || {
+            let names = uname().ok()?;
+            Some(names.nodename().to_string_lossy().into_owned())
+        };
+        match (&self.uts, &self.network) {
+            // Who shares a network answers to its name.
+            (Whose::Others { hostname, .. }, _) | (_, Whose::Others { hostname, .. }) => {
+                hostname.clone()
+            }
+            (Whose::Host, _) | (_, Whose::Host) => hosts().unwrap_or_default(),
+            _ => container.short_id().to_owned(),
+        }
+    }
+
+    pub(super) fn domainname(&self, container: &Container) -> Option<String> {
+        let wanted = match &self.network {
+            Whose::Others { domainname, .. } if container.config.domainname.is_empty() => {
+                domainname
+            }
+            _ => &container.config.domainname,
+        };
+        (self.uts == Whose::Own && !wanted.is_empty()).then(|| wanted.clone())
+    }
+}
+
+/// The first process of the container `id`, if it is still the one that the runtime made.
+fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
+    let places = Places::of(dirs, id);
+    let container = places
+        .read()
+        .with_context(|| format!("No such container: {id}"))?;
+    let name = &container.name;
+    let stopped =
+        || format!("container {name} is not running; `minidocker start {name}` starts it");
+    let runtime = Runtime::at(places.runtime);
+    let found = runtime.find(&id.parse()?).with_context(stopped)?;
+    match found.status()? {
+        Status::Running | Status::Paused => Ok(Whose::Others {
+            pid: found.record().pid,
+            hostname: match container.config.hostname.as_str() {
+                "" => container.short_id().to_owned(),
+                name => name.to_owned(),
+            },
+            domainname: container.config.domainname,
+        }),
+        _ => bail!(stopped()),
+    }
+}
