@@ -30,6 +30,7 @@ mod serve;
 mod spec;
 mod streams;
 mod users;
+mod volumes;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;

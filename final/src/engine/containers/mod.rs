@@ -22,10 +22,12 @@ mod pause;
 mod remove;
 mod rename;
 pub mod session;
+mod settings;
 mod start;
 mod stop;
 mod truth;
 mod usage;
+mod volumes;
 mod wait;
 
 pub mod ports;
