@@ -19,6 +19,7 @@ mod pause;
 mod port;
 mod progress;
 mod prompt;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -28,9 +29,11 @@ mod run;
 mod save;
 mod session;
 mod start;
+mod stats;
 mod stop;
 mod system;
 mod tag;
+mod top;
 mod usage;
 
 use std::io::{self, IsTerminal, Write};
@@ -110,6 +113,8 @@ enum OfContainers {
     Attach(start::Attach),
     Exec(exec::Exec),
     Port(port::Port),
+    Top(top::Top),
+    Stats(stats::Stats),
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,6 +127,7 @@ enum Container {
     Ls(ps::Ps),
 
     Inspect(inspect::InspectContainers),
+    Prune(prune::PruneContainers),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -190,6 +196,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
+        Command::Container(Container::Prune(prune)) => prune.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
@@ -223,6 +230,8 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Attach(attach) => attach.run(context),
         OfContainers::Exec(exec) => exec.run(context),
         OfContainers::Port(port) => port.run(context),
+        OfContainers::Top(top) => top.run(context),
+        OfContainers::Stats(stats) => stats.run(context),
     }
 }
 
