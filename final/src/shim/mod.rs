@@ -22,10 +22,12 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod external;
 mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
+mod runner;
 mod serve;
 mod spec;
 mod streams;
@@ -49,10 +51,11 @@ use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use crate::state::{Locked, Places};
 use clients::Clients;
 use end::Next;
-use log::Log;
 pub use init_layer::sweep as sweep_init_layers;
+use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
+pub use runner::end as end_runtime;
 use users::Users;
 
 /// The file whose lock says that a shim lives.
