@@ -17,6 +17,7 @@ mod login;
 mod options;
 mod pause;
 mod port;
+mod logs;
 mod progress;
 mod prompt;
 mod ps;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use cli::Dirs;
+use minidocker::runtime::run_where_sealed;
 
 /// The status after a Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -79,6 +81,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Ps(ps::Ps),
+    Logs(logs::Logs),
     Events(events::Events),
     /// Manage images
     #[command(subcommand)]
@@ -154,6 +157,25 @@ enum Image {
     Same(OfImages),
 }
 
+impl Command {
+    /// Whether it starts something in a container, which could then reach for this program.
+    fn begins_a_process(&self) -> bool {
+        matches!(
+            self,
+            Command::OfContainers(command) | Command::Container(Container::Same(command))
+                if matches!(
+                    command,
+                    OfContainers::Run(_) | OfContainers::Start(_) | OfContainers::Restart(_)
+                )
+        )
+    }
+#[derive(Debug, Subcommand)]
+enum Container {
+    #[command(aliases = ["list", "ps"])]
+    Ls(ps::Ps),
+    Logs(logs::Logs),
+}
+
 /// What a command finds when it starts.
 struct Context {
     dirs: Dirs,
@@ -168,6 +190,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
+    if command.begins_a_process()
+        && let Err(error) = run_where_sealed()
+    {
+        cli::complain(PROGRAM, &error);
+        return ExitCode::from(125);
+    }
     cli::start(PROGRAM, explain);
     let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
     let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
@@ -190,6 +218,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
+        Command::Logs(logs) | Command::Container(Container::Logs(logs)) => logs.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),

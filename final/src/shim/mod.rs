@@ -22,6 +22,7 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
@@ -209,8 +210,7 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
     let container = &locked.container;
     let store = Store::open(&dirs.data)?;
     let mut overlay = store.kept_overlay(&container.id)?;
-    let init = dirs.data.join("init/empty");
-    std::fs::create_dir_all(&init)?;
+    let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     overlay.lower.push(init);
     overlay.mount()
 }

@@ -16,6 +16,7 @@ mod catalogue;
 mod create;
 mod exec;
 mod kill;
+pub mod logs;
 mod names;
 mod pause;
 mod remove;
