@@ -20,6 +20,7 @@ mod port;
 mod logs;
 mod progress;
 mod prompt;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -29,9 +30,11 @@ mod run;
 mod save;
 mod session;
 mod start;
+mod stats;
 mod stop;
 mod system;
 mod tag;
+mod top;
 mod usage;
 
 use std::io::{self, IsTerminal, Write};
@@ -81,7 +84,6 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Ps(ps::Ps),
-    Logs(logs::Logs),
     Events(events::Events),
     /// Manage images
     #[command(subcommand)]
@@ -113,6 +115,9 @@ enum OfContainers {
     Attach(start::Attach),
     Exec(exec::Exec),
     Port(port::Port),
+    Logs(logs::Logs),
+    Top(top::Top),
+    Stats(stats::Stats),
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,8 +128,8 @@ enum OfContainers {
 enum Container {
     #[command(aliases = ["list", "ps"])]
     Ls(ps::Ps),
-
     Inspect(inspect::InspectContainers),
+    Prune(prune::PruneContainers),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -169,11 +174,6 @@ impl Command {
                 )
         )
     }
-#[derive(Debug, Subcommand)]
-enum Container {
-    #[command(aliases = ["list", "ps"])]
-    Ls(ps::Ps),
-    Logs(logs::Logs),
 }
 
 /// What a command finds when it starts.
@@ -218,7 +218,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
-        Command::Logs(logs) | Command::Container(Container::Logs(logs)) => logs.run(context),
+        Command::Container(Container::Prune(prune)) => prune.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
@@ -252,6 +252,9 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Attach(attach) => attach.run(context),
         OfContainers::Exec(exec) => exec.run(context),
         OfContainers::Port(port) => port.run(context),
+        OfContainers::Logs(logs) => logs.run(context),
+        OfContainers::Top(top) => top.run(context),
+        OfContainers::Stats(stats) => stats.run(context),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use images::{Image, ImageName, Platform};
 use minidocker::engine::containers::session::{Session, check_input};
-use minidocker::engine::containers::{Attach, Containers, Removal, Wish};
+use minidocker::engine::containers::{Attach, Containers, Wish};
 use minidocker::engine::images::Images;
 use minidocker::state::Container;
 
@@ -161,22 +161,7 @@ fn start(context: &Context, container: &Container, detach: bool, keys: &Keys) ->
     let attach = Attach {
         stdin: config.attach_stdin && config.open_stdin,
     };
-    let started = containers.start(&container.id, (!detach).then_some(attach));
-    let connection = match started {
-        Ok(connection) => connection,
-        Err(error) => {
-            if container.host.auto_remove {
-                let all = Removal {
-                    force: true,
-                    volumes: true,
-                };
-                // What cannot be removed is still there to be seen.
-                let _ = containers.remove(&container.id, all);
-            }
-            return Err(error);
-        }
-    };
-    match connection {
+    match containers.start(&container.id, (!detach).then_some(attach))? {
         None => {
             cli::say(&container.id)?;
             Ok(0)

@@ -30,6 +30,7 @@ mod serve;
 mod spec;
 mod streams;
 mod users;
+mod volumes;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -49,6 +50,7 @@ use crate::state::{Locked, Places};
 use clients::Clients;
 use end::Next;
 use log::Log;
+pub use init_layer::sweep as sweep_init_layers;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
 use users::Users;
