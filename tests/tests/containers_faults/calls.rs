@@ -82,7 +82,9 @@ fn spoil(ready: &[&str], line: &str) {
     };
     let look = |what: &str| {
         let state = listed(&machine, "one");
-        let runs = state.iter().any(|(_, state)| ["running", "paused"].contains(&state.as_str()));
+        let runs = state
+            .iter()
+            .any(|(_, state)| ["running", "paused"].contains(&state.as_str()));
         wait_for(&format!("the truth: {state:?}, {line}: {what}"), 5, || {
             let shims = machine.shims();
             (shims.len() == 1 + usize::from(runs)).then_some(())
@@ -100,7 +102,10 @@ fn spoil(ready: &[&str], line: &str) {
         let out = traced(&machine, &strace::failing(call, error, n), line);
         let said = out.errors();
         let told = out.code() == 0 || said.contains("minidocker: ");
-        assert!(told && !said.contains("panicked"), "{call} {n} fails with {error}: {out}");
+        assert!(
+            told && !said.contains("panicked"),
+            "{call} {n} fails with {error}: {out}"
+        );
         look(&format!("{call} {n} fails with {error}"));
         get_ready();
         traced(&machine, &strace::killing(call, n), line);
@@ -122,7 +127,10 @@ fn a_start_whose_calls_fail_or_kill() {
 
 #[test]
 fn an_exec_whose_calls_fail_or_kill() {
-    spoil(&["run -d --name one --network none host sleep 1000"], "exec one true");
+    spoil(
+        &["run -d --name one --network none host sleep 1000"],
+        "exec one true",
+    );
 }
 
 #[test]

@@ -100,7 +100,10 @@ fn fifty_containers_live_at_once() {
     assert_eq!(successes(&all), 50, "{all:#?}");
     let listed = listed(&machine, "c");
     assert_eq!(listed.len(), 50);
-    assert!(listed.iter().all(|(_, state)| state == "running"), "{listed:?}");
+    assert!(
+        listed.iter().all(|(_, state)| state == "running"),
+        "{listed:?}"
+    );
     assert_eq!(machine.shims().len(), 50);
     let mut addresses: Vec<String> = (0..50)
         .map(|n| machine.container(&format!("c{n}")).state())

@@ -12,7 +12,9 @@ type Damage = (&'static str, fn(&Path));
 
 const DAMAGES: [Damage; 7] = [
     ("empty", |path| fs::write(path, "").expect("write")),
-    ("no JSON", |path| fs::write(path, [0xff, 0, b'{', 0x80]).expect("write")),
+    ("no JSON", |path| {
+        fs::write(path, [0xff, 0, b'{', 0x80]).expect("write")
+    }),
     ("cut off", |path| {
         let text = fs::read(path).expect("read");
         fs::write(path, &text[..text.len() / 2]).expect("write");
@@ -62,12 +64,19 @@ fn damaged(machine: &Machine, ready: &str, damage: fn(&Path)) {
     let id = machine.ok(&format!("{ready} --name one --network none host sleep 999"));
     damage(&machine.container("one").data().join("state.json"));
     let list = machine.ok("ps -a --no-trunc --format {{.ID}}:{{.State}}");
-    assert!(list.lines().any(|line| line == format!("{id}:dead")), "{list}");
+    assert!(
+        list.lines().any(|line| line == format!("{id}:dead")),
+        "{list}"
+    );
     let check = machine.minidocker("system check");
     assert!(format!("{check}").contains(&id[..12]), "{check}");
     for line in ["start", "stop", "exec", "inspect", "logs", "wait"] {
         let words = [line, &id, "true"];
-        let words = if line == "exec" { &words[..] } else { &words[..2] };
+        let words = if line == "exec" {
+            &words[..]
+        } else {
+            &words[..2]
+        };
         let out = machine.minidocker(words);
         assert!(!out.errors().contains("panicked"), "{out}");
     }
@@ -98,7 +107,11 @@ fn what_is_from_the_future_is_a_moment_ago() {
     let log = log.data().join(format!("{}-json.log", log.id()));
     let text = fs::read_to_string(&log).expect("the log");
     let year = &text[text.find("\"time\":\"").expect("a time") + 8..][..4];
-    fs::write(&log, text.replace(&format!("\"time\":\"{year}"), "\"time\":\"2199")).expect("write");
+    fs::write(
+        &log,
+        text.replace(&format!("\"time\":\"{year}"), "\"time\":\"2199"),
+    )
+    .expect("write");
     for line in [
         "ps -a",
         "ps -a --filter since=one",
@@ -116,7 +129,10 @@ fn what_is_from_the_future_is_a_moment_ago() {
         "restart -t 0 one",
     ] {
         let out = machine.minidocker(line);
-        assert!(!out.errors().contains("panicked") && out.code() == 0, "{out}");
+        assert!(
+            !out.errors().contains("panicked") && out.code() == 0,
+            "{out}"
+        );
     }
     machine.nothing_left();
 }
@@ -130,7 +146,11 @@ fn names_that_lead_nowhere_are_in_nobodys_way() {
     fs::write(names.join("nobody"), "f".repeat(64)).expect("write");
     fs::write(names.join("second"), &one).expect("write");
     for name in ["empty", "nobody"] {
-        assert!(machine.fails(1, &["start", name]).contains("No such container"));
+        assert!(
+            machine
+                .fails(1, &["start", name])
+                .contains("No such container")
+        );
     }
     for name in ["empty", "nobody", "second"] {
         machine.ok(&["create", "--name", name, "host", "true"]);
@@ -146,16 +166,23 @@ fn after_a_reboot_nothing_runs_and_everything_can_start() {
         machine.ok("run -d --name one --network none host sleep 1000");
         machine.ok("run -d --name two --network none --restart always host sleep 1000");
         for process in machine.processes() {
-            machine.host().run(["kill", "-KILL", &process.pid.to_string()]);
+            machine
+                .host()
+                .run(["kill", "-KILL", &process.pid.to_string()]);
         }
         wait_for("all processes to end", 5, || {
             machine.processes().is_empty().then_some(())
         });
         // A tmpfs is empty after a reboot, and cgroups are gone.
         fs::remove_dir_all(machine.run()).expect("empty the directory");
-        machine.host().shell("find /sys/fs/cgroup -mindepth 1 -depth -type d -path '*minidocker*' -exec rmdir {} +");
+        machine.host().shell(
+            "find /sys/fs/cgroup -mindepth 1 -depth -type d -path '*minidocker*' -exec rmdir {} +",
+        );
         let states = listed(&machine, "");
-        assert!(states.iter().all(|(_, state)| state == "exited"), "{states:?}");
+        assert!(
+            states.iter().all(|(_, state)| state == "exited"),
+            "{states:?}"
+        );
         machine.ok("start one two");
         machine.ok("exec one true");
         machine.nothing_left();

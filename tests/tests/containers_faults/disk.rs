@@ -35,7 +35,18 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
         let machine = Machine::of(who);
         let chatty = "while :; do echo a line of words that takes some room; sleep 0.02; done";
         for name in ["one", "two", "three"] {
-            let words = ["run", "-d", "--name", name, "--network", "none", "host", "sh", "-c", chatty];
+            let words = [
+                "run",
+                "-d",
+                "--name",
+                name,
+                "--network",
+                "none",
+                "host",
+                "sh",
+                "-c",
+                chatty,
+            ];
             machine.ok(&words);
         }
         small(&machine);
@@ -46,19 +57,27 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
             "run --network none host true",
         ] {
             let out = machine.minidocker(line);
-            assert!(out.code() != 0 && out.errors().contains("No space left"), "{out}");
+            assert!(
+                out.code() != 0 && out.errors().contains("No space left"),
+                "{out}"
+            );
         }
         // They go on, whether what they say can be kept or not.
         machine.ok("exec one true");
         let states = listed(&machine, "");
-        assert!(states.len() == 3 && states.iter().all(|(_, state)| state == "running"), "{states:?}");
+        assert!(
+            states.len() == 3 && states.iter().all(|(_, state)| state == "running"),
+            "{states:?}"
+        );
         assert_eq!(machine.container("one").init().pid, init.pid);
         machine.minidocker("stop -t 0 one");
         machine.minidocker("kill two");
         wait_for("the truth", 5, || {
             let states = listed(&machine, "");
             let of = |name: &str| states.iter().find(|it| it.0 == name).map(|it| it.1.clone());
-            let ended = ["one", "two"].iter().all(|name| of(name).as_deref() == Some("exited"));
+            let ended = ["one", "two"]
+                .iter()
+                .all(|name| of(name).as_deref() == Some("exited"));
             (ended && of("three").as_deref() == Some("running")).then_some(())
         });
         assert_eq!(machine.shims().len(), 1);
@@ -93,7 +112,10 @@ fn on_a_read_only_disk_there_are_sentences_and_the_truth() {
         ] {
             let out = machine.minidocker(line);
             let said = out.errors();
-            assert!(out.code() != 0 && said.contains("Read-only file system"), "{out}");
+            assert!(
+                out.code() != 0 && said.contains("Read-only file system"),
+                "{out}"
+            );
             assert!(!said.contains("panicked"), "{out}");
         }
         for line in ["exec one true", "logs one", "inspect one two", "top one"] {

@@ -79,7 +79,6 @@ const REMOVE: Deed = Deed {
     again: "",
 };
 
-
 /// Starts a command whose processes, the shim among them, are known by the name.
 fn spawn(machine: &Machine, line: &str, name: &str) -> harness::Running {
     // Only root's network can leave anything behind.
@@ -89,7 +88,9 @@ fn spawn(machine: &Machine, line: &str, name: &str) -> harness::Running {
     };
     let line = format!("env VICTIM=NAME minidocker {line}");
     let line = line.replace("NAME", name).replace("NET", net);
-    machine.host().spawn_as(machine.user(), line.split_whitespace())
+    machine
+        .host()
+        .spawn_as(machine.user(), line.split_whitespace())
 }
 
 /// Somebody who belongs to a victim.
@@ -105,7 +106,9 @@ fn belonging(name: &str) -> Vec<Belonging> {
     let token = format!("VICTIM={name}");
     let is_mine = |pid: i32| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|one| one == token.as_bytes())
+        environ
+            .split(|byte| *byte == 0)
+            .any(|one| one == token.as_bytes())
     };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -145,7 +148,9 @@ fn find(target: Target, name: &str, client: Option<i32>) -> Option<OwnedFd> {
         // The youngest is the one that the command has made, if it has made any.
         _ => others.iter().rfind(|one| one.parent == shim.pid)?.pid,
     };
-    all.into_iter().find(|one| one.pid == wanted).map(|one| one.handle)
+    all.into_iter()
+        .find(|one| one.pid == wanted)
+        .map(|one| one.handle)
 }
 
 /// Runs a command, and kills somebody once `moment` is over.
@@ -203,7 +208,9 @@ fn at_once<T: Send>(names: &[String], work: impl Fn(usize, &str) -> T + Sync) ->
 fn ready(machine: &Machine, deed: &Deed, prefix: &str) -> Vec<String> {
     let names: Vec<String> = (0..AT_ONCE).map(|n| format!("{prefix}-{n}")).collect();
     if !deed.ready.is_empty() {
-        at_once(&names, |_, name| spawn(machine, deed.ready, name).wait().ok());
+        at_once(&names, |_, name| {
+            spawn(machine, deed.ready, name).wait().ok()
+        });
     }
     names
 }

@@ -61,7 +61,9 @@ impl<'a> Bystander<'a> {
         let log = container.log();
         let in_order = log.lines().zip(1..).all(|(line, n)| line == n.to_string());
         assert!(in_order, "{log}");
-        let listed = self.machine.ok("ps --filter name=bystander --format {{.State}}");
+        let listed = self
+            .machine
+            .ok("ps --filter name=bystander --format {{.State}}");
         assert_eq!(listed, "running");
     }
 }

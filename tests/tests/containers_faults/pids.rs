@@ -13,7 +13,9 @@ fn passer_by(machine: &Machine) -> (Running, i32) {
     let running = machine.host().spawn_as(machine.user(), ["sleep", "777"]);
     let pid = wait_for("a process", 5, || {
         let all = machine.processes();
-        all.iter().find(|it| it.line == "sleep 777").map(|it| it.pid)
+        all.iter()
+            .find(|it| it.line == "sleep 777")
+            .map(|it| it.pid)
     });
     (running, pid)
 }
@@ -33,7 +35,11 @@ fn crash(machine: &Machine, name: &str) {
 fn recycle(machine: &Machine, name: &str, pid: i32) {
     let container = machine.container(name);
     container.edit(|state| state["life"]["pid"] = json!(pid));
-    let runtime = machine.run().join("runtime").join(container.id()).join("state.json");
+    let runtime = machine
+        .run()
+        .join("runtime")
+        .join(container.id())
+        .join("state.json");
     if let Ok(text) = fs::read(&runtime) {
         let mut state: Value = serde_json::from_slice(&text).expect("the runtime's state");
         state["pid"] = json!(pid);
@@ -59,7 +65,10 @@ fn a_process_with_a_containers_pid_gets_no_signal() {
         let machine = Machine::of(who);
         let bystander = Bystander::new(&machine);
         let (mut other, pid) = passer_by(&machine);
-        for line in LINES.into_iter().chain(["restart -t 0 one", "start one", "rm -f one"]) {
+        for line in LINES
+            .into_iter()
+            .chain(["restart -t 0 one", "start one", "rm -f one"])
+        {
             machine.ok("run -d --name one --network none host sleep 1000");
             crash(&machine, "one");
             recycle(&machine, "one", pid);
@@ -67,12 +76,17 @@ fn a_process_with_a_containers_pid_gets_no_signal() {
             assert!(!out.errors().contains("panicked"), "{out}");
             let state = machine.ok("ps -a --filter name=one --format {{.State}}");
             let runs = ["restart -t 0 one", "start one"].contains(&line);
-            assert!(state.is_empty() || runs == (state == "running"), "{line}: {state}");
+            assert!(
+                state.is_empty() || runs == (state == "running"),
+                "{line}: {state}"
+            );
             machine.ok("rm -f one");
             assert!(other.is_running(), "`{line}` has killed somebody else");
             bystander.lives();
         }
-        let frozen = machine.host().shell(&format!("grep State: /proc/{pid}/status"));
+        let frozen = machine
+            .host()
+            .shell(&format!("grep State: /proc/{pid}/status"));
         assert!(frozen.contains("sleeping"), "{frozen}");
         drop(other);
         bystander.is_unharmed();
@@ -107,13 +121,24 @@ fn who_holds_a_shims_lock_and_is_none_is_told_of() {
     let bystander = Bystander::new(&machine);
     machine.ok("run -d --name one --network none host sleep 1000");
     crash(&machine, "one");
-    let lock = format!("/run/minidocker/containers/{}/shim", machine.container("one").id());
+    let lock = format!(
+        "/run/minidocker/containers/{}/shim",
+        machine.container("one").id()
+    );
     let holder = machine.host().spawn(["flock", &lock, "sleep", "778"]);
     wait_for("the lock to be held", 5, || {
         (machine.shims().len() > 1).then_some(())
     });
-    for line in ["ps -a", "stop -t 0 one", "kill one", "exec one true", "start one"] {
-        let out = machine.spawn(line).wait_at_most(std::time::Duration::from_secs(15));
+    for line in [
+        "ps -a",
+        "stop -t 0 one",
+        "kill one",
+        "exec one true",
+        "start one",
+    ] {
+        let out = machine
+            .spawn(line)
+            .wait_at_most(std::time::Duration::from_secs(15));
         assert!(!out.errors().contains("panicked"), "{out}");
     }
     drop(holder);

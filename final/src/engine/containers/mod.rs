@@ -13,8 +13,11 @@
 //! something, and then holds no lock, for the shim may need it.
 
 mod catalogue;
+mod commit;
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod kill;
 mod names;
 mod pause;
@@ -25,6 +28,7 @@ mod start;
 mod stop;
 mod truth;
 mod usage;
+mod view;
 mod wait;
 
 pub mod ports;

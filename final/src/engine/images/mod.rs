@@ -13,6 +13,7 @@
 mod at_once;
 mod changes;
 mod check;
+mod commit;
 mod history;
 mod import;
 mod prune;
@@ -31,6 +32,7 @@ use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
 pub use check::Mending;
+pub use commit::Commit;
 pub use history::Step;
 pub use import::Imported;
 pub use prune::{Label, Pruning};
