@@ -22,6 +22,7 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
@@ -29,6 +30,7 @@ mod serve;
 mod spec;
 mod streams;
 mod users;
+mod volumes;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -48,6 +50,7 @@ use crate::state::{Locked, Places};
 use clients::Clients;
 use end::Next;
 use log::Log;
+pub use init_layer::sweep as sweep_init_layers;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
 use users::Users;
@@ -209,8 +212,7 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
     let container = &locked.container;
     let store = Store::open(&dirs.data)?;
     let mut overlay = store.kept_overlay(&container.id)?;
-    let init = dirs.data.join("init/empty");
-    std::fs::create_dir_all(&init)?;
+    let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     overlay.lower.push(init);
     overlay.mount()
 }
