@@ -133,8 +133,14 @@ impl Running {
     /// # Panics
     /// When it does not start within 10 s.
     pub fn pid(&self) -> i32 {
-        let enter = self.child.id().cast_signed();
-        wait_for(&format!("`{}` to start", self.command), 10, || inner(enter))
+        wait_for(&format!("`{}` to start", self.command), 10, || {
+            self.started()
+        })
+    }
+
+    /// The same, if it has started and not ended.
+    pub fn started(&self) -> Option<i32> {
+        inner(self.child.id().cast_signed())
     }
 
     /// The pid of the container's first process, as the real machine numbers

@@ -1,12 +1,15 @@
-//! `inspect` and `image inspect`
+//! `inspect`, `container inspect` and `image inspect`
 
-use anyhow::Result;
+mod container;
+mod image;
+
+use anyhow::{Error, Result, bail};
 use clap::{Args, ValueEnum};
-use images::Image;
+use minidocker::engine::containers::Containers;
 use minidocker::engine::images::Images;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
-use serde_json::{Map, Value, json};
 
 use crate::format::Template;
 use crate::{Context, PROGRAM, complaint};
@@ -26,12 +29,34 @@ pub(crate) struct InspectImages {
     format: Option<String>,
 }
 
-/// Show all that is known about objects, which for now are images
+/// Show all that is known about containers
 #[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker inspect -f '{{.Config.Cmd}}' alpine")]
+#[command(after_help = "Example: minidocker container inspect -f '{{.State.Pid}}' web")]
+pub(crate) struct InspectContainers {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show how much they wrote
+    #[arg(short, long)]
+    size: bool,
+}
+
+/// Show all that is known about containers and images
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker inspect -f '{{.State.Status}}' web")]
 pub(crate) struct Inspect {
-    #[command(flatten)]
-    images: InspectImages,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show how much containers wrote
+    #[arg(short, long)]
+    size: bool,
     /// What they are
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<Kind>,
@@ -39,139 +64,111 @@ pub(crate) struct Inspect {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
+    Container,
     Image,
+}
+
+/// What is shown of an object.
+struct Document {
+    shown: Value,
+    /// What a template may ask for although the object does not say it.
+    unsaid: Value,
 }
 
 impl Inspect {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        match self.kind {
-            None | Some(Kind::Image) => self.images.run(context),
-        }
+        show(&self.names, self.format.as_deref(), |name| {
+            match self.kind {
+                Some(Kind::Container) => of_container(context, name, self.size),
+                Some(Kind::Image) => of_image(context, name),
+                None => of_either(context, name, self.size),
+            }
+        })
+    }
+}
+
+impl InspectContainers {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        show(&self.containers, self.format.as_deref(), |name| {
+            of_container(context, name, self.size)
+        })
     }
 }
 
 impl InspectImages {
-    /// Those that are there are shown.
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let format = self.format.as_deref().unwrap_or_default();
-        let template = match format {
-            "" | "json" => None,
-            template => match Template::parse(template) {
-                Ok(template) => Some(template),
-                Err(error) => {
-                    cli::complain(PROGRAM, &error);
-                    return Ok(NO_TEMPLATE);
-                }
-            },
-        };
-        let images = Images::open(&context.dirs)?;
-        let looked = self.images.iter().map(|name| images.find(name));
-        let looked: Vec<Result<Image>> = looked.collect();
-        let found = looked.iter().flatten();
-        if let Some(template) = template {
-            for image in found {
-                cli::say(&template.execute(&shown(image)?, &unsaid())?)?;
-            }
-        } else {
-            let objects = found.map(shown).collect::<Result<Vec<_>>>()?;
-            cli::say(&match format {
-                "json" => serde_json::to_string(&objects)?,
-                _ => pretty(&objects)?,
-            })?;
-        }
-        Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
+        show(&self.images, self.format.as_deref(), |name| {
+            of_image(context, name)
+        })
     }
 }
 
+fn of_container(context: &Context, name: &str, size: bool) -> Result<Document> {
+    let containers = Containers::open(&context.dirs)?;
+    let container = containers.find(name)?;
+    Ok(Document {
+        shown: container::shown(&containers, &container, size)?,
+        unsaid: container::unsaid(),
+    })
+}
+
+fn of_image(context: &Context, name: &str) -> Result<Document> {
+    let image = Images::open(&context.dirs)?.find(name)?;
+    Ok(Document {
+        shown: image::shown(&image)?,
+        unsaid: image::unsaid(),
+    })
+}
+
+/// A container goes before an image of that name.
+fn of_either(context: &Context, name: &str, size: bool) -> Result<Document> {
+    let is_missing = |error: &Error| error.to_string().starts_with("No such ");
+    match of_container(context, name, size) {
+        Err(error) if is_missing(&error) => {}
+        found => return found,
+    }
+    match of_image(context, name) {
+        Err(error) if is_missing(&error) => bail!("No such object: {name}"),
+        found => found,
+    }
+}
+
+/// Those that are there are shown.
+fn show(
+    names: &[String],
+    format: Option<&str>,
+    find: impl Fn(&str) -> Result<Document>,
+) -> Result<u8> {
+    let template = match format.unwrap_or_default() {
+        "" | "json" => None,
+        template => match Template::parse(template) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                cli::complain(PROGRAM, &error);
+                return Ok(NO_TEMPLATE);
+            }
+        },
+    };
+    let looked: Vec<Result<Document>> = names.iter().map(|name| find(name)).collect();
+    let found = looked.iter().flatten();
+    if let Some(template) = template {
+        for document in found {
+            cli::say(&template.execute(&document.shown, &document.unsaid)?)?;
+        }
+    } else {
+        let objects: Vec<&Value> = found.map(|document| &document.shown).collect();
+        cli::say(&match format {
+            Some("json") => serde_json::to_string(&objects)?,
+            _ => pretty(&objects)?,
+        })?;
+    }
+    Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
+}
+
 /// Docker indents by four.
-fn pretty(objects: &[Value]) -> Result<String> {
+fn pretty(objects: &[&Value]) -> Result<String> {
     let format = PrettyFormatter::with_indent(b"    ");
     let mut text = Serializer::with_formatter(Vec::new(), format);
     objects.serialize(&mut text)?;
     Ok(String::from_utf8(text.into_inner())?)
-}
-
-/// An image as docker shows it, in docker's order.
-fn shown(image: &Image) -> Result<Value> {
-    let mut known = serde_json::to_value(image)?;
-    let document = image.document();
-    let said = |key: &str| {
-        document
-            .extra
-            .get(key)
-            .cloned()
-            .unwrap_or_else(|| "".into())
-    };
-    let last = document.history.last();
-    let mut layers: Vec<_> = image
-        .layers()
-        .iter()
-        .map(|it| it.display().to_string())
-        .collect();
-    // Docker names them from the top down.
-    layers.reverse();
-    let (upper, lower) = match layers.split_first() {
-        Some((upper, lower)) => (upper.as_str(), lower.join(":")),
-        None => ("", String::new()),
-    };
-    let others = [
-        ("Parent", "".into()),
-        (
-            "Comment",
-            last.map_or("", |last| last.comment.as_str()).into(),
-        ),
-        ("DockerVersion", said("docker_version")),
-        ("Author", said("author")),
-        ("Variant", said("variant")),
-        (
-            "GraphDriver",
-            json!({ "Data": { "LowerDir": lower, "UpperDir": upper }, "Name": "overlay2" }),
-        ),
-        ("Metadata", json!({ "LastTagTime": "0001-01-01T00:00:00Z" })),
-    ];
-    let others: Map<String, Value> = others
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect();
-    let mut shown = Map::new();
-    for key in ORDER {
-        let value = others
-            .get(key)
-            .cloned()
-            .or_else(|| Some(known.get_mut(key)?.take()));
-        let value = value.unwrap_or_default();
-        // Most processors have no variants.
-        if key != "Variant" || value != "" {
-            shown.insert(key.to_owned(), value);
-        }
-    }
-    Ok(shown.into())
-}
-
-const ORDER: [&str; 16] = [
-    "Id",
-    "RepoTags",
-    "RepoDigests",
-    "Parent",
-    "Comment",
-    "Created",
-    "DockerVersion",
-    "Author",
-    "Config",
-    "Architecture",
-    "Variant",
-    "Os",
-    "Size",
-    "GraphDriver",
-    "RootFS",
-    "Metadata",
-];
-
-/// What a template may ask for although an image does not say it.
-fn unsaid() -> Value {
-    json!({
-        "User": "", "WorkingDir": "", "StopSignal": "", "Variant": "",
-        "ExposedPorts": null, "Env": null, "Entrypoint": null, "Cmd": null, "Volumes": null, "Labels": null,
-        "OnBuild": null, "Healthcheck": null, "Shell": null,
-    })
 }

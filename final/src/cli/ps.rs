@@ -220,9 +220,7 @@ impl Rows {
             return "0B".to_owned();
         };
         let image = self.images.as_ref().and_then(|images| images.of(container));
-        let virtually = image
-            .map_or(0, |image| image.size())
-            .saturating_add(written);
+        let virtually = image.map_or(0, images::Image::size).saturating_add(written);
         let (written, virtually) = (cli::size(written, 3), cli::size(virtually, 3));
         format!("{written} (virtual {virtually})")
     }

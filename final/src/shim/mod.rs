@@ -22,12 +22,15 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
 mod serve;
 mod spec;
 mod streams;
+mod users;
+mod volumes;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -46,9 +49,11 @@ use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use crate::state::{Locked, Places};
 use clients::Clients;
 use end::Next;
+pub use init_layer::sweep as sweep_init_layers;
 use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
+use users::Users;
 
 /// The file whose lock says that a shim lives.
 const LOCK: &str = "shim";
@@ -80,8 +85,11 @@ pub struct First {
 /// then.
 pub fn launch(charge: &Charge) -> Result<()> {
     let signals = Signals::hold()?;
+    let users = Users::of(&charge.locked.container, &charge.dirs)?;
     let isolation = Isolation {
         namespaces: CloneFlags::CLONE_NEWNS,
+        ids: users.ids,
+        joined: &users.joined,
         ..Isolation::users_only()?
     };
     let held = namespaces::spawn(&isolation, |inside| live(inside, charge))?;
@@ -204,8 +212,7 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
     let container = &locked.container;
     let store = Store::open(&dirs.data)?;
     let mut overlay = store.kept_overlay(&container.id)?;
-    let init = dirs.data.join("init/empty");
-    std::fs::create_dir_all(&init)?;
+    let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     overlay.lower.push(init);
     overlay.mount()
 }

@@ -30,6 +30,8 @@ use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+use crate::shim;
+
 pub use check::Mending;
 pub use history::Step;
 pub use import::Imported;
@@ -192,7 +194,9 @@ impl Images {
     /// A container uses the image; an id whose image has names in several repositories, unless
     /// `force` is there to mean all of them.
     pub fn remove(&self, what: &str, force: bool) -> Result<Removed> {
-        self.store.remove(what, force)
+        let removed = self.store.remove(what, force)?;
+        shim::sweep_init_layers(&self.dirs)?;
+        Ok(removed)
     }
 
     fn ensure_host(&self) -> Result<()> {

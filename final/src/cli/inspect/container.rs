@@ -1,0 +1,248 @@
+//! What `inspect` shows of a container: docker's document, in docker's order.
+
+mod host;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use images::Image;
+use jiff::Timestamp;
+use minidocker::engine::containers::Containers;
+use minidocker::state::{Config, Container, Places, Status, Volume};
+use serde_json::{Map, Value, json};
+
+use crate::ps::ports;
+
+/// What Go prints for a moment that never was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// A container as docker shows it; with `sizes` also how much it wrote.
+pub(super) fn shown(containers: &Containers, container: &Container, sizes: bool) -> Result<Value> {
+    let places = containers.places(container);
+    let command = container.config.command();
+    let (path, args) = match command.split_first() {
+        Some((path, args)) => (path.as_str(), args),
+        None => ("", &[][..]),
+    };
+    let images = containers.images()?;
+    let image = images.of(container);
+    let mut shown = json!({
+        "Id": container.id,
+        "Created": container.created,
+        "Path": path,
+        "Args": args,
+        "State": state(container),
+        "Image": container.image,
+        "ResolvConfPath": existing(&places.data.join("resolv.conf")),
+        "HostnamePath": existing(&places.data.join("hostname")),
+        "HostsPath": existing(&places.data.join("hosts")),
+        "LogPath": existing(&places.log()),
+        "Name": format!("/{}", container.name),
+        "RestartCount": container.life.restarts,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host::shown(&container.host),
+        "GraphDriver": {
+            "Data": overlay(&places, image.map(Image::layers).unwrap_or_default()),
+            "Name": "overlay2",
+        },
+    });
+    let mut rest = Map::new();
+    if sizes {
+        let written = containers.sizes(std::slice::from_ref(container))?;
+        let written = written.get(&container.id).copied().unwrap_or(0);
+        let all = image.map_or(0, Image::size).saturating_add(written);
+        rest.insert("SizeRw".to_owned(), written.into());
+        rest.insert("SizeRootFs".to_owned(), all.into());
+    }
+    let mounts: Vec<Value> = container.mounts.iter().map(mount).collect();
+    rest.insert("Mounts".to_owned(), mounts.into());
+    rest.insert("Config".to_owned(), config(&container.config));
+    rest.insert("NetworkSettings".to_owned(), network(container));
+    if let Some(fields) = shown.as_object_mut() {
+        fields.extend(rest);
+    }
+    Ok(shown)
+}
+
+fn state(container: &Container) -> Value {
+    let life = &container.life;
+    let moment = |then: Option<Timestamp>| then.map_or(NEVER.to_owned(), |then| then.to_string());
+    json!({
+        "Status": life.status.to_string(),
+        "Running": life.status.needs_shim(),
+        "Paused": life.status == Status::Paused,
+        "Restarting": life.status == Status::Restarting,
+        "OOMKilled": life.oom_killed,
+        "Dead": life.status == Status::Dead,
+        "Pid": life.pid,
+        "ExitCode": life.exit_code,
+        "Error": life.error,
+        "StartedAt": moment(life.started),
+        "FinishedAt": moment(life.finished),
+    })
+}
+
+/// A file that is made at the first start.
+fn existing(path: &Path) -> String {
+    match path.exists() {
+        true => path.display().to_string(),
+        false => String::new(),
+    }
+}
+
+/// Docker names the layers from the top down.
+fn overlay(places: &Places, layers: &[PathBuf]) -> Value {
+    let layers = layers.iter().rev().map(|layer| layer.display().to_string());
+    let place = |name: &str| places.data.join(name).display().to_string();
+    json!({
+        "LowerDir": layers.collect::<Vec<_>>().join(":"),
+        "MergedDir": place("merged"),
+        "UpperDir": place("upper"),
+        "WorkDir": place("work"),
+    })
+}
+
+/// A list that Go prints as null where nothing was ever put into it.
+fn or_null<T: serde::Serialize>(list: &[T]) -> Value {
+    match list {
+        [] => Value::Null,
+        list => json!(list),
+    }
+}
+
+/// Leaves out those of the fields that say nothing, as docker does.
+fn without_empty(mut object: Value, fields: &[&str]) -> Value {
+    let says_nothing = |value: &Value| value.is_null() || *value == json!({}) || *value == "";
+    if let Some(map) = object.as_object_mut() {
+        map.retain(|key, value| !(fields.contains(&key.as_str()) && says_nothing(value)));
+    }
+    object
+}
+
+fn mount(volume: &Volume) -> Value {
+    let propagation = match (volume.r#type.as_str(), volume.propagation.as_str()) {
+        ("bind", "") => "rprivate",
+        (_, other) => other,
+    };
+    let all = json!({
+        "Type": volume.r#type,
+        "Name": volume.name,
+        "Source": volume.source,
+        "Destination": volume.destination,
+        "Driver": volume.driver,
+        "Mode": volume.mode,
+        "RW": volume.writable,
+        "Propagation": propagation,
+    });
+    without_empty(all, &["Name", "Driver"])
+}
+
+fn config(config: &Config) -> Value {
+    let all = json!({
+        "Hostname": config.hostname,
+        "Domainname": config.domainname,
+        "User": config.user,
+        "AttachStdin": config.attach_stdin,
+        "AttachStdout": config.attach_stdout,
+        "AttachStderr": config.attach_stderr,
+        "ExposedPorts": config.exposed_ports,
+        "Tty": config.tty,
+        "OpenStdin": config.open_stdin,
+        "StdinOnce": config.stdin_once,
+        "Env": config.env,
+        "Cmd": or_null(&config.cmd),
+        "Image": config.image,
+        "Volumes": if config.volumes.is_empty() { Value::Null } else { json!(config.volumes) },
+        "WorkingDir": config.working_dir,
+        "Entrypoint": or_null(&config.entrypoint),
+        "OnBuild": null,
+        "Labels": config.labels,
+        "StopSignal": config.stop_signal,
+        "StopTimeout": config.stop_timeout,
+    });
+    without_empty(all, &["ExposedPorts", "StopSignal", "StopTimeout"])
+}
+
+fn network(container: &Container) -> Value {
+    let life = &container.life;
+    let text = |address: Option<Ipv4Addr>| address.map(|it| it.to_string()).unwrap_or_default();
+    let (address, gateway) = (text(life.network.address), text(life.network.gateway));
+    let sandbox = match life.pid > 0 && life.status.needs_shim() {
+        true => format!("/proc/{}/ns/net", life.pid),
+        false => String::new(),
+    };
+    let wished = container.host.address;
+    let endpoint = json!({
+        "IPAMConfig": wished.map(|address| json!({ "IPv4Address": address.to_string() })),
+        "Links": null,
+        "Aliases": null,
+        "MacAddress": life.network.mac,
+        "NetworkID": "",
+        "EndpointID": "",
+        "Gateway": gateway,
+        "IPAddress": address,
+        "IPPrefixLen": life.network.prefix,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DriverOpts": null,
+        "DNSNames": null,
+    });
+    let mut networks = Map::new();
+    let mode = container.host.network_mode.as_str();
+    // Who lives in another's network is connected to none.
+    if !mode.is_empty() && !mode.starts_with("container:") {
+        networks.insert(mode.to_owned(), endpoint);
+    }
+    json!({
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": sandbox,
+        "Ports": open_ports(container),
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": "",
+        "Gateway": gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": address,
+        "IPPrefixLen": life.network.prefix,
+        "IPv6Gateway": "",
+        "MacAddress": life.network.mac,
+        "Networks": networks,
+    })
+}
+
+/// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": null}`
+fn open_ports(container: &Container) -> Value {
+    let mut open: BTreeMap<String, Option<Vec<Value>>> = BTreeMap::new();
+    for port in ports::of(container) {
+        let key = format!("{}/{}", port.private, port.protocol);
+        let bindings = open.entry(key).or_default();
+        if let Some((address, number)) = port.published {
+            let binding = json!({ "HostIp": address.to_string(), "HostPort": number.to_string() });
+            bindings.get_or_insert_default().push(binding);
+        }
+    }
+    json!(open)
+}
+
+/// What a template may ask for although docker leaves it out.
+pub(super) fn unsaid() -> Value {
+    json!({
+        "ExposedPorts": null, "StopSignal": "", "StopTimeout": null, "Healthcheck": null,
+        "Health": null, "Shell": null, "Init": null, "Tmpfs": null, "Sysctls": null,
+        "StorageOpt": null, "Annotations": null, "SizeRw": null, "SizeRootFs": null,
+        "NetworkDisabled": false, "Driver": "", "Name": "",
+    })
+}

@@ -1,0 +1,120 @@
+//! Many who do the same at once.
+
+use harness::engine::{Machine, Who};
+use harness::{Output, Running};
+
+use crate::{Bystander, listed};
+
+/// Runs commands at the same time, and waits for all.
+fn at_once(machine: &Machine, lines: &[String]) -> Vec<Output> {
+    let running: Vec<_> = lines.iter().map(|line| machine.spawn(line)).collect();
+    running.into_iter().map(Running::wait).collect()
+}
+
+fn times(n: usize, line: &str) -> Vec<String> {
+    (0..n).map(|n| line.replace('N', &n.to_string())).collect()
+}
+
+fn successes(all: &[Output]) -> usize {
+    all.iter().filter(|out| out.code() == 0).count()
+}
+
+#[test]
+fn ten_who_start_one_container_start_it_once() {
+    for who in [Who::Root, Who::Student] {
+        let machine = Machine::of(who);
+        let bystander = Bystander::new(&machine);
+        for _ in 0..3 {
+            machine.ok("create --name one --network none host sleep 1000");
+            let all = at_once(&machine, &times(10, "start one"));
+            // To start what runs is nothing to complain of.
+            assert_eq!(successes(&all), 10, "{all:#?}");
+            assert_eq!(machine.shims().len(), 2, "{:?}", machine.shims());
+            let sleeps = machine.processes();
+            let sleeps = sleeps.iter().filter(|it| it.line == "sleep 1000");
+            assert_eq!(sleeps.count(), 1);
+            // Two who remove it at once both get what they want, or one hears of the other.
+            let all = at_once(&machine, &times(2, "rm -f one"));
+            assert!(successes(&all) >= 1, "{all:#?}");
+            for out in all.iter().filter(|out| out.code() != 0) {
+                assert!(out.errors().contains("already in progress"), "{out}");
+            }
+            assert_eq!(machine.ids().len(), 1);
+        }
+        bystander.is_unharmed();
+        machine.nothing_left();
+    }
+}
+
+#[test]
+fn of_many_who_want_one_name_one_gets_it() {
+    let machine = Machine::of(Who::Root);
+    for _ in 0..3 {
+        let all = at_once(&machine, &times(8, "create --name one host true"));
+        assert_eq!(successes(&all), 1, "{all:#?}");
+        for out in all.iter().filter(|out| out.code() != 0) {
+            assert!(out.exits(1).contains("is already in use"), "{out}");
+        }
+        assert_eq!(machine.ids().len(), 1, "nobody else has left a container");
+        machine.ok("rm one");
+    }
+    machine.nothing_left();
+}
+
+#[test]
+fn whatever_is_done_to_one_container_at_once_ends_in_a_state() {
+    let machine = Machine::of(Who::Root);
+    let bystander = Bystander::new(&machine);
+    for _ in 0..5 {
+        machine.ok("run -d --name one host sleep 1000");
+        let lines = [
+            "stop -t 0 one",
+            "kill one",
+            "restart -t 0 one",
+            "pause one",
+            "unpause one",
+            "exec one true",
+            "start one",
+            "ps -a",
+        ];
+        let all = at_once(&machine, &lines.map(str::to_owned));
+        for out in &all {
+            assert!([0, 1, 137].contains(&out.code()), "{out}");
+            assert!(!out.errors().contains("panicked"), "{out}");
+        }
+        let state = listed(&machine, "one");
+        let runs = state == [("one".to_owned(), "running".to_owned())];
+        let paused = state == [("one".to_owned(), "paused".to_owned())];
+        let shims = machine.shims().len() - 1;
+        assert_eq!(shims, usize::from(runs || paused), "{state:?}: {all:#?}");
+        machine.ok("rm -f one");
+    }
+    bystander.is_unharmed();
+    machine.nothing_left();
+}
+
+#[test]
+fn fifty_containers_live_at_once() {
+    let machine = Machine::of(Who::Root);
+    let all = at_once(&machine, &times(50, "run -d --name cN host sleep 1000"));
+    assert_eq!(successes(&all), 50, "{all:#?}");
+    let listed = listed(&machine, "c");
+    assert_eq!(listed.len(), 50);
+    assert!(
+        listed.iter().all(|(_, state)| state == "running"),
+        "{listed:?}"
+    );
+    assert_eq!(machine.shims().len(), 50);
+    let mut addresses: Vec<String> = (0..50)
+        .map(|n| machine.container(&format!("c{n}")).state())
+        .map(|state| state["life"]["network"]["address"].to_string())
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 50, "{addresses:?}");
+    let all = at_once(&machine, &times(50, "exec cN hostname"));
+    assert_eq!(successes(&all), 50, "{all:#?}");
+    let all = at_once(&machine, &times(50, "rm -f cN"));
+    assert_eq!(successes(&all), 50, "{all:#?}");
+    machine.nothing_left();
+}

@@ -1,0 +1,128 @@
+//! A disk under the store that is full, and one that is read-only.
+
+use std::fs;
+use std::io::Write;
+
+use harness::engine::{Machine, Who};
+use harness::wait_for;
+
+use crate::listed;
+
+/// Writes until the file system of the store is full, and gives the file.
+fn fill(machine: &Machine) -> std::path::PathBuf {
+    let path = machine.data().join("filler");
+    let mut file = fs::File::create(&path).expect("make a file");
+    for size in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+    path
+}
+
+/// Makes the file system of the store small, so that it can be filled.
+fn small(machine: &Machine) {
+    let place = match machine.who() {
+        Who::Root => "/var/lib/minidocker",
+        Who::Student | Who::Lone => "/home",
+    };
+    machine.host().shell(&format!(
+        "used=$(df -k --output=used {place} | tail -1); mount -o remount,size=$((used + 4096))k {place}"
+    ));
+}
+
+#[test]
+fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
+    for who in [Who::Root, Who::Student] {
+        let machine = Machine::of(who);
+        let chatty = "while :; do echo a line of words that takes some room; sleep 0.02; done";
+        for name in ["one", "two", "three"] {
+            let words = [
+                "run",
+                "-d",
+                "--name",
+                name,
+                "--network",
+                "none",
+                "host",
+                "sh",
+                "-c",
+                chatty,
+            ];
+            machine.ok(&words);
+        }
+        small(&machine);
+        let filler = fill(&machine);
+        let init = machine.container("one").init();
+        for line in [
+            "create --name four --network none host true",
+            "run --network none host true",
+        ] {
+            let out = machine.minidocker(line);
+            assert!(
+                out.code() != 0 && out.errors().contains("No space left"),
+                "{out}"
+            );
+        }
+        // They go on, whether what they say can be kept or not.
+        machine.ok("exec one true");
+        let states = listed(&machine, "");
+        assert!(
+            states.len() == 3 && states.iter().all(|(_, state)| state == "running"),
+            "{states:?}"
+        );
+        assert_eq!(machine.container("one").init().pid, init.pid);
+        machine.minidocker("stop -t 0 one");
+        machine.minidocker("kill two");
+        wait_for("the truth", 5, || {
+            let states = listed(&machine, "");
+            let of = |name: &str| states.iter().find(|it| it.0 == name).map(|it| it.1.clone());
+            let ended = ["one", "two"]
+                .iter()
+                .all(|name| of(name).as_deref() == Some("exited"));
+            (ended && of("three").as_deref() == Some("running")).then_some(())
+        });
+        assert_eq!(machine.shims().len(), 1);
+        machine.ok("rm -f one three");
+        fs::remove_file(filler).expect("remove the filler");
+        machine.ok("start two");
+        machine.ok("exec two true");
+        machine.nothing_left();
+    }
+}
+
+#[test]
+fn on_a_read_only_disk_there_are_sentences_and_the_truth() {
+    for who in [Who::Root, Who::Student] {
+        let machine = Machine::of(who);
+        machine.ok("run -d --name one --network none host sleep 1000");
+        machine.ok("create --name two --network none host sleep 1000");
+        let place = match who {
+            Who::Root => "/var/lib/minidocker",
+            _ => "/home/student/.local/share/minidocker",
+        };
+        machine.host().shell(&format!(
+            "mount --bind {place} {place}; mount -o remount,bind,ro {place}"
+        ));
+        let all = listed(&machine, "");
+        assert_eq!(all.len(), 2, "{all:?}");
+        for line in [
+            "create --name three --network none host true",
+            "start two",
+            "rm two",
+            "rename two three",
+        ] {
+            let out = machine.minidocker(line);
+            let said = out.errors();
+            assert!(
+                out.code() != 0 && said.contains("Read-only file system"),
+                "{out}"
+            );
+            assert!(!said.contains("panicked"), "{out}");
+        }
+        for line in ["exec one true", "logs one", "inspect one two", "top one"] {
+            machine.ok(line);
+        }
+        machine.host().shell(&format!("umount {place}"));
+        machine.ok("start two");
+        machine.nothing_left();
+    }
+}

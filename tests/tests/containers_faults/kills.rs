@@ -1,0 +1,313 @@
+//! Whoever works on a container is killed at any moment.
+//!
+//! A batch of victims is killed at once, each at a moment of its own; the moments of all batches
+//! together are spread evenly over the time that the command takes. Everybody who belongs to a
+//! victim is known by a variable in its environment, which a forked process keeps.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use harness::engine::{Machine, Who};
+use harness::wait_for;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::{Bystander, listed};
+
+/// Victims of a batch.
+const AT_ONCE: usize = 8;
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Client,
+    Shim,
+    /// The container's first process, or the one that is executed in it.
+    Process,
+}
+
+/// What is done to a victim, as lines with `NAME` in them.
+struct Deed {
+    /// What makes it ready.
+    ready: &'static str,
+    line: &'static str,
+    /// Whose processes are looked for.
+    targets: &'static [Target],
+    /// A command that may be needed to see whether it can be done again.
+    again: &'static str,
+}
+
+const CREATE: Deed = Deed {
+    ready: "",
+    line: "create --name NAME -e VICTIM=NAME --network NET host sleep 1000",
+    targets: &[Target::Client],
+    again: "",
+};
+
+const START: Deed = Deed {
+    ready: "create --name NAME -e VICTIM=NAME --network NET host sleep 1000",
+    line: "start NAME",
+    targets: &[Target::Client, Target::Shim, Target::Process],
+    again: "start NAME",
+};
+
+const EXEC: Deed = Deed {
+    ready: "run -d --name NAME -e VICTIM=NAME --network NET host sleep 1000",
+    line: "exec NAME sh -c :;:;:",
+    targets: &[Target::Client, Target::Shim, Target::Process],
+    again: "",
+};
+
+const STOP: Deed = Deed {
+    ready: "run -d --name NAME -e VICTIM=NAME --network NET --stop-signal KILL host sleep 1000",
+    line: "stop NAME",
+    targets: &[Target::Client, Target::Shim, Target::Process],
+    again: "stop NAME",
+};
+
+const COMMIT: Deed = Deed {
+    ready: "run -d --name NAME -e VICTIM=NAME --network NET host sh -c echo>/made;exec${IFS}sleep${IFS}1000",
+    line: "commit NAME NAME",
+    targets: &[Target::Client, Target::Shim, Target::Process],
+    again: "",
+};
+
+const REMOVE: Deed = Deed {
+    ready: "run -d --name NAME -e VICTIM=NAME --network NET host sleep 1000",
+    line: "rm -f NAME",
+    targets: &[Target::Client, Target::Shim, Target::Process],
+    again: "",
+};
+
+/// Starts a command whose processes, the shim among them, are known by the name.
+fn spawn(machine: &Machine, line: &str, name: &str) -> harness::Running {
+    // Only root's network can leave anything behind.
+    let net = match machine.who() {
+        Who::Root => "bridge",
+        Who::Student | Who::Lone => "none",
+    };
+    let line = format!("env VICTIM=NAME minidocker {line}");
+    let line = line.replace("NAME", name).replace("NET", net);
+    machine
+        .host()
+        .spawn_as(machine.user(), line.split_whitespace())
+}
+
+/// Somebody who belongs to a victim.
+struct Belonging {
+    pid: i32,
+    parent: i32,
+    is_minidocker: bool,
+    handle: OwnedFd,
+}
+
+/// All who belong to `name`, wherever they are; the oldest first.
+fn belonging(name: &str) -> Vec<Belonging> {
+    let token = format!("VICTIM={name}");
+    let is_mine = |pid: i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ
+            .split(|byte| *byte == 0)
+            .any(|one| one == token.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut all: Vec<Belonging> = pids
+        .filter(|pid| is_mine(*pid))
+        .filter_map(|pid| {
+            let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+            // The pid may have become another's before there was a handle.
+            is_mine(pid).then_some(())?;
+            Some(Belonging {
+                pid,
+                parent: field("PPid:")?.trim().parse().ok()?,
+                is_minidocker: field("Name:")?.trim() == "minidocker",
+                handle,
+            })
+        })
+        .collect();
+    all.sort_by_key(|one| one.pid);
+    all
+}
+
+/// Finds who is to be killed, if they are there.
+fn find(target: Target, name: &str, client: Option<i32>) -> Option<OwnedFd> {
+    let all = belonging(name);
+    if target == Target::Client {
+        let client = all.into_iter().find(|one| Some(one.pid) == client);
+        return client.map(|one| one.handle);
+    }
+    let others: Vec<&Belonging> = all.iter().filter(|one| Some(one.pid) != client).collect();
+    let shim = others
+        .iter()
+        .find(|one| one.is_minidocker && !others.iter().any(|it| it.pid == one.parent))?;
+    let wanted = match target {
+        Target::Shim => shim.pid,
+        // The youngest is the one that the command has made, if it has made any.
+        _ => others.iter().rfind(|one| one.parent == shim.pid)?.pid,
+    };
+    all.into_iter()
+        .find(|one| one.pid == wanted)
+        .map(|one| one.handle)
+}
+
+/// Runs a command, and kills somebody once `moment` is over.
+fn kill(machine: &Machine, deed: &Deed, name: &str, target: Target, moment: Duration) -> bool {
+    let mut running = spawn(machine, deed.line, name);
+    let mut client = None;
+    while client.is_none() && running.is_running() {
+        client = running.started();
+    }
+    std::thread::sleep(moment);
+    let mut killed = false;
+    loop {
+        if let Some(found) = find(target, name, client) {
+            killed = pidfd_send_signal(&found, Signal::KILL).is_ok();
+            break;
+        }
+        if !running.is_running() {
+            break;
+        }
+    }
+    // Whoever waits for one who was killed has to notice.
+    running.wait();
+    killed
+}
+
+/// The time that a command takes of which nobody is killed, while others of its kind run.
+fn measure(machine: &Machine, deed: &Deed) -> Duration {
+    let names = ready(machine, deed, "measured");
+    let times = at_once(&names, |_, name| {
+        let mut running = spawn(machine, deed.line, name);
+        while running.started().is_none() && running.is_running() {}
+        let begin = Instant::now();
+        running.wait().ok();
+        begin.elapsed()
+    });
+    times.into_iter().max().unwrap_or_default()
+}
+
+/// Does something with all names at once.
+fn at_once<T: Send>(names: &[String], work: impl Fn(usize, &str) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let all: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| scope.spawn(move || work(n, name)))
+            .collect();
+        all.into_iter()
+            .map(|one| one.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+            .collect()
+    })
+}
+
+/// Makes a batch of victims ready.
+fn ready(machine: &Machine, deed: &Deed, prefix: &str) -> Vec<String> {
+    let names: Vec<String> = (0..AT_ONCE).map(|n| format!("{prefix}-{n}")).collect();
+    if !deed.ready.is_empty() {
+        at_once(&names, |_, name| {
+            spawn(machine, deed.ready, name).wait().ok()
+        });
+    }
+    names
+}
+
+/// Nobody of a container that does not run is left, and whoever runs has a shim and a process.
+fn assert_true(machine: &Machine, names: &[String], prefix: &str) {
+    let listed = listed(machine, prefix);
+    for name in names {
+        let state = listed.iter().find(|(listed, _)| listed == name);
+        let state = state.map_or("gone", |(_, state)| state.as_str());
+        let expected = matches!(state, "running" | "paused");
+        wait_for(&format!("{name} to be {state}"), 5, || {
+            let all = belonging(name);
+            let (shims, others): (Vec<_>, Vec<_>) = all.iter().partition(|one| one.is_minidocker);
+            if expected {
+                (shims.len() == 1 && !others.is_empty()).then_some(())
+            } else {
+                all.is_empty().then_some(())
+            }
+        });
+    }
+}
+
+/// Kills in `times` of the commands, and looks.
+fn kills(who: Who, deed: &Deed, times: usize) {
+    let machine = &Machine::of(who);
+    let bystander = Bystander::new(machine);
+    let whole = measure(machine, deed);
+    let mut killed = 0;
+    for batch in 0..times.div_ceil(AT_ONCE) {
+        let prefix = format!("b{batch}");
+        let names = ready(machine, deed, &prefix);
+        let hits = at_once(&names, |n, name| {
+            let nth = batch * AT_ONCE + n;
+            let target = deed.targets[nth % deed.targets.len()];
+            // All hundredths come, but not one after the other.
+            let moment = whole * u32::try_from(nth * 37 % 101).unwrap_or(0) / 100;
+            kill(machine, deed, name, target, moment)
+        });
+        killed += hits.iter().filter(|hit| **hit).count();
+        assert_true(machine, &names, &prefix);
+        if !deed.again.is_empty() {
+            at_once(&names, |_, name| {
+                let out = spawn(machine, deed.again, name).wait();
+                assert!(!out.errors().contains("panicked"), "{out}");
+            });
+            assert_true(machine, &names, &prefix);
+        }
+        bystander.lives();
+        let mut rm = vec!["rm".to_owned(), "-f".to_owned()];
+        rm.extend(names);
+        machine.ok(&rm);
+        let left = listed(machine, &prefix);
+        assert!(left.is_empty(), "{left:?}");
+    }
+    println!("{killed} of {times} were killed in time, {whole:?} each");
+    assert!(killed * 2 > times, "most ended before they were killed");
+    bystander.is_unharmed();
+    // What commands have made of it is not what this is about.
+    if deed.line.starts_with("commit") {
+        machine.script("minidocker images -q | xargs -r minidocker rmi -f");
+    }
+    machine.nothing_left();
+}
+
+#[test]
+fn a_create_whose_client_is_killed() {
+    kills(Who::Root, &CREATE, 104);
+    kills(Who::Student, &CREATE, 16);
+}
+
+#[test]
+fn a_start_of_which_somebody_is_killed() {
+    kills(Who::Root, &START, 104);
+    kills(Who::Student, &START, 24);
+}
+
+#[test]
+fn an_exec_of_which_somebody_is_killed() {
+    kills(Who::Root, &EXEC, 104);
+    kills(Who::Student, &EXEC, 24);
+}
+
+#[test]
+fn a_stop_of_which_somebody_is_killed() {
+    kills(Who::Root, &STOP, 104);
+    kills(Who::Student, &STOP, 24);
+}
+
+#[test]
+fn a_commit_of_which_somebody_is_killed() {
+    kills(Who::Root, &COMMIT, 104);
+    kills(Who::Student, &COMMIT, 24);
+}
+
+#[test]
+fn a_removal_of_which_somebody_is_killed() {
+    kills(Who::Root, &REMOVE, 104);
+    kills(Who::Student, &REMOVE, 24);
+}
