@@ -42,13 +42,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cli::Dirs;
-use images::Store;
+use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use crate::state::{Locked, Places};
+use crate::state::{Container, Locked, Places};
 use clients::Clients;
 use end::Next;
 pub use init_layer::sweep as sweep_init_layers;
@@ -216,8 +216,19 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
     let store = Store::open(&dirs.data)?;
     let mut overlay = store.kept_overlay(&container.id)?;
     let init = init_layer::ensure(dirs, &container.image, &overlay)?;
+    layers(dirs, &locked.container)?.mount()
+}
+
+/// What is stacked for a container: what it wrote, over what every container needs, over its image.
+///
+/// # Errors
+/// A layer is missing.
+pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
+    let mut overlay = Store::open(&dirs.data)?.kept_overlay(&container.id)?;
+    let init = dirs.data.join("init/empty");
+    std::fs::create_dir_all(&init)?;
     overlay.lower.push(init);
-    overlay.mount()
+    Ok(overlay)
 }
 
 /// What is said from here on nobody hears; and a pipe that we held would never end for its reader.

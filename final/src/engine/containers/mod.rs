@@ -13,8 +13,11 @@
 //! something, and then holds no lock, for the shim may need it.
 
 mod catalogue;
+mod commit;
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod kill;
 pub mod logs;
 mod names;
@@ -32,6 +35,7 @@ mod top;
 mod truth;
 mod usage;
 mod volumes;
+mod view;
 mod wait;
 
 pub mod ports;
