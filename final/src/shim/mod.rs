@@ -209,21 +209,17 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
 
 /// Where only this process and the container see it: it goes with them, however they end.
 fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
-    let container = &locked.container;
-    let store = Store::open(&dirs.data)?;
-    let mut overlay = store.kept_overlay(&container.id)?;
-    let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     layers(dirs, &locked.container)?.mount()
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.
+/// The caller must be in a mount namespace of its own, and the root of the container's files.
 ///
 /// # Errors
 /// A layer is missing.
 pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
     let mut overlay = Store::open(&dirs.data)?.kept_overlay(&container.id)?;
-    let init = dirs.data.join("init/empty");
-    std::fs::create_dir_all(&init)?;
+    let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     overlay.lower.push(init);
     Ok(overlay)
 }

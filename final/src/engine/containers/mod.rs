@@ -34,8 +34,8 @@ mod stop;
 mod top;
 mod truth;
 mod usage;
-mod volumes;
 mod view;
+mod volumes;
 mod wait;
 
 pub mod ports;
