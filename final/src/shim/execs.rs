@@ -8,9 +8,10 @@ use nix::unistd::read;
 
 use super::clients::Client;
 use super::protocol::{Exec, Frame};
+use super::runner::Runner;
 use super::streams::Console;
 use super::{Shim, spec};
-use crate::runtime::{Runtime, Settings};
+use crate::runtime::Settings;
 use crate::state::journal::{self, Event};
 
 /// Those that have not ended yet.
@@ -50,9 +51,8 @@ impl Shim<'_> {
 
     fn try_exec(&self, wish: &Exec, files: Vec<OwnedFd>) -> Result<(Running, Option<OwnedFd>)> {
         let container = self.places.read()?;
-        let runtime = Runtime::at(self.places.runtime.clone());
-        let found = runtime.find(&self.id)?;
-        let root = found.open_root()?;
+        let runner = Runner::of(&container, self.places);
+        let root = runner.open_root(&self.id)?;
         let process = spec::exec_process(&container, wish, root.as_fd())?;
         drop(root);
         let console = wish.tty.then(|| Console::open(self.places)).transpose()?;
@@ -70,7 +70,7 @@ impl Shim<'_> {
             journal::tell(self.dirs, &event);
         };
         tell("exec_create");
-        let process = found.exec(&process, &settings)?;
+        let process = runner.exec(&self.id, &process, settings)?;
         tell("exec_start");
         let terminal = console.map(Console::take).transpose()?;
         Ok((process, terminal))
