@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use minidocker::engine::containers::Containers;
+use minidocker::engine::containers::session::{DetachKeys, Manner, Session, check_input};
 use minidocker::shim::protocol::Exec as Wish;
 use namespaces::Failure;
 
@@ -43,9 +44,9 @@ pub(crate) struct Exec {
     /// Almost all that the host's root may do
     #[arg(long)]
     privileged: bool,
-    /// The keys that leave the command running: ctrl-p,ctrl-q
+    /// The keys that leave the command running [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    detach_keys: Option<DetachKeys>,
     /// A name or an id; then the command and its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
     container_and_command: Vec<String>,
@@ -66,9 +67,7 @@ impl Exec {
     fn go(self, context: &Context) -> Result<u8> {
         let attached = !self.detach;
         let stdin = attached && self.interactive;
-        if !session::has_terminal(self.tty, stdin) {
-            return Ok(1);
-        }
+        check_input(stdin, self.tty)?;
         let mut words = self.container_and_command.into_iter();
         let container = words.next().unwrap_or_default();
         let mut env = pairs::variables(&self.env_file, &self.env)?;
@@ -85,9 +84,15 @@ impl Exec {
         };
         let containers = Containers::open(&context.dirs)?;
         let execed = containers.exec(&container, wish, attached, stdin)?;
-        match attached {
-            true => session::of_exec(execed, self.detach_keys.as_deref()),
-            false => Ok(0),
+        if !attached {
+            return Ok(0);
         }
+        let manner = Manner {
+            tty: self.tty,
+            stdin,
+            detach_keys: self.detach_keys.unwrap_or_default(),
+            ..Manner::default()
+        };
+        session::run(Session::execed(execed, manner)?)
     }
 }

@@ -67,8 +67,8 @@ pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
     if let Ok(time) = text.parse::<DateTime>() {
         return Ok(time.to_zoned(TimeZone::system())?.timestamp());
     }
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(Timestamp::from_second(seconds)?);
+    if let Some((seconds, nanoseconds)) = seconds(text) {
+        return Ok(Timestamp::new(seconds, nanoseconds)?);
     }
     let ago: Result<SignedDuration, _> = text.parse();
     ago.ok()
@@ -76,6 +76,15 @@ pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
         .with_context(|| {
             format!("{text:?} is no time: neither 2024-01-31T10:00:00Z, 2024-01-31, 1706695200 nor 1h30m")
         })
+}
+
+/// Seconds since 1970 and nanoseconds more: `1706695200.000000001`.
+fn seconds(text: &str) -> Option<(i64, i32)> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let nanoseconds = format!("{fraction:0<9}");
+    let nanoseconds = nanoseconds.get(..9).filter(|_| is_fraction)?;
+    Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
 }
 
 /// Whether `name` is as the pattern says: `*` is any characters but a slash, `?` one of them,

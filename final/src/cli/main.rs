@@ -3,9 +3,12 @@
 //! Each command reads its options, makes one call of the engine and prints what comes back, in
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
+mod commit;
 mod completion;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod filters;
 mod format;
 mod history;
@@ -14,11 +17,13 @@ mod inspect;
 mod list;
 mod load;
 mod login;
+mod logs;
 mod options;
 mod pause;
 mod port;
 mod progress;
 mod prompt;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -28,9 +33,11 @@ mod run;
 mod save;
 mod session;
 mod start;
+mod stats;
 mod stop;
 mod system;
 mod tag;
+mod top;
 mod usage;
 
 use std::io::{self, IsTerminal, Write};
@@ -39,6 +46,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use cli::Dirs;
+use minidocker::runtime::run_where_sealed;
 
 /// The status after a Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -110,6 +118,12 @@ enum OfContainers {
     Attach(start::Attach),
     Exec(exec::Exec),
     Port(port::Port),
+    Diff(diff::Diff),
+    Commit(commit::Commit),
+    Export(export::Export),
+    Logs(logs::Logs),
+    Top(top::Top),
+    Stats(stats::Stats),
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,8 +134,8 @@ enum OfContainers {
 enum Container {
     #[command(aliases = ["list", "ps"])]
     Ls(ps::Ps),
-
     Inspect(inspect::InspectContainers),
+    Prune(prune::PruneContainers),
     #[command(flatten)]
     Same(OfContainers),
 }
@@ -154,6 +168,20 @@ enum Image {
     Same(OfImages),
 }
 
+impl Command {
+    /// Whether it starts something in a container, which could then reach for this program.
+    fn begins_a_process(&self) -> bool {
+        matches!(
+            self,
+            Command::OfContainers(command) | Command::Container(Container::Same(command))
+                if matches!(
+                    command,
+                    OfContainers::Run(_) | OfContainers::Start(_) | OfContainers::Restart(_)
+                )
+        )
+    }
+}
+
 /// What a command finds when it starts.
 struct Context {
     dirs: Dirs,
@@ -168,6 +196,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
+    if command.begins_a_process()
+        && let Err(error) = run_where_sealed()
+    {
+        cli::complain(PROGRAM, &error);
+        return ExitCode::from(125);
+    }
     cli::start(PROGRAM, explain);
     let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
     let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
@@ -190,6 +224,7 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Image(Image::Prune(prune)) => prune.run(context),
         Command::Ps(ps) | Command::Container(Container::Ls(ps)) => ps.run(context),
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
+        Command::Container(Container::Prune(prune)) => prune.run(context),
         Command::Events(events) => events.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
@@ -223,6 +258,12 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Attach(attach) => attach.run(context),
         OfContainers::Exec(exec) => exec.run(context),
         OfContainers::Port(port) => port.run(context),
+        OfContainers::Diff(diff) => diff.run(context),
+        OfContainers::Commit(commit) => commit.run(context),
+        OfContainers::Export(export) => export.run(context),
+        OfContainers::Logs(logs) => logs.run(context),
+        OfContainers::Top(top) => top.run(context),
+        OfContainers::Stats(stats) => stats.run(context),
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use images::{Image, ImageName, Platform};
-use minidocker::engine::containers::{Attach, Containers, Removal, Wish};
+use minidocker::engine::containers::session::{Session, check_input};
+use minidocker::engine::containers::{Attach, Containers, Wish};
 use minidocker::engine::images::Images;
 use minidocker::state::Container;
 
@@ -106,6 +107,13 @@ const NO_SENSE: u8 = 125;
 impl Run {
     /// What fails before the user's command runs has docker's statuses for it: 125, 126 and 127.
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        let Run {
+            detach, options, ..
+        } = &self;
+        if !detach {
+            // Docker's client finds that out by itself, and has its own status for it.
+            check_input(options.wants_input(), options.wants_terminal())?;
+        }
         self.go(context).or_else(|error| {
             cli::complain(PROGRAM, &error);
             Ok(namespaces::exit_status(&error))
@@ -134,9 +142,6 @@ impl Run {
         } else {
             // Its input ends with whoever was attached to it first.
             wish.config.stdin_once = wish.config.open_stdin && wish.config.attach_stdin;
-            if !session::has_terminal(wish.config.tty, wish.config.attach_stdin) {
-                return Ok(1);
-            }
         }
         if wish.config.tty {
             wish.host.console_size = session::size();
@@ -156,27 +161,16 @@ fn start(context: &Context, container: &Container, detach: bool, keys: &Keys) ->
     let attach = Attach {
         stdin: config.attach_stdin && config.open_stdin,
     };
-    let started = containers.start(&container.id, (!detach).then_some(attach));
-    let connection = match started {
-        Ok(connection) => connection,
-        Err(error) => {
-            if container.host.auto_remove {
-                let all = Removal {
-                    force: true,
-                    volumes: true,
-                };
-                // What cannot be removed is still there to be seen.
-                let _ = containers.remove(&container.id, all);
-            }
-            return Err(error);
-        }
-    };
-    match connection {
+    match containers.start(&container.id, (!detach).then_some(attach))? {
         None => {
             cli::say(&container.id)?;
             Ok(0)
         }
-        Some(connection) => session::of_container(container, connection, attach.stdin, keys),
+        Some(connection) => {
+            let manner = keys.manner(config.tty, attach.stdin);
+            let places = containers.places(container);
+            session::run(Session::attached(connection, places, manner)?)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
+use minidocker::engine::containers::session::{Manner, Session, check_input};
 use minidocker::engine::containers::{Attach as How, Containers};
 
 use crate::session::{self, Keys};
@@ -51,13 +52,13 @@ impl Start {
         };
         let container = containers.find(name)?;
         let stdin = self.interactive && container.config.open_stdin;
-        if !session::has_terminal(container.config.tty, stdin) {
-            return Ok(1);
-        }
-        match containers.start(&container.id, Some(How { stdin }))? {
-            Some(connection) => session::of_container(&container, connection, stdin, &self.keys),
-            None => Ok(0),
-        }
+        check_input(stdin, container.config.tty)?;
+        let Some(connection) = containers.start(&container.id, Some(How { stdin }))? else {
+            return Ok(0);
+        };
+        let manner = self.keys.manner(container.config.tty, stdin);
+        let places = containers.places(&container);
+        session::run(Session::attached(connection, places, manner)?)
     }
 }
 
@@ -79,10 +80,13 @@ impl Attach {
         let containers = Containers::open(&context.dirs)?;
         let config = containers.find(&self.container)?.config;
         let stdin = !self.no_stdin && config.open_stdin;
-        if !session::has_terminal(config.tty, stdin) {
-            return Ok(1);
-        }
+        check_input(stdin, config.tty)?;
         let (container, connection) = containers.attach(&self.container, How { stdin })?;
-        session::of_container(&container, connection, stdin, &self.keys)
+        let manner = Manner {
+            redraw: true,
+            ..self.keys.manner(config.tty, stdin)
+        };
+        let places = containers.places(&container);
+        session::run(Session::attached(connection, places, manner)?)
     }
 }

@@ -202,6 +202,17 @@ pub fn own() -> Result<Capabilities> {
     Ok(names.filter_map(|(name, _)| name.parse().ok()).collect())
 }
 
+/// Gives up all capabilities but the bounding set, which only limits.
+pub(super) fn drop_all() -> Result<()> {
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    set_capabilities(None, sets).context("capset: give up all capabilities")
+}
+
 /// The capabilities that this kernel has, in the order of their numbers.
 pub(super) fn of_this_kernel() -> Vec<String> {
     let known = by_number().take_while(|one| capability_is_in_bounding_set(*one).is_ok());

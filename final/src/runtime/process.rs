@@ -19,7 +19,7 @@ use nix::unistd::{
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxPersonalityDomain, Process, State, User};
 use rustix::fs::OFlags;
 
-use super::capabilities::Sets;
+use super::capabilities::{self, Sets};
 use super::console::{ConsoleSocket, Terminal};
 use super::label::Label;
 use super::namespaces_of::listed;
@@ -184,6 +184,11 @@ impl<'a> ProcessPlan<'a> {
         // container may look at either through /proc/1 (CVE-2019-5736). execve(2)
         // lifts this for the command.
         nix::sys::prctl::set_dumpable(false).context("keep others from looking into pid 1")?;
+        nix::sys::prctl::set_name(c"docker-init").context("name pid 1")?;
+        // What execve(2) does to the command, if it is not root's.
+        if self.user.uid() != 0 {
+            capabilities::drop_all()?;
+        }
         if let Some(status) = inside.stay_behind()? {
             return Ok(Some(status));
         }

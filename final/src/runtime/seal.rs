@@ -7,23 +7,29 @@
 //! last one wrote (CVE-2019-5736).
 //!
 //! What it finds now is on a read-only mount, which is in no mount namespace,
-//! so that nobody can make it writable again. Where no such mount can be had,
-//! as without root, it is a copy in memory, sealed against writing
-//! (memfd_create(2), fcntl(2) "File Sealing"): that costs a millisecond for each
-//! few megabytes, and the memory.
+//! so that nobody can make it writable again. Without root a child makes that
+//! mount, in a user namespace of its own, and hands it over. Where none can be
+//! had, it is a copy in memory, sealed against writing (memfd_create(2), fcntl(2)
+//! "File Sealing"): that costs a millisecond for each few megabytes, and the
+//! memory, as long as anybody runs it.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
-use std::io::{self, Seek};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{AtFlags, FcntlArg, SealFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
-use nix::unistd::execveat;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, execveat, fork};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 
@@ -42,7 +48,7 @@ pub fn run_where_sealed() -> Result<()> {
     if is_sealed(&program) {
         return Ok(());
     }
-    if let Ok(mounted) = mount_read_only(&program) {
+    if let Ok(mounted) = mount_read_only(&program).or_else(|_| let_child_mount(&program)) {
         // It returns where a security module wants to know a program by its path.
         run(mounted.as_fd())?.ok();
     }
@@ -73,6 +79,61 @@ fn mount_read_only(program: &File) -> Result<OwnedFd> {
     };
     read_only.apply(&mount)?;
     Ok(mount)
+}
+
+/// Capabilities over a mount namespace are had by whoever makes it together with
+/// a user namespace; a file that was opened there is the same file here.
+fn let_child_mount(program: &File) -> Result<OwnedFd> {
+    let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
+    // SAFETY: this process has one thread yet, so that all of its memory is the child's as well.
+    match unsafe { fork() }.context("fork")? {
+        ForkResult::Child => {
+            let sent = mount_and_send(program, &theirs);
+            // SAFETY: _exit(2) only ends this process, which shares the parent's streams.
+            unsafe { libc::_exit(i32::from(sent.is_err())) }
+        }
+        ForkResult::Parent { child } => {
+            drop(theirs);
+            let got = receive(&ours);
+            waitpid(child, None).context("wait for the child that mounts this program")?;
+            got
+        }
+    }
+}
+
+fn mount_and_send(program: &File, to: &UnixStream) -> Result<()> {
+    let path = fs::read_link("/proc/self/exe")?;
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    // What was opened before belongs to the old mount namespace.
+    let again = File::open(path)?;
+    let (one, two) = (program.metadata()?, again.metadata()?);
+    ensure!(
+        (one.dev(), one.ino()) == (two.dev(), two.ino()),
+        "another file has its name now"
+    );
+    let mount = mount_read_only(&again)?;
+    let rights = [mount.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    let word = [IoSlice::new(b"!")];
+    sendmsg::<()>(to.as_raw_fd(), &word, &rights, MsgFlags::empty(), None)?;
+    Ok(())
+}
+
+fn receive(from: &UnixStream) -> Result<OwnedFd> {
+    let mut word = [0];
+    let mut slices = [IoSliceMut::new(&mut word)];
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    for message in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(rights) = message
+            && let [mount] = rights[..]
+        {
+            // SAFETY: the kernel has just made this descriptor for us.
+            return Ok(unsafe { OwnedFd::from_raw_fd(mount) });
+        }
+    }
+    bail!("the child could not mount this program")
 }
 
 fn copy(program: &mut File) -> Result<File> {

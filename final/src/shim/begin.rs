@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::execs::Execs;
 use super::network::{Attached, Network};
 use super::streams::{Console, Streams};
-use super::{Shim, end, spec};
+use super::{Shim, end, spec, volumes};
 use crate::runtime::{Bundle, Created, Runtime, Settings};
 use crate::state::journal::{self, Event};
 use crate::state::{Locked, Status};
@@ -41,6 +41,7 @@ impl Shim<'_> {
         let rootfs = self.places.data.join("merged");
         let root = rustix::fs::open(&rootfs, flags, Mode::empty())
             .with_context(|| format!("open {}", rootfs.display()))?;
+        volumes::fill(container, root.as_fd())?;
         let spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
         drop(root);
         let bundle = Bundle::write(&self.places.data, spec)?;

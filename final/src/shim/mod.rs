@@ -22,6 +22,7 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
@@ -29,6 +30,7 @@ mod serve;
 mod spec;
 mod streams;
 mod users;
+mod volumes;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -47,6 +49,7 @@ use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use crate::state::{Container, Locked, Places};
 use clients::Clients;
 use end::Next;
+pub use init_layer::sweep as sweep_init_layers;
 use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
@@ -210,13 +213,13 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.
+/// The caller has a mount namespace of its own, and is the root of the container's files.
 ///
 /// # Errors
-/// A layer is missing.
+/// A layer is missing, or cannot be made.
 pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
     let mut overlay = Store::open(&dirs.data)?.kept_overlay(&container.id)?;
-    let init = dirs.data.join("init/empty");
-    std::fs::create_dir_all(&init)?;
+    let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     overlay.lower.push(init);
     Ok(overlay)
 }

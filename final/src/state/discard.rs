@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::journal::{self, Event};
-use super::{Locked, Names, Status};
+use super::{Locked, Names, Status, remove_anonymous};
 
 impl Locked {
     /// Removes the container. Who does this must be the root of its files.
@@ -38,6 +38,9 @@ impl Locked {
                 return Err(error).with_context(|| format!("remove {}", self.places.run.display()));
             }
             _ => {}
+        }
+        if self.container.host.auto_remove {
+            remove_anonymous(dirs, &self.container.mounts)?;
         }
         Store::open(&dirs.data)?.discard_container(id)?;
         journal::tell(dirs, &Event::of(&self.container, "destroy"));

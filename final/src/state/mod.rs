@@ -7,6 +7,7 @@
 //!     config.json                its bundle, written at each start
 //!     hosts hostname resolv.conf mounted over the image's
 //!     ID-json.log                what it wrote
+//! DATA/volumes/NAME/_data      a volume
 //! DATA/names/NAME              holds the id of who is called that
 //! RUN/events.json              what happened
 //! RUN/containers/ID/           what a reboot may forget: the shim's lock and its socket
@@ -23,6 +24,7 @@ pub mod journal;
 mod life;
 mod locked;
 mod names;
+mod volumes;
 mod wanted;
 
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulim
 pub use life::{Life, Network, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name};
+pub use volumes::{remove_anonymous, volume_place};
 pub use wanted::{Config, Volume};
 
 /// The version of `state.json` that is written.

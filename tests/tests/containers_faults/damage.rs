@@ -12,9 +12,7 @@ type Damage = (&'static str, fn(&Path));
 
 const DAMAGES: [Damage; 7] = [
     ("empty", |path| fs::write(path, "").expect("write")),
-    ("no JSON", |path| {
-        fs::write(path, [0xff, 0, b'{', 0x80]).expect("write")
-    }),
+    ("no JSON", |path| fs::write(path, "{\0").expect("write")),
     ("cut off", |path| {
         let text = fs::read(path).expect("read");
         fs::write(path, &text[..text.len() / 2]).expect("write");

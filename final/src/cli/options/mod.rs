@@ -68,17 +68,26 @@ impl Options {
         (!self.attach.is_empty()).then(|| self.attach.iter().any(named))
     }
 
+    /// Whether our standard input is for it.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.attaches("stdin").unwrap_or(self.process.interactive)
+    }
+
+    /// Whether it is to have a terminal.
+    pub(crate) fn wants_terminal(&self) -> bool {
+        self.process.tty
+    }
+
     /// What they ask for.
     ///
     /// # Errors
     /// Something makes no sense.
     pub(crate) fn wish(self) -> Result<Wish> {
-        let stdin = self.attaches("stdin");
         let stdout = self.attaches("stdout");
         let stderr = self.attaches("stderr");
         let mut host = HostConfig::default();
         let mut config = Config {
-            attach_stdin: stdin.unwrap_or(self.process.interactive),
+            attach_stdin: self.wants_input(),
             attach_stdout: stdout.unwrap_or(true),
             attach_stderr: stderr.unwrap_or(true),
             image: self.image().to_owned(),

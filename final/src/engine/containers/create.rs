@@ -7,9 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use images::{Image, Store};
 use jiff::Timestamp;
 
-use super::{Containers, names};
+use super::{Containers, names, settings, volumes};
 use crate::state::journal::{self, Event};
-use crate::state::{Config, Container, HostConfig, Life, Locked, Volume, check_name};
+use crate::state::{
+    Config, Container, HostConfig, Life, Locked, Volume, check_name, remove_anonymous,
+};
 
 /// What a user asks for beside the image.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,7 @@ impl Containers {
     /// The name is taken, there is nothing to run, another container that it names is not there, or
     /// the disk is full. Nothing is left then.
     pub fn create(&self, image: &Image, wish: Wish) -> Result<Container> {
+        settings::check(&wish.config, &wish.host)?;
         let id = new_id()?;
         let mut config = merge(image.config(), wish.config, wish.entrypoint)?;
         let mut host = wish.host;
@@ -74,17 +77,22 @@ impl Containers {
         made
     }
 
-    fn make(&self, container: Container, image: &Image) -> Result<Container> {
+    fn make(&self, mut container: Container, image: &Image) -> Result<Container> {
         let store = Store::open(&self.dirs.data)?;
         store.keep_container(image, &container.id)?;
         let id = container.id.clone();
-        let locked = Locked::create(&self.dirs, container);
-        match locked {
+        let mut volumes = container.mounts.clone();
+        let made = volumes::make(&self.dirs, &mut volumes, &container).and_then(|()| {
+            container.mounts.clone_from(&volumes);
+            Locked::create(&self.dirs, container)
+        });
+        match made {
             Ok(locked) => {
                 journal::tell(&self.dirs, &Event::of(&locked.container, "create"));
                 Ok(locked.container)
             }
             Err(error) => {
+                remove_anonymous(&self.dirs, &volumes)?;
                 store.discard_container(&id)?;
                 Err(error)
             }
@@ -160,7 +168,7 @@ fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) 
 }
 
 /// 64 hexadecimal digits that nobody has had before.
-fn new_id() -> Result<String> {
+pub(super) fn new_id() -> Result<String> {
     let mut bytes = [0; 32];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("read random numbers for a container's id")?;

@@ -19,16 +19,23 @@ mod diff;
 mod exec;
 mod export;
 mod kill;
+pub mod logs;
 mod names;
 mod pause;
+mod prune;
+mod reboot;
 mod remove;
 mod rename;
 pub mod session;
+mod settings;
 mod start;
+mod stats;
 mod stop;
+mod top;
 mod truth;
 mod usage;
 mod view;
+mod volumes;
 mod wait;
 
 pub mod ports;
@@ -43,9 +50,12 @@ pub use catalogue::Catalogue;
 pub use create::Wish;
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
+pub use prune::{Pruned, Pruning};
 pub use remove::Removal;
 pub use start::Attach;
+pub use stats::{Sample, total_memory};
 pub use stop::Stopping;
+pub use top::Processes;
 
 /// The containers of one user.
 #[derive(Debug)]

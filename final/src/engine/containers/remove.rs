@@ -5,7 +5,7 @@ use namespaces::as_root;
 
 use super::{Containers, stop};
 use crate::shim::protocol::Request;
-use crate::state::{Container, Places, Status};
+use crate::state::{Container, Places, Status, remove_anonymous};
 
 /// What may go with it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +40,9 @@ impl Containers {
             !status.needs_shim(),
             "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
         );
+        if how.volumes {
+            as_root(|| remove_anonymous(&self.dirs, &locked.container.mounts))?;
+        }
         self.discard(&locked)
     }
 

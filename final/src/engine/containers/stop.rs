@@ -13,7 +13,7 @@ use crate::state::journal::{self, Event};
 use crate::state::{Container, Status};
 
 /// How long a container has to end by itself unless somebody says otherwise, in seconds.
-const PATIENCE: i64 = 10;
+pub(super) const PATIENCE: i64 = 10;
 
 /// How a container is to be stopped; what is `None` is as the container says.
 #[derive(Clone, Copy, Debug, Default)]

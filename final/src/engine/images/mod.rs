@@ -31,6 +31,8 @@ use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
+use crate::shim;
+
 pub use check::Mending;
 pub use commit::Commit;
 pub use history::Step;
@@ -38,6 +40,7 @@ pub use import::Imported;
 pub use prune::{Label, Pruning};
 pub use pull::Pulled;
 pub use save::Format;
+pub(crate) use save::replace;
 
 /// How far a layer is, on its way here or to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,7 +197,9 @@ impl Images {
     /// A container uses the image; an id whose image has names in several repositories, unless
     /// `force` is there to mean all of them.
     pub fn remove(&self, what: &str, force: bool) -> Result<Removed> {
-        self.store.remove(what, force)
+        let removed = self.store.remove(what, force)?;
+        shim::sweep_init_layers(&self.dirs)?;
+        Ok(removed)
     }
 
     fn ensure_host(&self) -> Result<()> {

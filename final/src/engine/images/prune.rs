@@ -7,6 +7,8 @@ use anyhow::{Error, Result};
 use images::{Image, Removed};
 use jiff::Timestamp;
 
+use crate::shim;
+
 use super::{HOST, Images};
 
 /// Which images go, of those that no container uses.
@@ -78,6 +80,8 @@ impl Images {
     /// # Errors
     /// The store cannot be read, or what the file system refuses.
     pub fn prune(&self, which: &Pruning) -> Result<Removed> {
-        self.store.prune(|image| which.concerns(image))
+        let pruned = self.store.prune(|image| which.concerns(image))?;
+        shim::sweep_init_layers(&self.dirs)?;
+        Ok(pruned)
     }
 }
