@@ -5,6 +5,7 @@
 
 mod commit;
 mod completion;
+mod cp;
 mod diff;
 mod events;
 mod exec;
@@ -121,6 +122,7 @@ enum OfContainers {
     Diff(diff::Diff),
     Commit(commit::Commit),
     Export(export::Export),
+    Cp(cp::Cp),
     Logs(logs::Logs),
     Top(top::Top),
     Stats(stats::Stats),
@@ -261,6 +263,7 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Diff(diff) => diff.run(context),
         OfContainers::Commit(commit) => commit.run(context),
         OfContainers::Export(export) => export.run(context),
+        OfContainers::Cp(cp) => cp.run(context),
         OfContainers::Logs(logs) => logs.run(context),
         OfContainers::Top(top) => top.run(context),
         OfContainers::Stats(stats) => stats.run(context),

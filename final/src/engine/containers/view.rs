@@ -25,6 +25,7 @@ use cli::Dirs;
 use namespaces::{Inside, Isolation, Joined, Signals};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::pipe2;
@@ -262,6 +263,9 @@ impl View {
             if let Some(root) = &self.root {
                 rootfs::enter(root)?;
             }
+            // What is written to nobody is an error like others, with a sentence.
+            // SAFETY: to ignore a signal runs nothing when it comes.
+            unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.context("ignore SIGPIPE")?;
             nix::sys::stat::umask(nix::sys::stat::Mode::empty());
             let tree = Tree {
                 root: open(Path::new("/"))?,
