@@ -3,9 +3,13 @@
 //! Each command reads its options, makes one call of the engine and prints what comes back, in
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
+mod commit;
 mod completion;
+mod cp;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod filters;
 mod format;
 mod history;
@@ -115,6 +119,10 @@ enum OfContainers {
     Attach(start::Attach),
     Exec(exec::Exec),
     Port(port::Port),
+    Diff(diff::Diff),
+    Commit(commit::Commit),
+    Export(export::Export),
+    Cp(cp::Cp),
     Logs(logs::Logs),
     Top(top::Top),
     Stats(stats::Stats),
@@ -252,6 +260,10 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Attach(attach) => attach.run(context),
         OfContainers::Exec(exec) => exec.run(context),
         OfContainers::Port(port) => port.run(context),
+        OfContainers::Diff(diff) => diff.run(context),
+        OfContainers::Commit(commit) => commit.run(context),
+        OfContainers::Export(export) => export.run(context),
+        OfContainers::Cp(cp) => cp.run(context),
         OfContainers::Logs(logs) => logs.run(context),
         OfContainers::Top(top) => top.run(context),
         OfContainers::Stats(stats) => stats.run(context),

@@ -14,6 +14,7 @@
 
 mod catalogue;
 mod commit;
+mod copy;
 mod create;
 mod diff;
 mod exec;
@@ -47,6 +48,7 @@ use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::{self, Container, Locked, Names, Places};
 
 pub use catalogue::Catalogue;
+pub use copy::{Copying, Local};
 pub use create::Wish;
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
