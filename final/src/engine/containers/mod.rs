@@ -13,7 +13,9 @@
 //! something, and then holds no lock, for the shim may need it.
 
 mod catalogue;
+mod check;
 mod create;
+mod disk;
 mod exec;
 mod kill;
 pub mod logs;
@@ -44,6 +46,7 @@ use crate::state::{self, Container, Locked, Names, Places};
 
 pub use catalogue::Catalogue;
 pub use create::Wish;
+pub use disk::{Disk, ImageUse, VolumeUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
 pub use prune::{Pruned, Pruning};
