@@ -36,6 +36,7 @@ mod system;
 mod tag;
 mod top;
 mod usage;
+mod version;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -85,6 +86,8 @@ enum Command {
     Logout(login::Logout),
     Ps(ps::Ps),
     Events(events::Events),
+    Info(system::info::Info),
+    Version(version::Version),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -220,6 +223,8 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
         Command::Container(Container::Prune(prune)) => prune.run(context),
         Command::Events(events) => events.run(context),
+        Command::Info(info) => info.run(context),
+        Command::Version(version) => version.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),
