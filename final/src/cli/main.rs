@@ -98,10 +98,6 @@ enum Command {
 
 /// The commands about containers that go by one name at both places.
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of them, and never a second"
-)]
 enum OfContainers {
     Run(run::Run),
     Create(run::Create),

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use images::Platform;
 use minidocker::engine::machine::Machine;
+use minidocker::runtime::features;
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -20,19 +21,19 @@ pub(crate) struct Version {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The specification that the runtime follows.
-const SPECIFICATION: &str = oci_spec::runtime::VERSION;
-
 impl Version {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let kernel = Machine::this(&context.dirs.data)?.kernel;
-        let architecture = Platform::here().architecture;
+        let about = About {
+            architecture: Platform::here().architecture,
+            kernel: Machine::this(&context.dirs.data)?.kernel,
+            specification: features().oci_version_max().clone(),
+        };
         match self.format.as_deref().unwrap_or_default() {
-            "" => cli::say(&text(&architecture, &kernel))?,
-            "json" => cli::say(&document(&architecture, &kernel).to_string())?,
+            "" => cli::say(&text(&about))?,
+            "json" => cli::say(&document(&about).to_string())?,
             template => {
                 let template = Template::parse(template)?;
-                let document = document(&architecture, &kernel);
+                let document = document(&about);
                 cli::say(&template.execute(&document, &unsaid())?)?;
             }
         }
@@ -40,8 +41,21 @@ impl Version {
     }
 }
 
+/// What there is to tell beside the version.
+struct About {
+    architecture: String,
+    kernel: String,
+    /// The version of the specification that the runtime follows.
+    specification: String,
+}
+
 /// In docker's layout. Client and server are one and the same program.
-fn text(architecture: &str, kernel: &str) -> String {
+fn text(about: &About) -> String {
+    let About {
+        architecture,
+        kernel,
+        specification,
+    } = about;
     format!(
         "Client: minidocker\n \
          Version:           {VERSION}\n \
@@ -54,11 +68,16 @@ fn text(architecture: &str, kernel: &str) -> String {
           Kernel Version:   {kernel}\n \
          minirunc:\n  \
           Version:          {VERSION}\n  \
-          Specification:    {SPECIFICATION}"
+          Specification:    {specification}"
     )
 }
 
-fn document(architecture: &str, kernel: &str) -> Value {
+fn document(about: &About) -> Value {
+    let About {
+        architecture,
+        kernel,
+        specification,
+    } = about;
     json!({
         "Client": {
             "Version": VERSION,
@@ -69,7 +88,7 @@ fn document(architecture: &str, kernel: &str) -> Value {
             "Platform": { "Name": "minidocker" },
             "Components": [
                 { "Name": "Engine", "Version": VERSION, "Details": { "KernelVersion": kernel } },
-                { "Name": "minirunc", "Version": VERSION, "Details": { "Specification": SPECIFICATION } },
+                { "Name": "minirunc", "Version": VERSION, "Details": { "Specification": specification } },
             ],
             "Version": VERSION,
             "Os": "linux",

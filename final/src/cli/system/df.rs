@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use images::ImageName;
 use jiff::Timestamp;
 use minidocker::engine::containers::{Containers, Disk};
 use minidocker::state::Status;
@@ -139,7 +140,7 @@ fn each(disk: &Disk) -> Result<u8> {
         let created = it.image.created();
         images.push(
             [
-                name.map_or_else(none, |name| name.repository()),
+                name.map_or_else(none, ImageName::repository),
                 name.and_then(|name| name.tag())
                     .map_or_else(none, ToOwned::to_owned),
                 it.image.short_id(),

@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cgroups::{Hierarchy, Lasting};
@@ -29,6 +30,9 @@ use crate::state::{self, Container, Life, Locked, Places, Status};
 
 /// The cgroup that has those of all containers.
 const GROUP: &str = "minidocker-engine";
+
+/// A cgroup without processes that is younger may be waiting for its first.
+const NEWBORN: Duration = Duration::from_secs(60);
 
 impl Containers {
     /// Looks at all that is kept of containers, tells each thing that is wrong, and makes it good
@@ -89,7 +93,7 @@ impl Check<'_> {
             Ok(container) => container,
             Err(_) if !places.data.exists() => return Ok(()),
             Err(error) => {
-                self.state(id, &places, &format!("{error:#}"), images);
+                self.state(id, &places, &error.root_cause().to_string(), images);
                 return Ok(());
             }
         };
@@ -296,6 +300,10 @@ impl Check<'_> {
             let living = left.processes()?.len();
             let is_ours = Places::of(&self.containers.dirs, &id).data.exists();
             let what = format!("the cgroup {shown} is left of a container that does not run");
+            // Another engine's container may be born just now.
+            if !is_ours && living == 0 && is_younger(left.path(), NEWBORN) {
+                continue;
+            }
             if living > 0 && !is_ours {
                 self.told(&format!(
                     "{what}, and {living} processes are in it; if nobody else's container is \
@@ -357,6 +365,12 @@ impl Check<'_> {
         });
         Ok(())
     }
+}
+
+/// Whether a file was made, or changed, no longer ago than that.
+fn is_younger(path: &Path, age: Duration) -> bool {
+    let made = fs::metadata(path).and_then(|found| found.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|passed| passed < age))
 }
 
 /// The version that a state file names, if it can be read so far.

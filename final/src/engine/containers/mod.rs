@@ -14,9 +14,12 @@
 
 mod catalogue;
 mod check;
+mod commit;
 mod create;
+mod diff;
 mod disk;
 mod exec;
+mod export;
 mod kill;
 pub mod logs;
 mod names;
@@ -33,6 +36,7 @@ mod stop;
 mod top;
 mod truth;
 mod usage;
+mod view;
 mod volumes;
 mod wait;
 
