@@ -66,6 +66,18 @@ impl Names {
         }
     }
 
+    /// All names, in no order; whom they lead to is another question.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn all(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.place);
+        let entries = entries.with_context(|| format!("list {}", self.place.display()))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        // What begins with a dot is on its way.
+        Ok(names.filter(|name| !name.starts_with('.')).collect())
+    }
+
     /// Gives the name to the container `id`.
     ///
     /// # Errors

@@ -13,10 +13,12 @@
 //! something, and then holds no lock, for the shim may need it.
 
 mod catalogue;
+mod check;
 mod commit;
 mod copy;
 mod create;
 mod diff;
+mod disk;
 mod exec;
 mod export;
 mod kill;
@@ -50,6 +52,7 @@ use crate::state::{self, Container, Locked, Names, Places};
 pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
 pub use create::Wish;
+pub use disk::{Disk, ImageUse, VolumeUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
 pub use prune::{Pruned, Pruning};
