@@ -38,8 +38,9 @@ part settings;  cd /proc/sys/net/ipv4 && for s in ip_forward conf/lo/route_local
 /// purpose, so that the next container starts faster, or that one can tell what
 /// happened, and the machine's switch
 /// between its networks, which others may rely on by now.
-const KEPT: [&str; 5] = [
+const KEPT: [&str; 6] = [
     "/minidocker/events.json",
+    "/minidocker/init",
     "/minidocker/rootfs",
     "/minidocker/images",
     "/minidocker/layers",
