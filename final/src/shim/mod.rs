@@ -22,10 +22,12 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod external;
 mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
+mod runner;
 mod serve;
 mod spec;
 mod streams;
@@ -40,19 +42,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cli::Dirs;
-use images::Store;
+use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use crate::state::{Locked, Places};
+use crate::state::{Container, Locked, Places};
 use clients::Clients;
 use end::Next;
 pub use init_layer::sweep as sweep_init_layers;
 use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
+pub use runner::end as end_runtime;
 use users::Users;
 
 /// The file whose lock says that a shim lives.
@@ -209,12 +212,19 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
 
 /// Where only this process and the container see it: it goes with them, however they end.
 fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
-    let container = &locked.container;
-    let store = Store::open(&dirs.data)?;
-    let mut overlay = store.kept_overlay(&container.id)?;
+    layers(dirs, &locked.container)?.mount()
+}
+
+/// What is stacked for a container: what it wrote, over what every container needs, over its image.
+/// The caller must be in a mount namespace of its own, and the root of the container's files.
+///
+/// # Errors
+/// A layer is missing.
+pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
+    let mut overlay = Store::open(&dirs.data)?.kept_overlay(&container.id)?;
     let init = init_layer::ensure(dirs, &container.image, &overlay)?;
     overlay.lower.push(init);
-    overlay.mount()
+    Ok(overlay)
 }
 
 /// What is said from here on nobody hears; and a pipe that we held would never end for its reader.

@@ -27,9 +27,12 @@ pub(crate) const BUFFER: usize = 256 << 10;
 
 /// How a stream was compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// Not at all.
     None,
+    /// As by gzip(1).
     Gzip,
+    /// As by zstd(1).
     Zstd,
 }
 
@@ -66,7 +69,10 @@ pub(crate) fn is_tar(start: &[u8]) -> bool {
 }
 
 /// Undoes a stream's compression, which is told by its first bytes.
-pub(crate) fn decompress<'a>(stream: impl Read + 'a) -> Result<(Compression, Box<dyn Read + 'a>)> {
+///
+/// # Errors
+/// It cannot be read, or is compressed in another way than gzip and zstd have.
+pub fn decompress<'a>(stream: impl Read + 'a) -> Result<(Compression, Box<dyn Read + 'a>)> {
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     let mut start = Vec::with_capacity(6);
     // A pipe may give its first bytes one by one, so a single fill_buf is not enough.
@@ -129,19 +135,28 @@ impl<R: BufRead> Read for Frames<R> {
 }
 
 /// One member of an archive, as its headers describe it.
-pub(crate) struct Member {
-    pub(crate) path: Vec<u8>,
-    pub(crate) link: Vec<u8>,
-    pub(crate) kind: EntryType,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Timespec,
+#[derive(Debug)]
+pub struct Member {
+    /// What it is called, byte for byte: it may be absolute, or lead out of anywhere.
+    pub path: Vec<u8>,
+    /// Where a link leads.
+    pub link: Vec<u8>,
+    /// A file, a directory, a link of either kind, …
+    pub kind: EntryType,
+    /// Permissions, with the set-id and sticky bits.
+    pub mode: u32,
+    /// Whose it is.
+    pub uid: u32,
+    /// Which group's it is.
+    pub gid: u32,
+    /// When it was changed last.
+    pub mtime: Timespec,
     /// Major and minor number of a device.
-    pub(crate) device: (u32, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The file's length, holes included.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Where the member's bytes belong in the file: offset and length, ascending.
     pieces: Pieces,
 }
@@ -150,7 +165,7 @@ pub(crate) struct Member {
 type Pieces = Vec<(u64, u64)>;
 
 /// A tar stream, read member by member.
-pub(crate) struct Tar<R> {
+pub struct Tar<R> {
     stream: R,
     /// What is left of the current member's bytes, and what fills its last block.
     left: u64,
@@ -158,7 +173,8 @@ pub(crate) struct Tar<R> {
 }
 
 impl<R: BufRead> Tar<R> {
-    pub(crate) fn new(stream: R) -> Self {
+    /// Begins to read one that is not compressed.
+    pub fn new(stream: R) -> Self {
         Self {
             stream,
             left: 0,
@@ -170,7 +186,11 @@ impl<R: BufRead> Tar<R> {
     ///
     /// # Errors
     /// A header that is none, an archive that ends inside a member, headers of more than 1 MiB.
-    pub(crate) fn next(&mut self) -> Result<Option<Member>> {
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "each may fail, and the next then too"
+    )]
+    pub fn next(&mut self) -> Result<Option<Member>> {
         let mut extended = Extended::default();
         let mut room = HEADERS;
         loop {
@@ -205,7 +225,10 @@ impl<R: BufRead> Tar<R> {
     }
 
     /// Hands over the bytes of the member just returned, with the places where they belong.
-    pub(crate) fn read(
+    ///
+    /// # Errors
+    /// The archive ends too early, and what `to` fails with.
+    pub fn read(
         &mut self,
         member: &Member,
         mut to: impl FnMut(u64, &[u8]) -> Result<()>,
@@ -231,8 +254,11 @@ impl<R: BufRead> Tar<R> {
         Ok(())
     }
 
-    /// Reads what follows the archive's end, so that whoever hashes the stream has seen all of it.
-    pub(crate) fn drain(mut self) -> Result<()> {
+    /// Reads what follows the archive's end, so that whoever hashes or writes the stream has come to its end.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn drain(mut self) -> Result<()> {
         io::copy(&mut self.stream, &mut io::sink())?;
         Ok(())
     }

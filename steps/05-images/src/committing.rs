@@ -7,7 +7,6 @@
 //! ```
 
 use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -103,7 +102,7 @@ fn write(
         unpacking: Unpacking::begin(scratch.path(), marks)?,
     };
     let mut packer = Packer::of_layer(&mut layer, &proc, marks);
-    packer.add(upper.as_fd(), b".", b"")?;
+    packer.add(upper, b"")?;
     if packer.finish()? == 0 {
         return Ok(None);
     }

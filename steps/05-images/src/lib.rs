@@ -31,6 +31,7 @@
 mod archive;
 mod archiving;
 mod arrivals;
+mod changes;
 mod check;
 mod committing;
 mod compare;
@@ -62,7 +63,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use archive::{Compression, Member, Tar, decompress};
 pub use arrivals::Loading;
+pub use changes::Change;
 pub use check::{Fetch, Finding, Lost};
 pub use container::Container;
 pub use digest::{Digest, Verified};
@@ -79,7 +82,7 @@ pub use removal::Removed;
 pub use tree::Packer;
 pub use user::{User, lookup_group, lookup_user};
 
-use archive::{BUFFER, decompress};
+use archive::BUFFER;
 use arrivals::Arrivals;
 use image::{name_of, repo_digest_of};
 use import::{Found, Import};

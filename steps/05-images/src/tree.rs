@@ -74,13 +74,13 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Adds what is in the directory `parent` under a name, with all below it, called `path` in the
+    /// Adds a file that was pinned (`O_PATH|O_NOFOLLOW`), with all below it, called `path` in the
     /// archive. An empty path is the archive's own root; what is below it is called by its name.
     ///
     /// # Errors
-    /// It is not there, a path of more than 4096 bytes, and whatever the file system refuses.
-    pub fn add(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
-        let found = find(parent, name).with_context(|| format!("open {}", shown(name)))?;
+    /// A path of more than 4096 bytes, and whatever the file system refuses.
+    pub fn add(&mut self, file: OwnedFd, path: &[u8]) -> Result<()> {
+        let found = look(file).with_context(|| format!("look at {}", shown(path)))?;
         self.pack(&found, path)
     }
 
@@ -327,7 +327,10 @@ pub(crate) fn value_of(file: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u
 
 fn find(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Found, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pin = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    look(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+fn look(pin: OwnedFd) -> Result<Found, Errno> {
     let stat = rustix::fs::fstat(&pin)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     Ok(Found { pin, stat, kind })

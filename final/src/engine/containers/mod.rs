@@ -13,8 +13,11 @@
 //! something, and then holds no lock, for the shim may need it.
 
 mod catalogue;
+mod commit;
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod kill;
 pub mod logs;
 mod names;
@@ -31,6 +34,7 @@ mod stop;
 mod top;
 mod truth;
 mod usage;
+mod view;
 mod volumes;
 mod wait;
 

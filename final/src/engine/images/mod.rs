@@ -13,6 +13,7 @@
 mod at_once;
 mod changes;
 mod check;
+mod commit;
 mod history;
 mod import;
 mod prune;
@@ -33,6 +34,7 @@ use rootfs::host;
 use crate::shim;
 
 pub use check::Mending;
+pub use commit::Commit;
 pub use history::Step;
 pub use import::Imported;
 pub use prune::{Label, Pruning};

@@ -1,0 +1,65 @@
+//! `docker commit`: an image of a container, as it is now.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use anyhow::{Context, Result, bail, ensure};
+use images::{Digest, Store};
+use rustix::fs::MemfdFlags;
+
+use super::Containers;
+use crate::engine::images::{Commit, Images};
+use crate::shim;
+use crate::state::Status;
+
+impl Containers {
+    /// Makes an image of a container, and returns its id. What every container gets is left out,
+    /// and so are volumes.
+    ///
+    /// # Errors
+    /// There is no such container, it wrote something that cannot be in a layer, an instruction that
+    /// cannot be understood, a full disk. The container goes on in any case.
+    pub fn commit(&self, what: &str, commit: &Commit) -> Result<Digest> {
+        let container = self.find(what)?;
+        let status = container.life.status;
+        if matches!(status, Status::Dead | Status::Removing) {
+            bail!(
+                "You cannot commit container {} which is {status}",
+                container.id
+            );
+        }
+        let paused = commit.pause && status == Status::Running;
+        if paused {
+            self.pause(&container.id)?;
+        }
+        let made = self.commit_as_it_is(&container.id, commit);
+        // Somebody else may have let it go on, or ended it.
+        if paused && self.find(&container.id)?.life.status == Status::Paused {
+            self.unpause(&container.id)?;
+        }
+        made
+    }
+
+    fn commit_as_it_is(&self, id: &str, commit: &Commit) -> Result<Digest> {
+        let container = self.find(id)?;
+        // One that does not run stays so, and stays.
+        let _locked = match container.life.status.needs_shim() {
+            true => None,
+            false => Some(self.lock(id)?),
+        };
+        let base = Store::open(&self.dirs.data)?.find(&container.image)?;
+        let overlay = shim::layers(&self.dirs, &container)?;
+        let memory = rustix::fs::memfd_create("id", MemfdFlags::CLOEXEC).context("memfd_create")?;
+        let mut memory = File::from(memory);
+        let status = Images::change(&self.dirs, |images| {
+            let image = images.commit(&base, (&overlay.upper, &container.config), commit)?;
+            write!(&memory, "{}", image.id())?;
+            Ok(0)
+        })?;
+        ensure!(status == 0, "interrupted");
+        let mut id = String::new();
+        memory.rewind()?;
+        memory.read_to_string(&mut id)?;
+        id.parse()
+    }
+}

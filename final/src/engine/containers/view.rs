@@ -1,0 +1,304 @@
+//! A container's files, seen as the container sees them.
+//!
+//! ```text
+//!   cp, running           cp, export              cp, export, stopped
+//!   the container's own   a copy of the shim's    a new mount namespace:
+//!   mount namespace       mount namespace         its layers are stacked
+//!           └──────────────────────┼──────────────────────┘
+//!                                  ▼
+//!          a child of ours, whose / is the container's and nothing else
+//! ```
+//!
+//! Whatever a path in the container says is then about the container, whoever changes it meanwhile
+//! (CVE-2018-15664). The child executes nothing and loads nothing there (CVE-2019-14271): it only
+//! moves bytes between files and descriptors that it was born with.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use images::Overlay;
+use namespaces::{Inside, Isolation, Joined, Signals};
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::pipe2;
+use rootfs::{Root, volume};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::Containers;
+use crate::shim::{self, protocol::Connection};
+use crate::state::{Container, Locked, Status};
+
+/// What is to be seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// The container's own files.
+    Layers,
+    /// Also what is mounted over them.
+    Mounts,
+}
+
+/// From where the container's files can be seen.
+pub(super) struct View {
+    /// The namespaces of somebody who sees them already.
+    joined: Vec<Joined>,
+    own: CloneFlags,
+    /// What has to be stacked first.
+    overlay: Option<Overlay>,
+    /// What becomes `/`.
+    root: Option<Root>,
+    /// A container that does not run must not be started meanwhile.
+    _locked: Option<Locked>,
+}
+
+/// What the child has in its hands.
+pub(super) struct Tree {
+    /// The container's root, which is also the child's.
+    pub(super) root: OwnedFd,
+    /// The host's `/proc`, where it finds its own descriptors.
+    pub(super) proc: OwnedFd,
+}
+
+/// Who works on this side while the child does on the other.
+pub(super) enum Partner {
+    /// Gives the child something to read.
+    Feeds,
+    /// Reads what the child writes.
+    Reads,
+}
+
+impl Containers {
+    /// Finds the best place to look at a container's files from.
+    pub(super) fn view(&self, what: &str, sight: Sight) -> Result<View> {
+        let container = self.find(what)?;
+        match container.life.status {
+            Status::Running | Status::Paused if sight == Sight::Mounts => {
+                if let Some(view) = self.view_of_first_process(&container)? {
+                    return Ok(view);
+                }
+            }
+            status if status.needs_shim() => {
+                if let Some(shim) = self.pidfd_of_shim(&container)? {
+                    return Ok(View {
+                        joined: vec![joined(shim)?],
+                        own: CloneFlags::CLONE_NEWNS,
+                        overlay: None,
+                        root: Some(self.root(&container, sight)),
+                        _locked: None,
+                    });
+                }
+            }
+            Status::Removing | Status::Dead => {
+                bail!("container {} is {}", container.id, container.life.status)
+            }
+            _ => {}
+        }
+        let locked = self.lock(&container.id)?;
+        ensure!(
+            !locked.container.life.status.needs_shim(),
+            "container {} has just been started; try again",
+            container.id
+        );
+        Ok(View {
+            joined: Vec::new(),
+            own: CloneFlags::CLONE_NEWNS,
+            overlay: Some(shim::layers(&self.dirs, &container)?),
+            root: Some(self.root(&container, sight)),
+            _locked: Some(locked),
+        })
+    }
+
+    fn view_of_first_process(&self, container: &Container) -> Result<Option<View>> {
+        let pid = container.life.pid;
+        let (Some(shim), Some(first)) = (
+            self.pid_of_shim(container)?,
+            Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+        ) else {
+            return Ok(None);
+        };
+        // A number may be another's by now; the shim's child it is only if it is still the same.
+        if parent_of(pid) != Some(shim) {
+            return Ok(None);
+        }
+        Ok(Some(View {
+            joined: vec![joined(first)?],
+            own: CloneFlags::empty(),
+            overlay: None,
+            root: None,
+            _locked: None,
+        }))
+    }
+
+    /// Who listens at the container's socket (unix(7), `SO_PEERCRED`).
+    fn pid_of_shim(&self, container: &Container) -> Result<Option<i32>> {
+        let Some(connection) = Connection::to(&self.places(container))? else {
+            return Ok(None);
+        };
+        let peer = getsockopt(&connection, PeerCredentials);
+        let peer = peer.context("ask who the container's shim is")?;
+        Ok(Some(peer.pid()))
+    }
+
+    fn pidfd_of_shim(&self, container: &Container) -> Result<Option<OwnedFd>> {
+        let pid = self.pid_of_shim(container)?.and_then(Pid::from_raw);
+        let Some(pidfd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+            return Ok(None);
+        };
+        // It lived when we had a hold of it, so it is what we hold.
+        Ok(shim::is_alive(&self.places(container))?.then_some(pidfd))
+    }
+
+    fn root(&self, container: &Container, sight: Sight) -> Root {
+        let mut volumes = Vec::new();
+        if sight == Sight::Mounts {
+            for mount in &container.mounts {
+                // What is in memory goes with the container's processes.
+                let source = PathBuf::from(&mount.source);
+                if mount.r#type != "tmpfs" && source.exists() {
+                    volumes.push(rootfs::Volume {
+                        source,
+                        target: PathBuf::from(&mount.destination),
+                        read_only: !mount.writable,
+                    });
+                }
+            }
+        }
+        Root {
+            path: self.places(container).data.join("merged"),
+            read_only: sight == Sight::Mounts && container.host.readonly_rootfs,
+            mounts: volume::mounts(&volumes),
+        }
+    }
+}
+
+impl View {
+    /// Works on the container's files in a child; `theirs` are the files that it has for that.
+    ///
+    /// # Errors
+    /// What the work fails with; a signal that ended it.
+    pub(super) fn visit(
+        &self,
+        theirs: &[BorrowedFd<'_>],
+        work: impl Fn(&Tree) -> Result<()>,
+    ) -> Result<()> {
+        let signals = Signals::hold()?;
+        let child = self.spawn(theirs, work)?;
+        let status = child.release(&signals)?.wait(&signals)?;
+        ensure!(status == 0, "interrupted");
+        Ok(())
+    }
+
+    /// The same, with a partner at the other end of a pipe. Nobody waits for who still feeds a child
+    /// that has failed: it may be the keyboard that is waited for.
+    pub(super) fn visit_with<T: Send + 'static>(
+        &self,
+        partner: &Partner,
+        work: impl Fn(&Tree, &OwnedFd) -> Result<()>,
+        here: impl FnOnce(OwnedFd) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+        let (ours, theirs) = match partner {
+            Partner::Feeds => (write, read),
+            Partner::Reads => (read, write),
+        };
+        let signals = Signals::hold()?;
+        let child = self.spawn(&[theirs.as_fd()], |tree| match work(tree, &theirs) {
+            // The reader is gone, and says why.
+            Err(error) if is_cut(&error) => Ok(()),
+            done => done,
+        })?;
+        drop(theirs);
+        let (tell, told) = channel();
+        thread::spawn(move || tell.send(here(ours)));
+        let ended = child.release(&signals).and_then(|it| it.wait(&signals));
+        let inside = ended.and_then(|status| {
+            ensure!(status == 0, "interrupted");
+            Ok(())
+        });
+        let patience = match (partner, &inside) {
+            (Partner::Feeds, Err(_)) => Duration::from_millis(200),
+            _ => Duration::MAX,
+        };
+        let outside = told.recv_timeout(patience).ok();
+        // Whoever fails cuts the other short: the cause is with who gives, unless nobody took it.
+        match (partner, outside) {
+            (Partner::Feeds, Some(Err(error))) if !is_cut(&error) => Err(error),
+            (_, outside) => {
+                inside?;
+                outside.context("a thread that copies files panicked")?
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        theirs: &[BorrowedFd<'_>],
+        work: impl Fn(&Tree) -> Result<()>,
+    ) -> Result<namespaces::Held> {
+        let proc = open(Path::new("/proc"))?;
+        let isolation = Isolation {
+            namespaces: self.own,
+            joined: &self.joined,
+            ids: match self.joined.is_empty() {
+                true => Isolation::users_only()?.ids,
+                false => None,
+            },
+            ..Isolation::users_only()?
+        };
+        namespaces::spawn(&isolation, |inside: &Inside| {
+            let kept: Vec<_> = theirs.iter().copied().chain([proc.as_fd()]).collect();
+            inside.close_files(0, &kept)?;
+            nix::sys::prctl::set_dumpable(false).context("keep others out of this process")?;
+            if let Some(overlay) = &self.overlay {
+                overlay.mount()?;
+            }
+            if let Some(root) = &self.root {
+                rootfs::enter(root)?;
+            }
+            nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+            let tree = Tree {
+                root: open(Path::new("/"))?,
+                proc: proc.try_clone().context("duplicate a descriptor")?,
+            };
+            work(&tree)?;
+            Ok(0)
+        })
+    }
+}
+
+/// Whether the other end of a pipe was closed.
+pub(super) fn is_cut(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .with_context(|| format!("open {}", path.display()))
+}
+
+/// The mount namespace of a process, and the user namespace that it belongs to, if that is not ours.
+fn joined(pidfd: OwnedFd) -> Result<Joined> {
+    let mut kinds = CloneFlags::CLONE_NEWNS;
+    if Isolation::users_only()?.ids.is_some() {
+        kinds |= CloneFlags::CLONE_NEWUSER;
+    }
+    Ok(Joined { file: pidfd, kinds })
+}
+
+/// The parent of a process (proc_pid_stat(5)); the name before may hold anything.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
