@@ -87,7 +87,9 @@ impl Containers {
     /// Their directory cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
         let mut all = Vec::new();
-        for id in state::ids(&self.dirs)? {
+        let ids = state::ids(&self.dirs)?;
+        self.names.sweep(&ids)?;
+        for id in ids {
             all.extend(self.look(&id)?);
         }
         all.sort_by_key(|container| std::cmp::Reverse(container.created));
