@@ -172,14 +172,14 @@ enum Image {
 impl Command {
     /// Whether it starts something in a container, which could then reach for this program.
     fn begins_a_process(&self) -> bool {
-        matches!(
-            self,
-            Command::OfContainers(command) | Command::Container(Container::Same(command))
-                if matches!(
-                    command,
-                    OfContainers::Run(_) | OfContainers::Start(_) | OfContainers::Restart(_)
-                )
-        )
+        match self {
+            Command::OfContainers(command) | Command::Container(Container::Same(command)) => {
+                use OfContainers::{Restart, Run, Start};
+                matches!(command, Run(_) | Start(_) | Restart(_))
+            }
+            Command::System(system) => matches!(system, system::System::Start(_)),
+            _ => false,
+        }
     }
 }
 
