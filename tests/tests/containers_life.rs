@@ -279,7 +279,10 @@ fn a_client_that_is_killed_leaves_the_container_alone() {
         // Whoever comes next finds everything as it is.
         let mut attached = machine.spawn("attach --no-stdin aa");
         attached.expect("\n");
-        assert_eq!(machine.ok("ps --format {{.Names}}:{{.State}}"), "aa:running");
+        assert_eq!(
+            machine.ok("ps --format {{.Names}}:{{.State}}"),
+            "aa:running"
+        );
         machine.ok("kill aa");
         attached.wait().exits(137);
         machine.nothing_left();

@@ -29,7 +29,7 @@ pub(super) fn of(
     let is_taken = |place: &Path| others.iter().any(|mount| mount.destination() == place);
     let over_dev = is_taken(Path::new("/dev"));
     let mut all = Vec::new();
-    for mut mount in defaults {
+    for mount in defaults {
         let place = mount.destination().clone();
         let is_queue = [Path::new("/dev/shm"), Path::new("/dev/mqueue")].contains(&&*place);
         let none = namespaces.bare_ipc && is_queue;

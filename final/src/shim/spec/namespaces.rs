@@ -101,7 +101,8 @@ impl Namespaces {
     /// What the machine is called inside.
     pub(super) fn known_as(&self, container: &Container) -> String {
         let wanted = &container.config.hostname;
-        if !wanted.is_empty() && self.uts == Whose::Own {
+        let shares = matches!(self.network, Whose::Others { .. });
+        if !wanted.is_empty() && self.uts == Whose::Own && !shares {
             return wanted.clone();
         }
         let hosts = || {
