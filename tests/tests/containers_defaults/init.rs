@@ -83,9 +83,8 @@ fn on_a_terminal_the_command_is_in_the_foreground() {
             "echo ready; sleep 100; echo after",
         ]);
         terminal.expect("ready");
-        terminal.write(b"\x03");
-        let out = terminal.wait();
-        assert_eq!(out.code(), 130, "{out}");
+        terminal.send("\u{3}");
+        assert_eq!(terminal.wait(), 130);
         wait_for("the container to go", 10, || {
             machine.ids().is_empty().then_some(())
         });
