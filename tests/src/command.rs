@@ -15,7 +15,6 @@ use crate::wait_for;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command that has ended.
-#[derive(Debug)]
 pub struct Output {
     /// The command, for messages.
     pub command: String,
@@ -70,6 +69,12 @@ impl Output {
             "expected exit status {code}, but {self}"
         );
         self.errors()
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 

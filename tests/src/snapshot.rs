@@ -35,7 +35,8 @@ part settings;  cd /proc/sys/net/ipv4 && for s in ip_forward conf/lo/route_local
 "###;
 
 /// What may be there afterwards although it was not before: what is kept on
-/// purpose, so that the next container starts faster, and the machine's switch
+/// purpose, so that the next container starts faster, or that one can tell what
+/// happened, and the machine's switch
 /// between its networks, which others may rely on by now.
 const KEPT: [&str; 5] = [
     "/minidocker/events.json",

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use namespaces::NamedGate;
 use nix::errno::Errno;
 use oci_spec::runtime::{ContainerState, Hook, LinuxResources, Spec};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::create::state_of;
@@ -410,6 +411,23 @@ impl Container {
         // As above: now it, too, cannot become another one.
         let same = self.oldest_child() == Some(command) && self.first_process()?.is_some();
         Ok(same.then_some(process))
+    }
+
+    /// Its `/`, where a container runs.
+    ///
+    /// # Errors
+    /// Fails where it has stopped.
+    pub fn open_root(&self) -> Result<OwnedFd> {
+        let gone = || format!("container {} is not running", self.id);
+        let pid = match self.record.init {
+            true => self.oldest_child().with_context(gone)?.as_raw_pid(),
+            false => self.record.pid,
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty());
+        // If it is still there, it was there before.
+        self.member()?.with_context(gone)?;
+        root.with_context(|| format!("open the root of container {}", self.id))
     }
 
     /// Orphans become children of pid 1 later (proc_pid_task(5)).

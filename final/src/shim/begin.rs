@@ -9,9 +9,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::execs::Execs;
 use super::network::{Attached, Network};
+use super::runner::Runner;
 use super::streams::{Console, Streams};
 use super::{Shim, end, spec, volumes};
-use crate::runtime::{Bundle, Created, Runtime, Settings};
+use crate::runtime::{Bundle, Settings};
 use crate::state::journal::{self, Event};
 use crate::state::{Locked, Status};
 
@@ -61,30 +62,24 @@ impl Shim<'_> {
         };
 
         // Created: held at the gate, in a network of its own, and let go.
-        let runtime = Runtime::at(self.places.runtime.clone());
-        let created = runtime.create(&self.id, &bundle, &settings)?;
-        drop(settings);
-        let Created {
-            container: made,
-            process,
-        } = created;
-        let started = || -> Result<_> {
-            let (attached, network) = network.attach(process.pid())?;
+        let runner = Runner::of(container, self.places);
+        let born = runner.create(&self.id, &bundle, settings)?;
+        let connected = || -> Result<_> {
+            let (attached, network) = network.attach(born.process.pid())?;
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,
             };
-            made.start()?;
             Ok((attached, network, streams))
         };
-        let (attached, network, streams) = match started() {
-            Ok(started) => started,
+        let (attached, network, streams) = match connected() {
+            Ok(connected) => connected,
             Err(error) => {
-                made.delete(true)?;
+                born.give_up()?;
                 return Err(error);
             }
         };
-        drop(made);
+        let process = born.start()?;
 
         let stdin_once = config.stdin_once;
         let life = &mut locked.container.life;
@@ -96,7 +91,7 @@ impl Shim<'_> {
         life.oom_killed = false;
         life.network = network;
         if let Err(error) = locked.save() {
-            runtime.delete(&self.id, true)?;
+            runner.delete(&self.id)?;
             return Err(error);
         }
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use namespaces::Running;
 use nix::unistd::read;
-use rustix::fs::{Mode, OFlags};
 
 use super::clients::Client;
 use super::protocol::{Exec, Frame};
+use super::runner::Runner;
 use super::streams::Console;
 use super::{Shim, spec};
-use crate::runtime::{Runtime, Settings};
+use crate::runtime::Settings;
 use crate::state::journal::{self, Event};
 
 /// Those that have not ended yet.
@@ -51,11 +51,8 @@ impl Shim<'_> {
 
     fn try_exec(&self, wish: &Exec, files: Vec<OwnedFd>) -> Result<(Running, Option<OwnedFd>)> {
         let container = self.places.read()?;
-        let runtime = Runtime::at(self.places.runtime.clone());
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = format!("/proc/{}/root", container.life.pid);
-        let root = rustix::fs::open(&root, flags, Mode::empty())
-            .with_context(|| format!("open {root}"))?;
+        let runner = Runner::of(&container, self.places);
+        let root = runner.open_root(&self.id)?;
         let process = spec::exec_process(&container, wish, root.as_fd())?;
         drop(root);
         let console = wish.tty.then(|| Console::open(self.places)).transpose()?;
@@ -73,7 +70,7 @@ impl Shim<'_> {
             journal::tell(self.dirs, &event);
         };
         tell("exec_create");
-        let process = runtime.find(&self.id)?.exec(&process, &settings)?;
+        let process = runner.exec(&self.id, &process, settings)?;
         tell("exec_start");
         let terminal = console.map(Console::take).transpose()?;
         Ok((process, terminal))

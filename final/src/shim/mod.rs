@@ -22,10 +22,12 @@ mod begin;
 mod clients;
 mod end;
 mod execs;
+mod external;
 mod init_layer;
 mod log;
 mod network;
 pub mod protocol;
+mod runner;
 mod serve;
 mod spec;
 mod streams;
@@ -53,6 +55,7 @@ pub use init_layer::sweep as sweep_init_layers;
 use log::Log;
 pub use network::sweep as sweep_network;
 use protocol::{Connection, Listener};
+pub use runner::end as end_runtime;
 use users::Users;
 
 /// The file whose lock says that a shim lives.
@@ -213,7 +216,7 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.
-/// The caller has a mount namespace of its own, and is the root of the container's files.
+/// The caller must be in a mount namespace of its own, and the root of the container's files.
 ///
 /// # Errors
 /// A layer is missing, or cannot be made.

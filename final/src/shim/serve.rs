@@ -13,7 +13,7 @@ use super::begin::Run;
 use super::clients::{Client, Role};
 use super::execs::Execed;
 use super::protocol::{Frame, Heard, Request};
-use crate::runtime::{Runtime, Status as RuntimeStatus};
+use super::runner::Runner;
 use crate::state::journal::{self, Event};
 use crate::state::{Locked, Status};
 
@@ -69,9 +69,10 @@ impl Shim<'_> {
         let status = process.reap()?;
 
         // Whoever it left behind goes too, and with them the last who could write.
-        let runtime = Runtime::at(self.places.runtime.clone());
-        let oom_killed = status == 128 + 9 && self.was_out_of_memory(&runtime);
-        runtime.delete(&self.id, true)?;
+        let runner = self.runner()?;
+        let oom_killed =
+            status == 128 + 9 && runner.oom_kills(&self.id).is_ok_and(|kills| kills > 0);
+        runner.delete(&self.id)?;
         for exec in execs.0 {
             self.exec_ended(exec)?;
         }
@@ -88,13 +89,6 @@ impl Shim<'_> {
             oom_killed,
             lasted: began.elapsed(),
         })
-    }
-
-    fn was_out_of_memory(&self, runtime: &Runtime) -> bool {
-        let kills = runtime
-            .find(&self.id)
-            .and_then(|container| container.oom_kills());
-        kills.is_ok_and(|kills| kills > 0)
     }
 
     /// Waits for something to happen, and sees to it. Returns whether the first process has ended.
@@ -290,13 +284,14 @@ impl Shim<'_> {
         Ok(())
     }
 
-    fn runtime_container(&self) -> Result<crate::runtime::Container> {
-        Runtime::at(self.places.runtime.clone()).find(&self.id)
+    fn runner(&self) -> Result<Runner> {
+        Ok(Runner::of(&self.places.read()?, self.places))
     }
 
     fn signal(&self, signal: i32, all: bool) -> Result<()> {
-        self.runtime_container()?.kill(signal, all)?;
-        let sent = Event::of(&self.places.read()?, "kill").with("signal", signal);
+        let container = self.places.read()?;
+        Runner::of(&container, self.places).kill(&self.id, signal, all)?;
+        let sent = Event::of(&container, "kill").with("signal", signal);
         journal::tell(self.dirs, &sent);
         Ok(())
     }
@@ -304,16 +299,14 @@ impl Shim<'_> {
     /// Stops all processes where they are, or lets them go on, and writes that down.
     fn pause(&self, pause: bool) -> Result<()> {
         let mut locked = Locked::open(self.dirs, self.id.as_str())?;
-        let container = self.runtime_container()?;
+        let runner = Runner::of(&locked.container, self.places);
         locked.container.life.status = match pause {
             true => {
-                container.pause()?;
+                runner.pause(&self.id)?;
                 Status::Paused
             }
             false => {
-                if container.status()? == RuntimeStatus::Paused {
-                    container.resume()?;
-                }
+                runner.resume(&self.id)?;
                 Status::Running
             }
         };

@@ -91,7 +91,7 @@ impl Names {
                 ),
                 // Of one that is gone.
                 _ => {
-                    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?
+                    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
                 }
             }
         }

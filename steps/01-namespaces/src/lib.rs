@@ -643,6 +643,26 @@ impl AsFd for Running {
 }
 
 impl Running {
+    /// A process that became this one's child when its parent ended: for a
+    /// subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+    ///
+    /// # Errors
+    /// Fails where there is no such process.
+    pub fn adopt(pid: Pid) -> Result<Running> {
+        let process = rustix::process::Pid::from_raw(pid.as_raw()).context("0 is no process")?;
+        let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
+            .with_context(|| format!("open process {pid}"))?;
+        Ok(Running {
+            process: Process {
+                pid,
+                pidfd,
+                ended: false,
+            },
+            terminal: None,
+            ended_for: None,
+        })
+    }
+
     /// Leaves the child to itself: it goes on when this process ends.
     pub fn abandon(mut self) {
         self.process.ended = true;

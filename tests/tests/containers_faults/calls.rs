@@ -8,7 +8,7 @@ use harness::{Output, strace, wait_for};
 use crate::{Bystander, listed};
 
 /// What may fail, and how.
-const FAULTS: [(&str, &str); 30] = [
+const FAULTS: [(&str, &str); 29] = [
     ("accept4", "EMFILE"),
     ("bind", "EIO"),
     ("clone3", "EAGAIN"),
@@ -28,7 +28,6 @@ const FAULTS: [(&str, &str); 30] = [
     ("openat2", "EIO"),
     ("pidfd_send_signal", "EIO"),
     ("pipe2", "EMFILE"),
-    ("poll", "EIO"),
     ("recvmsg", "EIO"),
     ("rename", "EIO"),
     ("renameat2", "EIO"),

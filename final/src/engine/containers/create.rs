@@ -137,7 +137,7 @@ fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) 
     match entrypoint {
         // An empty one takes the image's away, and nothing else.
         Some(line) => {
-            config.entrypoint = line.into_iter().filter(|word| !word.is_empty()).collect()
+            config.entrypoint = line.into_iter().filter(|word| !word.is_empty()).collect();
         }
         None => {
             config.entrypoint.clone_from(&image.entrypoint);

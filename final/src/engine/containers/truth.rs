@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use namespaces::as_root;
 
 use super::Containers;
-use crate::runtime::Runtime;
 use crate::shim;
 use crate::state::{Container, Life, Locked, Network, Places, Status};
 
@@ -67,8 +66,7 @@ impl Containers {
 
     /// Ends what a killed shim left: processes, cgroup, link and lease.
     fn bury(&self, locked: &Locked) -> Result<()> {
-        let runtime = Runtime::at(locked.places.runtime.clone());
-        runtime.delete(&locked.container.id.parse()?, true)?;
+        shim::end_runtime(&locked.container, &locked.places)?;
         shim::sweep_network(&self.dirs)?;
         match fs::remove_dir_all(&locked.places.run) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

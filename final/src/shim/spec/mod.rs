@@ -22,6 +22,7 @@ mod resources;
 mod security;
 
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::Dirs;
@@ -68,12 +69,22 @@ pub fn of(container: &Container, places: &Places, dirs: &Dirs, root: BorrowedFd)
         .set_namespaces(Some(namespaces.listed()))
         .set_sysctl(Some(host.sysctls.clone().into_iter().collect()))
         .set_rootfs_propagation(mounts::propagation(container))
-        .set_cgroups_path(Some(format!("minidocker-engine/{}", container.id).into()));
+        .set_cgroups_path(Some(cgroup(container)));
 
     spec.set_process(Some(process))
         .set_mounts(Some(mounts))
         .set_linux(Some(linux));
     Ok(spec)
+}
+
+/// Relative, so that it is below what was delegated to us where the tree's root is not ours. Other
+/// runtimes would put a relative one below the cgroup that we happen to be in.
+fn cgroup(container: &Container) -> PathBuf {
+    let path = format!("minidocker-engine/{}", container.id);
+    match container.host.runtime.is_some() && !runtime::is_in_user_namespace() {
+        true => Path::new("/").join(path),
+        false => path.into(),
+    }
 }
 
 #[cfg(test)]

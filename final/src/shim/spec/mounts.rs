@@ -29,17 +29,14 @@ pub(super) fn of(
     let is_taken = |place: &Path| others.iter().any(|mount| mount.destination() == place);
     let over_dev = is_taken(Path::new("/dev"));
     let mut all = Vec::new();
-    for mut mount in defaults {
+    for mount in defaults {
         let place = mount.destination().clone();
         let is_queue = [Path::new("/dev/shm"), Path::new("/dev/mqueue")].contains(&&*place);
-        if is_taken(&place)
-            || (over_dev && place.starts_with("/dev"))
-            || (namespaces.bare_ipc && is_queue)
-        {
+        let none = namespaces.bare_ipc && is_queue;
+        if none || is_taken(&place) || (over_dev && place.starts_with("/dev")) {
             continue;
         }
-        adapt(&mut mount, container, namespaces);
-        all.push(mount);
+        all.extend(adapted(mount, container, namespaces));
     }
     let files = NETWORKS.map(Path::new).into_iter().filter_map(|place| {
         let source = places.data.join(place.file_name()?);
@@ -53,8 +50,8 @@ pub(super) fn of(
     Ok(all)
 }
 
-/// One of docker's seven, for this container.
-fn adapt(mount: &mut Mount, container: &Container, namespaces: &Namespaces) {
+/// One of docker's seven, for this container; `None`: it cannot have it.
+fn adapted(mut mount: Mount, container: &Container, namespaces: &Namespaces) -> Option<Mount> {
     let host = &container.host;
     let guest = runtime::is_in_user_namespace();
     let place = mount.destination().clone();
@@ -62,13 +59,16 @@ fn adapt(mount: &mut Mount, container: &Container, namespaces: &Namespaces) {
     let place = place.to_str().unwrap_or_default();
     // A file system shows one namespace's affairs, and belongs to the owner of that.
     let borrowed = match place {
-        "/dev/shm" => matches!(namespaces.ipc, Whose::Host),
-        "/dev/mqueue" => matches!(namespaces.ipc, Whose::Host),
-        "/proc" => guest && namespaces.pid != Whose::Own,
-        "/sys" => guest && namespaces.network != Whose::Own,
+        "/dev/shm" => namespaces.ipc == Whose::Host,
+        "/dev/mqueue" => guest && namespaces.ipc == Whose::Host,
+        "/proc" => guest && namespaces.pid == Whose::Host,
+        "/sys" => guest && namespaces.network == Whose::Host,
         _ => false,
     };
-    if borrowed && Path::new(place).exists() {
+    if borrowed {
+        if !Path::new(place).exists() {
+            return None;
+        }
         let read_only = options.iter().any(|option| option == "ro") && !host.privileged;
         let mut bound = bind(Path::new(place), Path::new(place), read_only);
         if place != "/dev/shm" {
@@ -76,8 +76,7 @@ fn adapt(mount: &mut Mount, container: &Container, namespaces: &Namespaces) {
             options.extend(["nosuid", "noexec", "nodev"].map(str::to_owned));
             bound.set_options(Some(options));
         }
-        *mount = bound;
-        return;
+        return Some(bound);
     }
     match place {
         "/dev/shm" => {
@@ -98,6 +97,7 @@ fn adapt(mount: &mut Mount, container: &Container, namespaces: &Namespaces) {
         _ => {}
     }
     mount.set_options(Some(options));
+    Some(mount)
 }
 
 /// Whether the group is known in our user namespace.

@@ -95,8 +95,8 @@ fn complete(
         let gid = images::lookup_group(root, group).context("--group-add")?;
         groups.push(gid);
     }
-    let mut once = Vec::new();
-    groups.retain(|gid| !once.contains(gid) && (once.push(*gid) == ()));
+    groups.sort_unstable();
+    groups.dedup();
     let mut user = User::default();
     user.set_uid(found.uid)
         .set_gid(found.gid)

@@ -552,14 +552,9 @@ fn another_process_is_as_restricted_as_the_first() {
     case.container.config.user = "www".to_owned();
     case.container.config.env = words(&["A=1"]);
     case.container.config.working_dir = "/srv".to_owned();
-    let mut wish = Process::default();
-    wish.set_env(Some(words(&["A=2", "B=3"])))
-        .set_cwd(PathBuf::new());
     let mut exec = Exec {
-        process: wish,
-        user: String::new(),
-        privileged: false,
-        detached: false,
+        env: words(&["A=2", "B=3"]),
+        ..Exec::default()
     };
     let root = case.root();
     let process = exec_process(&case.container, &exec, root.as_fd()).unwrap();
