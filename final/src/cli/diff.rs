@@ -21,7 +21,7 @@ impl Diff {
         let changes = Containers::open(&context.dirs)?.diff(&self.container)?;
         let to_person = io::stdout().is_terminal();
         let mut out = BufWriter::new(io::stdout().lock());
-        let mut write = || -> io::Result<()> {
+        let write = || -> io::Result<()> {
             for (change, path) in changes {
                 write!(out, "{} ", change.letter())?;
                 // A path is whatever bytes somebody chose: a terminal takes no orders from it.
