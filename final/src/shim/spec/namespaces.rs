@@ -24,6 +24,8 @@ pub(super) enum Whose {
         /// What the other container is called inside.
         hostname: String,
         domainname: String,
+        /// The directory of its hosts, hostname and resolv.conf.
+        data: PathBuf,
     },
 }
 
@@ -148,6 +150,7 @@ fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
                 name => name.to_owned(),
             },
             domainname: container.config.domainname,
+            data: places.data,
         }),
         _ => bail!(stopped()),
     }
