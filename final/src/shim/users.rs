@@ -29,7 +29,12 @@ impl Users {
     pub(super) fn of(container: &Container, dirs: &Dirs) -> Result<Users> {
         let ids = Isolation::users_only()?.ids;
         let host = &container.host;
-        let modes = [&host.network_mode, &host.pid_mode, &host.ipc_mode];
+        let modes = [
+            &host.network_mode,
+            &host.pid_mode,
+            &host.ipc_mode,
+            &host.uts_mode,
+        ];
         let mut others: Vec<&str> = modes
             .into_iter()
             .filter_map(|mode| mode.strip_prefix("container:"))
