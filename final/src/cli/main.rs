@@ -3,9 +3,13 @@
 //! Each command reads its options, makes one call of the engine and prints what comes back, in
 //! docker's words and columns. A flag of docker's that is not here is refused by its name.
 
+mod commit;
 mod completion;
+mod cp;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod filters;
 mod format;
 mod history;
@@ -36,6 +40,7 @@ mod system;
 mod tag;
 mod top;
 mod usage;
+mod version;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -85,6 +90,8 @@ enum Command {
     Logout(login::Logout),
     Ps(ps::Ps),
     Events(events::Events),
+    Info(system::info::Info),
+    Version(version::Version),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -95,10 +102,6 @@ enum Command {
 
 /// The commands about containers that go by one name at both places.
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of them, and never a second"
-)]
 enum OfContainers {
     Run(run::Run),
     Create(run::Create),
@@ -115,6 +118,10 @@ enum OfContainers {
     Attach(start::Attach),
     Exec(exec::Exec),
     Port(port::Port),
+    Diff(diff::Diff),
+    Commit(commit::Commit),
+    Export(export::Export),
+    Cp(cp::Cp),
     Logs(logs::Logs),
     Top(top::Top),
     Stats(stats::Stats),
@@ -165,14 +172,14 @@ enum Image {
 impl Command {
     /// Whether it starts something in a container, which could then reach for this program.
     fn begins_a_process(&self) -> bool {
-        matches!(
-            self,
-            Command::OfContainers(command) | Command::Container(Container::Same(command))
-                if matches!(
-                    command,
-                    OfContainers::Run(_) | OfContainers::Start(_) | OfContainers::Restart(_)
-                )
-        )
+        match self {
+            Command::OfContainers(command) | Command::Container(Container::Same(command)) => {
+                use OfContainers::{Restart, Run, Start};
+                matches!(command, Run(_) | Start(_) | Restart(_))
+            }
+            Command::System(system) => matches!(system, system::System::Start(_)),
+            _ => false,
+        }
     }
 }
 
@@ -220,6 +227,8 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
         Command::Container(Container::Prune(prune)) => prune.run(context),
         Command::Events(events) => events.run(context),
+        Command::Info(info) => info.run(context),
+        Command::Version(version) => version.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),
@@ -252,6 +261,10 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Attach(attach) => attach.run(context),
         OfContainers::Exec(exec) => exec.run(context),
         OfContainers::Port(port) => port.run(context),
+        OfContainers::Diff(diff) => diff.run(context),
+        OfContainers::Commit(commit) => commit.run(context),
+        OfContainers::Export(export) => export.run(context),
+        OfContainers::Cp(cp) => cp.run(context),
         OfContainers::Logs(logs) => logs.run(context),
         OfContainers::Top(top) => top.run(context),
         OfContainers::Stats(stats) => stats.run(context),

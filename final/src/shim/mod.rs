@@ -216,10 +216,10 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.
-/// The caller must be in a mount namespace of its own, and the root of the container's files.
+/// The caller has a mount namespace of its own, and is the root of the container's files.
 ///
 /// # Errors
-/// A layer is missing.
+/// A layer is missing, or cannot be made.
 pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
     let mut overlay = Store::open(&dirs.data)?.kept_overlay(&container.id)?;
     let init = init_layer::ensure(dirs, &container.image, &overlay)?;

@@ -58,7 +58,7 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// # Errors
 /// A relative name that climbs above where it started. An absolute one stays at the root, as `/..`
 /// does.
-pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>> {
+pub fn clean(name: &[u8]) -> Result<Vec<u8>> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in name.split(|&byte| byte == b'/') {
         match part {

@@ -70,7 +70,7 @@ pub use check::{Fetch, Finding, Lost};
 pub use container::Container;
 pub use digest::{Digest, Verified};
 pub use image::Image;
-pub use inside::make_directory;
+pub use inside::{clean as clean_path, make_directory};
 pub use intake::{Incoming, Intake, Mismatch};
 pub use name::ImageName;
 pub use oci::{

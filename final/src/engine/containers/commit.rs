@@ -9,8 +9,8 @@ use rustix::fs::MemfdFlags;
 
 use super::Containers;
 use crate::engine::images::{Commit, Images};
-use crate::shim;
 use crate::state::Status;
+use crate::state::journal::{self, Event};
 
 impl Containers {
     /// Makes an image of a container, and returns its id. What every container gets is left out,
@@ -47,8 +47,9 @@ impl Containers {
             true => None,
             false => Some(self.lock(id)?),
         };
-        let base = Store::open(&self.dirs.data)?.find(&container.image)?;
-        let overlay = shim::layers(&self.dirs, &container)?;
+        let store = Store::open(&self.dirs.data)?;
+        let base = store.find(&container.image)?;
+        let overlay = store.kept_overlay(id)?;
         let memory = rustix::fs::memfd_create("id", MemfdFlags::CLOEXEC).context("memfd_create")?;
         let mut memory = File::from(memory);
         let status = Images::change(&self.dirs, |images| {
@@ -60,6 +61,7 @@ impl Containers {
         let mut id = String::new();
         memory.rewind()?;
         memory.read_to_string(&mut id)?;
+        journal::tell(&self.dirs, &Event::of(&container, "commit"));
         id.parse()
     }
 }

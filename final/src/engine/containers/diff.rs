@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use images::Change;
-use namespaces::as_root;
+use namespaces::{Isolation, apart};
+use nix::sched::CloneFlags;
 use rustix::fs::MemfdFlags;
 
 use super::Containers;
@@ -18,9 +19,8 @@ impl Containers {
     /// There is no such container, or its files cannot be read.
     pub fn diff(&self, what: &str) -> Result<Vec<(Change, Vec<u8>)>> {
         let container = self.find(what)?;
-        let overlay = shim::layers(&self.dirs, &container)?;
-        let told = hear_as_root(|told| {
-            for (change, path) in overlay.changes()? {
+        let told = hear_apart(|told| {
+            for (change, path) in shim::layers(&self.dirs, &container)?.changes()? {
                 told.extend([change.letter() as u8]);
                 told.extend(path);
                 told.push(0);
@@ -37,16 +37,22 @@ impl Containers {
     }
 }
 
-/// What the root of a container's files finds out about them. Without privileges that is another
-/// process, which writes it into memory that it shares with this one.
-pub(super) fn hear_as_root(find_out: impl Fn(&mut Vec<u8>) -> Result<()>) -> Result<Vec<u8>> {
+/// What the root of a container's files finds out about them, in a process and a mount namespace of
+/// its own: it writes that into memory which it shares with this one.
+fn hear_apart(find_out: impl Fn(&mut Vec<u8>) -> Result<()>) -> Result<Vec<u8>> {
     let memory = rustix::fs::memfd_create("told", MemfdFlags::CLOEXEC).context("memfd_create")?;
     let mut memory = File::from(memory);
-    as_root(|| {
+    let isolation = Isolation {
+        namespaces: CloneFlags::CLONE_NEWNS,
+        ..Isolation::users_only()?
+    };
+    let status = apart(&isolation, || {
         let mut told = Vec::new();
         find_out(&mut told)?;
-        (&memory).write_all(&told).context("tell what was found")
+        (&memory).write_all(&told).context("tell what was found")?;
+        Ok(0)
     })?;
+    ensure!(status == 0, "interrupted");
     let mut told = Vec::new();
     memory.rewind()?;
     memory.read_to_end(&mut told)?;

@@ -51,6 +51,8 @@ pub struct Manner {
     pub sig_proxy: bool,
     /// Whether something may be on the screen there that is to be drawn again.
     pub redraw: bool,
+    /// Which of its outputs are not shown.
+    pub hidden: Vec<Stream>,
 }
 
 /// How a session ended.
@@ -319,6 +321,7 @@ impl Session {
         match self.far.hear(part)? {
             News::Nothing => {}
             News::Ended(status) => self.ended = Some((status, Instant::now())),
+            News::Wrote(stream, _) if self.manner.hidden.contains(&stream) => {}
             News::Wrote(stream, bytes) => {
                 self.outputs[usize::from(stream == Stream::Err)].put(bytes);
             }

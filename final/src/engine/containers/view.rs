@@ -21,10 +21,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use images::Overlay;
+use cli::Dirs;
 use namespaces::{Inside, Isolation, Joined, Signals};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::pipe2;
@@ -50,8 +51,8 @@ pub(super) struct View {
     /// The namespaces of somebody who sees them already.
     joined: Vec<Joined>,
     own: CloneFlags,
-    /// What has to be stacked first.
-    overlay: Option<Overlay>,
+    /// Whose layers have to be stacked first.
+    stacked: Option<(Dirs, Container)>,
     /// What becomes `/`.
     root: Option<Root>,
     /// A container that does not run must not be started meanwhile.
@@ -89,7 +90,7 @@ impl Containers {
                     return Ok(View {
                         joined: vec![joined(shim)?],
                         own: CloneFlags::CLONE_NEWNS,
-                        overlay: None,
+                        stacked: None,
                         root: Some(self.root(&container, sight)),
                         _locked: None,
                     });
@@ -109,8 +110,8 @@ impl Containers {
         Ok(View {
             joined: Vec::new(),
             own: CloneFlags::CLONE_NEWNS,
-            overlay: Some(shim::layers(&self.dirs, &container)?),
             root: Some(self.root(&container, sight)),
+            stacked: Some((self.dirs.clone(), container)),
             _locked: Some(locked),
         })
     }
@@ -130,7 +131,7 @@ impl Containers {
         Ok(Some(View {
             joined: vec![joined(first)?],
             own: CloneFlags::empty(),
-            overlay: None,
+            stacked: None,
             root: None,
             _locked: None,
         }))
@@ -256,12 +257,15 @@ impl View {
             let kept: Vec<_> = theirs.iter().copied().chain([proc.as_fd()]).collect();
             inside.close_files(0, &kept)?;
             nix::sys::prctl::set_dumpable(false).context("keep others out of this process")?;
-            if let Some(overlay) = &self.overlay {
-                overlay.mount()?;
+            if let Some((dirs, container)) = &self.stacked {
+                shim::layers(dirs, container)?.mount()?;
             }
             if let Some(root) = &self.root {
                 rootfs::enter(root)?;
             }
+            // What is written to nobody is an error like others, with a sentence.
+            // SAFETY: to ignore a signal runs nothing when it comes.
+            unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.context("ignore SIGPIPE")?;
             nix::sys::stat::umask(nix::sys::stat::Mode::empty());
             let tree = Tree {
                 root: open(Path::new("/"))?,

@@ -40,6 +40,7 @@ pub use import::Imported;
 pub use prune::{Label, Pruning};
 pub use pull::Pulled;
 pub use save::Format;
+pub(crate) use save::replace;
 
 /// How far a layer is, on its way here or to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -289,7 +289,7 @@ fn header(kind: EntryType, size: u64) -> Header {
 
 /// Writes a file that takes its name when it is whole, and until then has none: whatever ends this
 /// process leaves nothing of it (open(2), O_TMPFILE).
-fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
     let name = path.file_name().context("this names no file")?;
     // What is there may be a device or a pipe that somebody needs.
     let other = path.metadata().is_ok_and(|there| !there.is_file());
