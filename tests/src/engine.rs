@@ -256,7 +256,7 @@ impl Machine {
         }
         wait_for("all of minidocker's processes to end", 10, || {
             let all = self.processes();
-            (!all.iter().any(|process| process.name == "minidocker")).then_some(())
+            (!all.iter().any(|it| it.name.starts_with("minidocker"))).then_some(())
         });
         let left = self.left();
         assert!(left.is_empty(), "left of containers: {left:#?}");

@@ -38,8 +38,9 @@ part settings;  cd /proc/sys/net/ipv4 && for s in ip_forward conf/lo/route_local
 /// purpose, so that the next container starts faster, or that one can tell what
 /// happened, and the machine's switch
 /// between its networks, which others may rely on by now.
-const KEPT: [&str; 5] = [
+const KEPT: [&str; 6] = [
     "/minidocker/events.json",
+    "/minidocker/init",
     "/minidocker/rootfs",
     "/minidocker/images",
     "/minidocker/layers",
@@ -140,6 +141,8 @@ fn extra<'a>(now: &'a [String], then: &'a [String]) -> impl Iterator<Item = &'a 
 fn is_kept(part: &str, line: &str) -> bool {
     match part {
         "settings" => line.starts_with("ip_forward"),
+        // Of two who leave at once each may find the other there.
+        "cgroups" => line.ends_with("/minidocker-engine"),
         // Directories, and empty files to take locks on, cost nobody anything.
         "files" if line.contains("/minidocker") => {
             let empty = line.starts_with("d ") || line.starts_with("f 0 ");

@@ -40,6 +40,7 @@ mod system;
 mod tag;
 mod top;
 mod usage;
+mod version;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -89,6 +90,8 @@ enum Command {
     Logout(login::Logout),
     Ps(ps::Ps),
     Events(events::Events),
+    Info(system::info::Info),
+    Version(version::Version),
     /// Manage images
     #[command(subcommand)]
     Image(Image),
@@ -99,10 +102,6 @@ enum Command {
 
 /// The commands about containers that go by one name at both places.
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of them, and never a second"
-)]
 enum OfContainers {
     Run(run::Run),
     Create(run::Create),
@@ -173,14 +172,14 @@ enum Image {
 impl Command {
     /// Whether it starts something in a container, which could then reach for this program.
     fn begins_a_process(&self) -> bool {
-        matches!(
-            self,
-            Command::OfContainers(command) | Command::Container(Container::Same(command))
-                if matches!(
-                    command,
-                    OfContainers::Run(_) | OfContainers::Start(_) | OfContainers::Restart(_)
-                )
-        )
+        match self {
+            Command::OfContainers(command) | Command::Container(Container::Same(command)) => {
+                use OfContainers::{Restart, Run, Start};
+                matches!(command, Run(_) | Start(_) | Restart(_))
+            }
+            Command::System(system) => matches!(system, system::System::Start(_)),
+            _ => false,
+        }
     }
 }
 
@@ -228,6 +227,8 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Container(Container::Inspect(inspect)) => inspect.run(context),
         Command::Container(Container::Prune(prune)) => prune.run(context),
         Command::Events(events) => events.run(context),
+        Command::Info(info) => info.run(context),
+        Command::Version(version) => version.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),

@@ -158,7 +158,7 @@ impl Rows {
             false => container.short_id(),
         };
         json!({
-            "Command": format!("{:?}", self.shortened(&command(container), LONGEST_COMMAND)),
+            "Command": command(container, self.no_trunc),
             "CreatedAt": at(container.created),
             "ID": id,
             "Image": self.image(container),
@@ -209,7 +209,10 @@ impl Rows {
             });
         let names: Vec<String> = names
             .filter(|name| !name.is_empty())
-            .map(|name| self.shortened(name, LONGEST_MOUNT))
+            .map(|name| match self.no_trunc {
+                true => name.to_owned(),
+                false => shortened(name, LONGEST_MOUNT),
+            })
             .collect();
         names.join(",")
     }
@@ -224,20 +227,24 @@ impl Rows {
         let (written, virtually) = (cli::size(written, 3), cli::size(virtually, 3));
         format!("{written} (virtual {virtually})")
     }
-
-    fn shortened(&self, text: &str, longest: usize) -> String {
-        if self.no_trunc || text.chars().count() <= longest {
-            return text.to_owned();
-        }
-        text.chars().take(longest - 1).chain(['…']).collect()
-    }
 }
 
-/// What it runs; an argument with blanks is between quotes.
-fn command(container: &Container) -> String {
+/// What it runs, between quotes; an argument with blanks is between some of its own.
+pub(crate) fn command(container: &Container, no_trunc: bool) -> String {
     let mut words = container.config.command();
     for word in words.iter_mut().skip(1).filter(|word| word.contains(' ')) {
         *word = format!("'{word}'");
     }
-    words.join(" ")
+    let line = words.join(" ");
+    match no_trunc {
+        true => format!("{line:?}"),
+        false => format!("{:?}", shortened(&line, LONGEST_COMMAND)),
+    }
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    match text.chars().count() <= longest {
+        true => text.to_owned(),
+        false => text.chars().take(longest - 1).chain(['…']).collect(),
+    }
 }

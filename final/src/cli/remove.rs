@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use images::Removed;
 use jiff::Timestamp;
 use minidocker::engine::images::{Images, Pruning};
 
@@ -75,18 +76,7 @@ impl Prune {
         }
         Images::change(&context.dirs, |images| {
             let removed = images.prune(&which)?;
-            let untagged = removed
-                .untagged
-                .iter()
-                .map(|name| format!("untagged: {name}"));
-            let deleted = removed
-                .deleted
-                .iter()
-                .map(|digest| format!("deleted: {digest}"));
-            let lines: Vec<_> = untagged.chain(deleted).collect();
-            if !lines.is_empty() {
-                cli::say(&format!("Deleted Images:\n{}\n", lines.join("\n")))?;
-            }
+            say(&removed)?;
             let freed = cli::size(removed.freed, 4);
             cli::say(&format!("Total reclaimed space: {freed}"))?;
             Ok(0)
@@ -113,5 +103,18 @@ impl Prune {
             }
         }
         Ok(which)
+    }
+}
+
+/// Tells which went.
+pub(crate) fn say(removed: &Removed) -> Result<()> {
+    let untagged = removed.untagged.iter();
+    let untagged = untagged.map(|name| format!("untagged: {name}"));
+    let deleted = removed.deleted.iter();
+    let deleted = deleted.map(|digest| format!("deleted: {digest}"));
+    let lines: Vec<_> = untagged.chain(deleted).collect();
+    match lines.is_empty() {
+        true => Ok(()),
+        false => cli::say(&format!("Deleted Images:\n{}\n", lines.join("\n"))),
     }
 }

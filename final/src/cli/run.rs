@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use images::{Image, ImageName, Platform};
-use minidocker::engine::containers::session::{Session, check_input};
+use minidocker::engine::containers::session::{Manner, Session, check_input};
 use minidocker::engine::containers::{Attach, Containers, Wish};
 use minidocker::engine::images::Images;
+use minidocker::shim::protocol::Stream;
 use minidocker::state::Container;
 
 use crate::options::Options;
@@ -167,7 +168,15 @@ fn start(context: &Context, container: &Container, detach: bool, keys: &Keys) ->
             Ok(0)
         }
         Some(connection) => {
-            let manner = keys.manner(config.tty, attach.stdin);
+            let outputs = [
+                (Stream::Out, config.attach_stdout),
+                (Stream::Err, config.attach_stderr),
+            ];
+            let hidden = outputs.into_iter().filter(|(_, shown)| !shown);
+            let manner = Manner {
+                hidden: hidden.map(|(stream, _)| stream).collect(),
+                ..keys.manner(config.tty, attach.stdin)
+            };
             let places = containers.places(container);
             session::run(Session::attached(connection, places, manner)?)
         }

@@ -1,57 +1,39 @@
-//! `system check`
+//! `system …`
+
+mod boot;
+mod check;
+mod df;
+pub(crate) mod info;
+mod prune;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use images::Finding;
-use minidocker::engine::images::{Images, Mending};
+use clap::Subcommand;
 
+use crate::Context;
 use crate::events::Events;
-use crate::{Context, complaint};
 
 /// Look after what minidocker keeps on this machine
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
-    Check(Check),
+    Check(check::Check),
+    Df(df::Df),
     Events(Events),
-}
-
-/// See whether all images are what they were, and mend what is not
-///
-/// Every file is read. What is damaged and can neither be made anew nor fetched from the registry
-/// that it came from is told, and the status is 1.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker system check --dry-run")]
-pub(crate) struct Check {
-    /// Only tell, and mend nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Fetch without HTTPS, or with certificates that nobody vouches for
-    #[arg(long)]
-    insecure: bool,
+    Info(info::Info),
+    Prune(prune::Prune),
+    Start(boot::Start),
+    Stop(boot::Stop),
 }
 
 impl System {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         match self {
             System::Check(check) => check.run(context),
+            System::Df(df) => df.run(context),
             System::Events(events) => events.run(context),
+            System::Info(info) => info.run(context),
+            System::Prune(prune) => prune.run(context),
+            System::Start(start) => start.run(context),
+            System::Stop(stop) => stop.run(context),
         }
-    }
-}
-
-impl Check {
-    fn run(self, context: &Context) -> Result<u8> {
-        let mending = match self.dry_run {
-            true => Mending::None,
-            false => Mending::All {
-                insecure: self.insecure,
-            },
-        };
-        Images::check(&context.dirs, mending, &|finding: &Finding| {
-            if let Err(error) = cli::say(&finding.what) {
-                // What nobody reads need not be found out.
-                std::process::exit(complaint::<()>(&Err(error)).into());
-            }
-        })
     }
 }

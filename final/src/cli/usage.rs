@@ -97,15 +97,19 @@ fn sentence(error: &Error, path: &str) -> String {
                 told(ContextKind::InvalidSubcommand)
             )
         }
-        ErrorKind::MissingRequiredArgument => format!("'{path}' requires {what}"),
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooFewValues
+        | ErrorKind::WrongNumberOfValues => format!("'{path}' requires {what}"),
         ErrorKind::ArgumentConflict => {
             format!("{what} cannot be used with {}", told(ContextKind::PriorArg))
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let why = std::error::Error::source(error).map(|why| format!(": {why:#}"));
             let value = told(ContextKind::InvalidValue);
+            let flag = what.split([' ', '[', '=']).next();
+            let flag = flag.filter(|flag| flag.starts_with('-')).unwrap_or(&what);
             format!(
-                "invalid argument {value:?} for {what}{}",
+                "invalid argument {value:?} for {flag}{}",
                 why.unwrap_or_default()
             )
         }

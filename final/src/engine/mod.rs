@@ -2,4 +2,5 @@
 
 pub mod containers;
 pub mod images;
+pub mod machine;
 pub mod registries;

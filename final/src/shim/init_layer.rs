@@ -21,7 +21,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::Overlay;
+use namespaces::Isolation;
 use nix::mount::{MntFlags, umount2};
+use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
@@ -53,8 +55,7 @@ const PLACES: [(&str, Place); 10] = [
 const MODE: u32 = 0o755;
 
 /// The init layer of the image with the id `image` (`sha256:…`), whose own layers `overlay` names.
-/// It is made if this is the first of the image's containers, for which the caller must be in a mount
-/// namespace of its own.
+/// It is made if this is the first of the image's containers.
 ///
 /// # Errors
 /// The layer cannot be made.
@@ -71,14 +72,24 @@ pub fn ensure(dirs: &Dirs, image: &str, overlay: &Overlay) -> Result<PathBuf> {
     // No sweep comes between.
     let lock = File::open(&all).with_context(what)?;
     lock.lock_shared().with_context(what)?;
-    let aside = Aside::make(&all, name).with_context(what)?;
-    aside.fill(overlay).with_context(what)?;
-    match fs::rename(aside.0.join("upper"), &layer) {
-        // Another container's shim was faster, and its work is as good.
-        Err(_) if layer.is_dir() => {}
-        renamed => renamed.with_context(what)?,
-    }
+    // What is mounted meanwhile is nobody's but that process's, and goes with it.
+    let isolation = Isolation {
+        namespaces: CloneFlags::CLONE_NEWNS,
+        ..Isolation::users_only()?
+    };
+    let made = namespaces::apart(&isolation, || make(&all, &layer, overlay).map(|()| 0));
+    ensure!(made.with_context(what)? == 0, "interrupted");
     Ok(layer)
+}
+
+fn make(all: &Path, layer: &Path, overlay: &Overlay) -> Result<()> {
+    let aside = Aside::make(all, layer.file_name().unwrap_or_default())?;
+    aside.fill(overlay)?;
+    match fs::rename(aside.0.join("upper"), layer) {
+        // Another container's shim was faster, and its work is as good.
+        Err(_) if layer.is_dir() => Ok(()),
+        renamed => Ok(renamed?),
+    }
 }
 
 /// Removes the init layers of images that are gone, and what somebody left who was killed.
@@ -126,9 +137,10 @@ impl Drop for Aside {
 }
 
 impl Aside {
-    fn make(all: &Path, name: &str) -> Result<Aside> {
+    fn make(all: &Path, name: &OsStr) -> Result<Aside> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
-        let aside = Aside(all.join(format!(".{name}.{}.{now}", std::process::id())));
+        let name = format!(".{}.{}.{now}", name.display(), std::process::id());
+        let aside = Aside(all.join(name));
         for part in ["upper", "work", "merged"] {
             private(&aside.0.join(part))?;
         }

@@ -216,7 +216,7 @@ fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.
-/// The caller must be in a mount namespace of its own, and the root of the container's files.
+/// The caller has a mount namespace of its own, and is the root of the container's files.
 ///
 /// # Errors
 /// A layer is missing, or cannot be made.

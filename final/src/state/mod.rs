@@ -42,7 +42,7 @@ pub use volumes::{remove_anonymous, volume_place};
 pub use wanted::{Config, Volume};
 
 /// The version of `state.json` that is written.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// A container: what it is to be, and where it is in its life.
 #[derive(Clone, Debug, Serialize, Deserialize)]

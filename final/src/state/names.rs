@@ -66,6 +66,18 @@ impl Names {
         }
     }
 
+    /// All names, in no order; whom they lead to is another question.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn all(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.place);
+        let entries = entries.with_context(|| format!("list {}", self.place.display()))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        // What begins with a dot is on its way.
+        Ok(names.filter(|name| !name.starts_with('.')).collect())
+    }
+
     /// Gives the name to the container `id`.
     ///
     /// # Errors
@@ -111,6 +123,33 @@ impl Names {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed.with_context(|| format!("remove {}", path.display())),
         }
+    }
+
+    /// Takes away the names of containers that are not `there`: whoever was about to create them was
+    /// killed.
+    ///
+    /// # Errors
+    /// The names cannot be read.
+    pub fn sweep(&self, there: &[String]) -> Result<()> {
+        let shown = self.place.display();
+        let entries = fs::read_dir(&self.place).with_context(|| format!("list {shown}"))?;
+        let files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        if files.len() <= there.len() {
+            return Ok(());
+        }
+        // Whoever creates a container has taken its name first, and holds this lock, shared.
+        let place = File::open(&self.place).with_context(|| format!("open {shown}"))?;
+        if place.try_lock().is_err() {
+            return Ok(());
+        }
+        for file in files {
+            let id = fs::read_to_string(&file).unwrap_or_default();
+            if !is_id(id.trim()) || !Places::of(&self.dirs, id.trim()).data.exists() {
+                // A disk that is read-only keeps them.
+                let _ = fs::remove_file(&file);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a container is there that calls itself so, or is about to be.

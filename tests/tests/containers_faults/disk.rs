@@ -100,7 +100,7 @@ fn on_a_read_only_disk_there_are_sentences_and_the_truth() {
             _ => "/home/student/.local/share/minidocker",
         };
         machine.host().shell(&format!(
-            "mount --bind {place} {place}; mount -o remount,bind,ro {place}"
+            "mount --rbind {place} {place}; mount -o remount,bind,ro {place}"
         ));
         let all = listed(&machine, "");
         assert_eq!(all.len(), 2, "{all:?}");
@@ -121,7 +121,7 @@ fn on_a_read_only_disk_there_are_sentences_and_the_truth() {
         for line in ["exec one true", "logs one", "inspect one two", "top one"] {
             machine.ok(line);
         }
-        machine.host().shell(&format!("umount {place}"));
+        machine.host().shell(&format!("umount -l {place}"));
         machine.ok("start two");
         machine.nothing_left();
     }

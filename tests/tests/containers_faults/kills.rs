@@ -5,11 +5,12 @@
 //! victim is known by a variable in its environment, which a forked process keeps.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use harness::engine::{Machine, Who};
 use harness::wait_for;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{Bystander, listed};
@@ -94,6 +95,7 @@ fn spawn(machine: &Machine, line: &str, name: &str) -> harness::Running {
 }
 
 /// Somebody who belongs to a victim.
+#[derive(Debug)]
 struct Belonging {
     pid: i32,
     parent: i32,
@@ -123,7 +125,7 @@ fn belonging(name: &str) -> Vec<Belonging> {
             Some(Belonging {
                 pid,
                 parent: field("PPid:")?.trim().parse().ok()?,
-                is_minidocker: field("Name:")?.trim() == "minidocker",
+                is_minidocker: field("Name:")?.trim().starts_with("minidocker"),
                 handle,
             })
         })
@@ -132,13 +134,9 @@ fn belonging(name: &str) -> Vec<Belonging> {
     all
 }
 
-/// Finds who is to be killed, if they are there.
+/// Finds the shim of a victim, or whom the shim looks after, if they are there.
 fn find(target: Target, name: &str, client: Option<i32>) -> Option<OwnedFd> {
     let all = belonging(name);
-    if target == Target::Client {
-        let client = all.into_iter().find(|one| Some(one.pid) == client);
-        return client.map(|one| one.handle);
-    }
     let others: Vec<&Belonging> = all.iter().filter(|one| Some(one.pid) != client).collect();
     let shim = others
         .iter()
@@ -148,9 +146,8 @@ fn find(target: Target, name: &str, client: Option<i32>) -> Option<OwnedFd> {
         // The youngest is the one that the command has made, if it has made any.
         _ => others.iter().rfind(|one| one.parent == shim.pid)?.pid,
     };
-    all.into_iter()
-        .find(|one| one.pid == wanted)
-        .map(|one| one.handle)
+    let wanted = all.into_iter().find(|one| one.pid == wanted);
+    wanted.map(|one| one.handle)
 }
 
 /// Runs a command, and kills somebody once `moment` is over.
@@ -160,20 +157,34 @@ fn kill(machine: &Machine, deed: &Deed, name: &str, target: Target, moment: Dura
     while client.is_none() && running.is_running() {
         client = running.started();
     }
+    let handle = client.and_then(Pid::from_raw);
+    let handle = handle.and_then(|client| pidfd_open(client, PidfdFlags::empty()).ok());
     std::thread::sleep(moment);
-    let mut killed = false;
-    loop {
-        if let Some(found) = find(target, name, client) {
-            killed = pidfd_send_signal(&found, Signal::KILL).is_ok();
-            break;
+    let killed = loop {
+        let found = match target {
+            // Not who else has the number by now.
+            Target::Client => handle.as_ref().and_then(|it| it.try_clone().ok()),
+            _ => find(target, name, client),
+        };
+        if let Some(found) = found {
+            break end(&found);
         }
         if !running.is_running() {
-            break;
+            break false;
         }
-    }
+    };
     // Whoever waits for one who was killed has to notice.
     running.wait();
     killed
+}
+
+/// Kills, and waits until that has happened; `false` where it was over already.
+fn end(process: &OwnedFd) -> bool {
+    if pidfd_send_signal(process, Signal::KILL).is_err() {
+        return false;
+    }
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::from(10_000_u16)).is_ok()
 }
 
 /// The time that a command takes of which nobody is killed, while others of its kind run.
@@ -186,7 +197,7 @@ fn measure(machine: &Machine, deed: &Deed) -> Duration {
         running.wait().ok();
         begin.elapsed()
     });
-    times.into_iter().max().unwrap_or_default()
+    times.into_iter().min().unwrap_or_default()
 }
 
 /// Does something with all names at once.
@@ -222,15 +233,21 @@ fn assert_true(machine: &Machine, names: &[String], prefix: &str) {
         let state = listed.iter().find(|(listed, _)| listed == name);
         let state = state.map_or("gone", |(_, state)| state.as_str());
         let expected = matches!(state, "running" | "paused");
-        wait_for(&format!("{name} to be {state}"), 5, || {
-            let all = belonging(name);
-            let (shims, others): (Vec<_>, Vec<_>) = all.iter().partition(|one| one.is_minidocker);
-            if expected {
-                (shims.len() == 1 && !others.is_empty()).then_some(())
-            } else {
-                all.is_empty().then_some(())
-            }
-        });
+        let all = belonging(name);
+        wait_for(
+            &format!("{name} to be {state}, there are {all:?}"),
+            5,
+            || {
+                let all = belonging(name);
+                let (shims, others): (Vec<_>, Vec<_>) =
+                    all.iter().partition(|one| one.is_minidocker);
+                if expected {
+                    (shims.len() == 1 && !others.is_empty()).then_some(())
+                } else {
+                    all.is_empty().then_some(())
+                }
+            },
+        );
     }
 }
 

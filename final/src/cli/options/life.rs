@@ -33,7 +33,7 @@ pub(super) struct Life {
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// How its output is kept: json-file or none
-    #[arg(long, value_name = "DRIVER", value_parser = ["json-file", "none"])]
+    #[arg(long, value_name = "DRIVER", value_parser = driver)]
     log_driver: Option<String>,
     /// max-size=BYTES and max-file=NUMBER
     #[arg(long, value_name = "NAME=VALUE")]
@@ -98,6 +98,14 @@ fn restart(text: &str) -> Result<Restart> {
 
 fn known_signal(text: &str) -> Result<String> {
     parse_signal(text)?;
+    Ok(text.to_owned())
+}
+
+fn driver(text: &str) -> Result<String> {
+    ensure!(
+        matches!(text, "json-file" | "none"),
+        "logger: no log driver named '{text}' is registered"
+    );
     Ok(text.to_owned())
 }
 

@@ -115,8 +115,13 @@ impl Containers {
         }
         for n in 0..20 {
             let name = names::invent(id, n);
-            if self.names.get(&name)?.is_none() && self.names.take(&name, id).is_ok() {
-                return Ok(name);
+            if self.names.get(&name)?.is_some() {
+                continue;
+            }
+            match self.names.take(&name, id) {
+                // Somebody else was faster.
+                Err(_) if self.names.get(&name)?.is_some() => {}
+                taken => return taken.map(|()| name),
             }
         }
         bail!("no free name was found; give one with --name")

@@ -13,10 +13,12 @@
 //! something, and then holds no lock, for the shim may need it.
 
 mod catalogue;
+mod check;
 mod commit;
 mod copy;
 mod create;
 mod diff;
+mod disk;
 mod exec;
 mod export;
 mod kill;
@@ -50,6 +52,7 @@ use crate::state::{self, Container, Locked, Names, Places};
 pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
 pub use create::Wish;
+pub use disk::{Disk, ImageUse, VolumeUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
 pub use prune::{Pruned, Pruning};
@@ -84,7 +87,9 @@ impl Containers {
     /// Their directory cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
         let mut all = Vec::new();
-        for id in state::ids(&self.dirs)? {
+        let ids = state::ids(&self.dirs)?;
+        self.names.sweep(&ids)?;
+        for id in ids {
             all.extend(self.look(&id)?);
         }
         all.sort_by_key(|container| std::cmp::Reverse(container.created));

@@ -51,6 +51,8 @@ pub struct Manner {
     pub sig_proxy: bool,
     /// Whether something may be on the screen there that is to be drawn again.
     pub redraw: bool,
+    /// Which of its outputs are not shown.
+    pub hidden: Vec<Stream>,
 }
 
 /// How a session ended.
@@ -316,9 +318,14 @@ impl Session {
     }
 
     fn hear(&mut self, part: Part) -> Result<()> {
+        // It may be ready only to be sent to, or what came before it in this turn took the room.
+        if self.is_busy() {
+            return Ok(());
+        }
         match self.far.hear(part)? {
             News::Nothing => {}
             News::Ended(status) => self.ended = Some((status, Instant::now())),
+            News::Wrote(stream, _) if self.manner.hidden.contains(&stream) => {}
             News::Wrote(stream, bytes) => {
                 self.outputs[usize::from(stream == Stream::Err)].put(bytes);
             }

@@ -61,7 +61,10 @@ impl Containers {
             None => (0, 0),
             Some(memory) => {
                 // Files that were read once and can be read again.
-                let inactive = memory.raw.get("inactive_file").and_then(|it| it.as_u64());
+                let inactive = memory
+                    .raw
+                    .get("inactive_file")
+                    .and_then(serde_json::Value::as_u64);
                 let usage = memory.usage.usage.saturating_sub(inactive.unwrap_or(0));
                 (usage, memory.usage.limit.min(total_memory()))
             }

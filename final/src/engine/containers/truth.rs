@@ -105,7 +105,7 @@ impl Containers {
 
 /// Whether what the state says of a shim is so. One that is about to start the container, or to
 /// leave it, has not written that down yet; one that was killed then has left its directory.
-fn is_true(container: &Container, places: &Places) -> Result<bool> {
+pub(super) fn is_true(container: &Container, places: &Places) -> Result<bool> {
     if !container.life.status.needs_shim() && !places.run.exists() {
         return Ok(true);
     }
@@ -113,7 +113,7 @@ fn is_true(container: &Container, places: &Places) -> Result<bool> {
 }
 
 /// What can be said of a container whose state cannot be read.
-fn damaged(id: &str, places: &Places, error: &str) -> Container {
+pub(super) fn damaged(id: &str, places: &Places, error: &str) -> Container {
     let image = fs::read_to_string(places.data.join("image")).unwrap_or_default();
     let made = fs::metadata(&places.data).and_then(|found| found.modified());
     Container {

@@ -23,24 +23,31 @@ impl Containers {
     /// # Errors
     /// Whoever may look into all of them cannot be started.
     pub fn sizes(&self, containers: &[Container]) -> Result<HashMap<String, u64>> {
-        // Without privileges that is a child, which has no other way to answer.
-        let answer = memfd_create("sizes", MemfdFlags::CLOEXEC).context("memfd_create")?;
-        let mut answer = File::from(answer);
-        as_root(|| {
-            let sizes = containers.iter().map(|container| {
-                let places = Places::of(&self.dirs, &container.id);
-                let upper = places.data.join("upper");
-                (container.id.as_str(), size(&upper).unwrap_or(0))
-            });
-            let sizes: HashMap<&str, u64> = sizes.collect();
-            let written = (&answer).write_all(&serde_json::to_vec(&sizes)?);
-            written.context("tell the sizes")
-        })?;
-        let mut text = String::new();
-        answer.rewind().context("read the sizes")?;
-        answer.read_to_string(&mut text).context("read the sizes")?;
-        serde_json::from_str(&text).context("read the sizes")
+        let trees = containers.iter().map(|container| {
+            let places = Places::of(&self.dirs, &container.id);
+            (container.id.clone(), places.data.join("upper"))
+        });
+        measure(&trees.collect::<Vec<_>>())
     }
+}
+
+/// The bytes in the files of trees, by the trees' names.
+pub(super) fn measure(trees: &[(String, PathBuf)]) -> Result<HashMap<String, u64>> {
+    // Without privileges it is a child that may look, which has no other way to answer.
+    let answer = memfd_create("sizes", MemfdFlags::CLOEXEC).context("memfd_create")?;
+    let mut answer = File::from(answer);
+    as_root(|| {
+        let sizes = trees
+            .iter()
+            .map(|(name, tree)| (name.as_str(), size(tree).unwrap_or(0)));
+        let sizes: HashMap<&str, u64> = sizes.collect();
+        let written = (&answer).write_all(&serde_json::to_vec(&sizes)?);
+        written.context("tell the sizes")
+    })?;
+    let mut text = String::new();
+    answer.rewind().context("read the sizes")?;
+    answer.read_to_string(&mut text).context("read the sizes")?;
+    serde_json::from_str(&text).context("read the sizes")
 }
 
 /// The bytes in the files of a tree that somebody else may be changing: no link in it is followed.

@@ -8,6 +8,7 @@ use nix::sys::utsname::uname;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType as Kind};
 
 use crate::runtime::{Runtime, Status};
+use crate::shim;
 use crate::state::{Container, Places};
 
 /// Whose a namespace is.
@@ -24,6 +25,8 @@ pub(super) enum Whose {
         /// What the other container is called inside.
         hostname: String,
         domainname: String,
+        /// The directory of its hosts, hostname and resolv.conf.
+        data: PathBuf,
     },
 }
 
@@ -100,7 +103,8 @@ impl Namespaces {
     /// What the machine is called inside.
     pub(super) fn known_as(&self, container: &Container) -> String {
         let wanted = &container.config.hostname;
-        if !wanted.is_empty() && self.uts == Whose::Own {
+        let shares = matches!(self.network, Whose::Others { .. });
+        if !wanted.is_empty() && self.uts == Whose::Own && !shares {
             return wanted.clone();
         }
         let hosts = || {
@@ -128,26 +132,44 @@ impl Namespaces {
     }
 }
 
-/// The first process of the container `id`, if it is still the one that the runtime made.
 fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
+    let (container, pid) = running(dirs, id)?;
+    Ok(Whose::Others {
+        pid,
+        hostname: match container.config.hostname.as_str() {
+            "" => container.short_id().to_owned(),
+            name => name.to_owned(),
+        },
+        domainname: container.config.domainname,
+        data: Places::of(dirs, id).data,
+    })
+}
+
+/// The container `id`, and its first process, if it is still the one that the runtime made.
+///
+/// # Errors
+/// It does not run.
+pub fn running(dirs: &Dirs, id: &str) -> Result<(Container, i32)> {
     let places = Places::of(dirs, id);
     let container = places
         .read()
         .with_context(|| format!("No such container: {id}"))?;
-    let name = &container.name;
-    let stopped =
-        || format!("container {name} is not running; `minidocker start {name}` starts it");
-    let runtime = Runtime::at(places.runtime);
-    let found = runtime.find(&id.parse()?).with_context(stopped)?;
-    match found.status()? {
-        Status::Running | Status::Paused => Ok(Whose::Others {
-            pid: found.record().pid,
-            hostname: match container.config.hostname.as_str() {
-                "" => container.short_id().to_owned(),
-                name => name.to_owned(),
-            },
-            domainname: container.config.domainname,
-        }),
-        _ => bail!(stopped()),
-    }
+    let pid = match container.host.runtime {
+        None => first_process(&places, id)?,
+        // As long as its shim lives, nobody else gets that pid.
+        Some(_) => shim::is_alive(&places)?.then_some(container.life.pid),
+    };
+    let pid = pid.filter(|pid| *pid != 0).with_context(|| {
+        let name = &container.name;
+        format!("container {name} is not running; `minidocker start {name}` starts it")
+    })?;
+    Ok((container, pid))
+}
+
+fn first_process(places: &Places, id: &str) -> Result<Option<i32>> {
+    let Ok(found) = Runtime::at(places.runtime.clone()).find(&id.parse()?) else {
+        return Ok(None);
+    };
+    let runs = matches!(found.status()?, Status::Running | Status::Paused);
+    Ok(runs.then_some(found.record().pid))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use minidocker::runtime::{default_spec, masked_paths};
 use minidocker::state::{HostConfig, LogConfig, Port, Restart, Seccomp};
 use serde_json::{Map, Value, json};
 
@@ -79,6 +80,15 @@ fn resources(host: &HostConfig) -> Value {
     let ulimits: Vec<Value> = ulimits
         .map(|it| json!({ "Name": it.name, "Hard": it.hard, "Soft": it.soft }))
         .collect();
+    let spec = default_spec(false);
+    let read_only = spec
+        .linux()
+        .as_ref()
+        .and_then(|it| it.readonly_paths().clone());
+    let paths = |paths: Vec<String>| match host.privileged {
+        true => Value::Null,
+        false => json!(paths),
+    };
     json!({
         "CpuShares": host.cpu_shares,
         "Memory": host.memory,
@@ -109,6 +119,8 @@ fn resources(host: &HostConfig) -> Value {
         "CpuPercent": 0,
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
+        "MaskedPaths": paths(masked_paths()),
+        "ReadonlyPaths": paths(read_only.unwrap_or_default()),
         "Init": host.init.then_some(true),
     })
 }
@@ -122,7 +134,7 @@ fn log(log: &LogConfig) -> Value {
     let units = [(30, "g"), (20, "m"), (10, "k"), (0, "")];
     let unit = units
         .iter()
-        .find(|(shift, _)| log.max_size % (1 << shift) == 0);
+        .find(|(shift, _)| log.max_size.is_multiple_of(1 << shift));
     if let (1.., Some((shift, unit))) = (log.max_size, unit) {
         let size = format!("{}{unit}", log.max_size >> shift);
         options.insert("max-size".to_owned(), size.into());
@@ -138,11 +150,15 @@ fn log(log: &LogConfig) -> Value {
 fn bindings(ports: &[Port]) -> Value {
     let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for port in ports {
-        let number = (port.host > 0).then(|| port.host.to_string());
+        let number = match (port.host, port.last) {
+            (0, _) => String::new(),
+            (host, 0) => host.to_string(),
+            (host, last) => format!("{host}-{last}"),
+        };
         let address = port.address.map(|address| address.to_string());
         let binding = json!({
             "HostIp": address.unwrap_or_default(),
-            "HostPort": number.unwrap_or_default(),
+            "HostPort": number,
         });
         let key = format!("{}/{}", port.container, port.protocol);
         bindings.entry(key).or_default().push(binding);

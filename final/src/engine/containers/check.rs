@@ -1,0 +1,388 @@
+//! `system check`, as far as containers go: what is, held against what should be.
+//!
+//! ```text
+//! DATA/containers/ID    its state can be read and is true, and its image is there
+//! DATA/names/NAME       leads to a container that is called so
+//! RUN/containers/ID     belongs to a shim that lives
+//! RUN/runtime/ID        belongs to a container that runs, and so do its cgroup,
+//! mounts, links, leases what stacks its layers and what connects it
+//! ```
+//!
+//! Others go on meanwhile, so whatever looks wrong is looked at once more with the lock in hand of
+//! whoever could be about to make it right.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use cgroups::{Hierarchy, Lasting};
+use images::Finding;
+use namespaces::as_root;
+use nix::mount::{MntFlags, umount2};
+use serde_json::Value;
+
+use super::{Catalogue, Containers, names, truth};
+use crate::runtime::Runtime;
+use crate::shim;
+use crate::state::{self, Container, Life, Locked, Places, Status};
+
+/// The cgroup that has those of all containers.
+const GROUP: &str = "minidocker-engine";
+
+/// A cgroup without processes that is younger may be waiting for its first.
+const NEWBORN: Duration = Duration::from_secs(60);
+
+impl Containers {
+    /// Looks at all that is kept of containers, tells each thing that is wrong, and makes it good
+    /// if that is wanted and possible. Returns docker's status: 1 if something remains.
+    ///
+    /// # Errors
+    /// A directory as a whole cannot be read.
+    pub fn check(&self, mend: bool, tell: &dyn Fn(&Finding)) -> Result<u8> {
+        let check = Check {
+            containers: self,
+            mend,
+            tell,
+            remains: Cell::new(false),
+        };
+        let images = self.images()?;
+        for id in state::ids(&self.dirs)? {
+            check.container(&id, &images)?;
+        }
+        check.names()?;
+        check.runs()?;
+        check.runtimes()?;
+        check.cgroups()?;
+        check.mounts()?;
+        check.network()?;
+        Ok(u8::from(check.remains.get()))
+    }
+}
+
+struct Check<'c> {
+    containers: &'c Containers,
+    mend: bool,
+    tell: &'c dyn Fn(&Finding),
+    remains: Cell<bool>,
+}
+
+impl Check<'_> {
+    /// Tells of something, and of what became of it.
+    fn found(&self, what: &str, mending: impl FnOnce() -> Result<String>) {
+        let (what, mended) = match self.mend.then(mending) {
+            None => (what.to_owned(), false),
+            Some(Ok(done)) => (format!("{what}; {done}"), true),
+            Some(Err(error)) => (format!("{what}; it stays so: {error:#}"), false),
+        };
+        self.remains.set(self.remains.get() || !mended);
+        (self.tell)(&Finding { what, mended });
+    }
+
+    /// Tells of something that only a person can decide about.
+    fn told(&self, what: &str) {
+        self.remains.set(true);
+        let (what, mended) = (what.to_owned(), false);
+        (self.tell)(&Finding { what, mended });
+    }
+
+    fn container(&self, id: &str, images: &Catalogue) -> Result<()> {
+        let places = Places::of(&self.containers.dirs, id);
+        let container = match places.read() {
+            Ok(container) => container,
+            Err(_) if !places.data.exists() => return Ok(()),
+            Err(error) => {
+                self.state(id, &places, &error.root_cause().to_string(), images);
+                return Ok(());
+            }
+        };
+        let name = &container.name;
+        if !truth::is_true(&container, &places)? {
+            self.found(&format!("the shim of container {name} is gone"), || {
+                self.containers.look(id)?;
+                Ok("what it left was removed, and the end of its container written down".into())
+            });
+        } else if container.life.status == Status::Removing && !shim::is_alive(&places)? {
+            self.found(&format!("container {name} is half removed"), || {
+                self.containers
+                    .discard(&Locked::open(&self.containers.dirs, id)?)?;
+                Ok("the rest of it was removed".into())
+            });
+            return Ok(());
+        }
+        if images.of(&container).is_none() {
+            let image = &container.image;
+            self.told(&format!(
+                "the image of container {name} is gone: {image}; load or pull it again, or \
+                 `minidocker rm {name}`"
+            ));
+        }
+        if self.containers.names.get(name)?.as_deref() != Some(id) {
+            self.found(
+                &format!("the name {name} does not lead to its container"),
+                || {
+                    let locked = Locked::open(&self.containers.dirs, id)?;
+                    self.containers.names.take(&locked.container.name, id)?;
+                    Ok("it does again".into())
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// A state that cannot be read.
+    fn state(&self, id: &str, places: &Places, error: &str, images: &Catalogue) {
+        if let Some(version) = version(places).filter(|version| *version != state::VERSION) {
+            let what = format!("the state of container {id} is of version {version}");
+            self.told(&format!("{what}; use the minidocker that wrote it"));
+            return;
+        }
+        self.found(&format!("the state of container {id} is lost: {error}"), || {
+            let lost = self.lost(id, places, images)?;
+            let name = lost.name.clone();
+            Locked::create(&self.containers.dirs, lost)?;
+            Ok(format!(
+                "its files are kept in a dead container: `minidocker cp {name}:/ DIRECTORY` and \
+                 `minidocker rm {name}`"
+            ))
+        });
+    }
+
+    /// What can still be said of a container.
+    fn lost(&self, id: &str, places: &Places, images: &Catalogue) -> Result<Container> {
+        // Whoever still holds it is no dead one's.
+        ensure!(
+            !shim::is_alive(places)?,
+            "its shim lives: `minidocker rm -f {id}` ends it"
+        );
+        let error = "its state was lost, and only its files are known".to_owned();
+        let mut lost = truth::damaged(id, places, &error);
+        lost.version = state::VERSION;
+        lost.life = Life {
+            status: Status::Dead,
+            error,
+            ..Life::default()
+        };
+        let image = images.of(&lost);
+        let called = image.and_then(|image| image.names().first());
+        lost.config.image = called.map_or(lost.image.clone(), ToString::to_string);
+        // Its bundle was written at its last start.
+        let bundle = fs::read(places.data.join("config.json")).unwrap_or_default();
+        let bundle: Value = serde_json::from_slice(&bundle).unwrap_or_default();
+        let words = |list: &Value| {
+            let list = list.as_array().into_iter().flatten();
+            list.filter_map(|word| Some(word.as_str()?.to_owned()))
+                .collect()
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        lost.config.cmd = words(&bundle["process"]["args"]);
+        lost.config.env = words(&bundle["process"]["env"]);
+        lost.config.working_dir = text(&bundle["process"]["cwd"]);
+        lost.config.hostname = text(&bundle["hostname"]);
+        lost.name = self.name_of(id)?;
+        Ok(lost)
+    }
+
+    /// The name that leads to a container that cannot say it.
+    fn name_of(&self, id: &str) -> Result<String> {
+        let known = &self.containers.names;
+        for name in known.all()? {
+            if known.get(&name)?.as_deref() == Some(id) {
+                return Ok(name);
+            }
+        }
+        let name = (0..20).map(|n| names::invent(id, n));
+        let name = name.into_iter().find(|name| known.take(name, id).is_ok());
+        name.context("find a name for it")
+    }
+
+    fn names(&self) -> Result<()> {
+        let known = &self.containers.names;
+        let leads = |name: &str| -> Result<bool> {
+            let Some(id) = known.get(name)? else {
+                return Ok(false);
+            };
+            let places = Places::of(&self.containers.dirs, &id);
+            // Of a lost state nobody knows another name.
+            let called = |container: Container| container.name == name;
+            Ok(places.data.exists() && places.read().map_or(true, called))
+        };
+        for name in known.all()? {
+            if leads(&name)? {
+                continue;
+            }
+            // Neither a creation nor a new name is on its way while we hold this.
+            let place = self.containers.dirs.data.join("names");
+            let alone = File::open(&place).with_context(|| format!("open {}", place.display()))?;
+            alone.lock().context("lock the names")?;
+            if leads(&name)? || !place.join(&name).exists() {
+                continue;
+            }
+            self.found(&format!("the name {name} leads to no container"), || {
+                fs::remove_file(place.join(&name)).context("remove it")?;
+                Ok("it is free now".into())
+            });
+        }
+        Ok(())
+    }
+
+    /// Directories of shims without a container. Those of containers were looked at with these.
+    fn runs(&self) -> Result<()> {
+        let place = self.containers.dirs.run.join("containers");
+        for id in ids_in(&place) {
+            let places = Places::of(&self.containers.dirs, &id);
+            if places.data.exists() || !places.run.exists() {
+                continue;
+            }
+            let path = places.run.display();
+            let what = match shim::is_alive(&places)? {
+                true => format!("a shim lives in {path}, and its container is gone"),
+                false => format!("{path} is left of a container that is gone"),
+            };
+            self.found(&what, || {
+                // Without its first process, a shim ends.
+                self.delete(&id)?;
+                as_root(|| fs::remove_dir_all(&places.run).context("remove it"))?;
+                Ok("it was removed".into())
+            });
+        }
+        Ok(())
+    }
+
+    /// The runtime's state of containers that don't run.
+    fn runtimes(&self) -> Result<()> {
+        let place = self.containers.dirs.run.join("runtime");
+        for id in ids_in(&place) {
+            if self.lives(&id)? || !place.join(&id).exists() {
+                continue;
+            }
+            let what = format!("the runtime still has container {id}, which does not run");
+            self.found(&what, || {
+                let _locked = Locked::open(&self.containers.dirs, &id);
+                ensure!(!self.lives(&id)?, "it was started just now");
+                self.delete(&id)?;
+                Ok("what was left of it was removed".into())
+            });
+        }
+        Ok(())
+    }
+
+    fn delete(&self, id: &str) -> Result<()> {
+        let runtime = Runtime::at(self.containers.dirs.run.join("runtime"));
+        let id = id.parse()?;
+        as_root(|| runtime.delete(&id, true))
+    }
+
+    fn lives(&self, id: &str) -> Result<bool> {
+        let places = Places::of(&self.containers.dirs, id);
+        Ok(places.data.exists() && shim::is_alive(&places)?)
+    }
+
+    /// Cgroups of containers that don't run.
+    fn cgroups(&self) -> Result<()> {
+        // Only where there is a tree can anything have been left in it.
+        if Hierarchy::find()?.mount().is_none() {
+            return Ok(());
+        }
+        let Some(group) = Lasting::find(Path::new(GROUP))? else {
+            return Ok(());
+        };
+        for id in ids_in(group.path()) {
+            let path = Path::new(GROUP).join(&id);
+            let Some(left) = Lasting::find(&path)? else {
+                continue;
+            };
+            if self.lives(&id)? {
+                continue;
+            }
+            let shown = left.path().display().to_string();
+            let living = left.processes()?.len();
+            let is_ours = Places::of(&self.containers.dirs, &id).data.exists();
+            let what = format!("the cgroup {shown} is left of a container that does not run");
+            // Another engine's container may be born just now.
+            if !is_ours && living == 0 && is_younger(left.path(), NEWBORN) {
+                continue;
+            }
+            if living > 0 && !is_ours {
+                self.told(&format!(
+                    "{what}, and {living} processes are in it; if nobody else's container is \
+                     there, end them with: echo 1 > {shown}/cgroup.kill"
+                ));
+                continue;
+            }
+            self.found(&what, || {
+                let _locked = Locked::open(&self.containers.dirs, &id);
+                ensure!(!self.lives(&id)?, "it was started just now");
+                left.kill()?;
+                left.remove()?;
+                Ok("it was removed".into())
+            });
+        }
+        Ok(())
+    }
+
+    /// Layers that are stacked outside of any shim.
+    fn mounts(&self) -> Result<()> {
+        let place = self.containers.dirs.data.join("containers");
+        let table = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
+        // proc_pid_mountinfo(5): the fifth field is where it is mounted.
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        let points: Vec<PathBuf> = points.map(PathBuf::from).collect();
+        for point in points.iter().rev() {
+            let Ok(inner) = point.strip_prefix(&place) else {
+                continue;
+            };
+            let id = inner.iter().next().unwrap_or_default().to_string_lossy();
+            if inner.as_os_str().is_empty() || self.lives(&id)? {
+                continue;
+            }
+            let what = format!("something is still mounted on {}", point.display());
+            self.found(&what, || {
+                umount2(point, MntFlags::MNT_DETACH).context("unmount it")?;
+                Ok("it was unmounted".into())
+            });
+        }
+        Ok(())
+    }
+
+    /// Leases, links and rules of dead containers.
+    fn network(&self) -> Result<()> {
+        let run = &self.containers.dirs.run;
+        let privileged = namespaces::is_privileged()?;
+        let left = network::leftovers(run, privileged)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let what = format!("dead containers left in the network: {}", left.join(", "));
+        self.found(&what, || {
+            network::sweep(run, privileged)?;
+            let left = network::leftovers(run, privileged)?;
+            if !left.is_empty() {
+                bail!("{} could not be removed", left.join(", "));
+            }
+            Ok("all of it was removed".into())
+        });
+        Ok(())
+    }
+}
+
+/// Whether a file was made, or changed, no longer ago than that.
+fn is_younger(path: &Path, age: Duration) -> bool {
+    let made = fs::metadata(path).and_then(|found| found.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|passed| passed < age))
+}
+
+/// The version that a state file names, if it can be read so far.
+fn version(places: &Places) -> Option<u32> {
+    let text = fs::read(places.state()).ok()?;
+    let state: Value = serde_json::from_slice(&text).ok()?;
+    u32::try_from(state.get("version")?.as_u64()?).ok()
+}
+
+/// The names in a directory that are ids; none where there is no directory.
+fn ids_in(place: &Path) -> Vec<String> {
+    let entries = fs::read_dir(place).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| state::is_id(name)).collect()
+}
