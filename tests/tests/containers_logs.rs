@@ -180,7 +180,9 @@ fn who_follows_sees_each_line_once_and_leaves_at_the_end() {
         ran(&machine, options, script);
         let followers = ["logs -f aa", "logs --follow --tail 5 aa"].map(|line| machine.spawn(line));
         std::thread::sleep(std::time::Duration::from_millis(300));
-        machine.feed("attach aa").write(b"\n");
+        let mut attached = machine.feed("attach aa");
+        attached.write(b"\n");
+        attached.wait().exits(3);
         for follower in followers {
             let out = follower.wait();
             let all: Vec<String> = (1..=20_000).map(|n| n.to_string()).collect();

@@ -318,6 +318,10 @@ impl Session {
     }
 
     fn hear(&mut self, part: Part) -> Result<()> {
+        // It may be ready only to be sent to, or what came before it in this turn took the room.
+        if self.is_busy() {
+            return Ok(());
+        }
         match self.far.hear(part)? {
             News::Nothing => {}
             News::Ended(status) => self.ended = Some((status, Instant::now())),

@@ -33,6 +33,7 @@ use crate::state::{Container, Places};
 
 use namespaces::Namespaces;
 
+pub use namespaces::running;
 pub use process::exec_process;
 
 /// The directory of the bundle that the container's root file system is mounted on.
