@@ -28,22 +28,18 @@ impl Containers {
                 container.id
             );
         }
-        let paused = commit.pause && status == Status::Running && self.hold(&container.id);
+        let mut paused = commit.pause && status == Status::Running;
+        if paused && let Err(error) = self.pause(&container.id) {
+            // Without a cgroup nobody can hold all of its processes at once.
+            tracing::warn!("the container goes on while it is committed: {error:#}");
+            paused = false;
+        }
         let made = self.commit_as_it_is(&container.id, commit);
         // Somebody else may have let it go on, or ended it.
         if paused && self.find(&container.id)?.life.status == Status::Paused {
             self.unpause(&container.id)?;
         }
         made
-    }
-
-    /// Pauses it, if that can be. What it writes meanwhile may be in the image or not, otherwise.
-    fn hold(&self, id: &str) -> bool {
-        let paused = self.pause(id);
-        if let Err(error) = &paused {
-            tracing::warn!("the container goes on while it is committed: {error:#}");
-        }
-        paused.is_ok()
     }
 
     fn commit_as_it_is(&self, id: &str, commit: &Commit) -> Result<Digest> {
