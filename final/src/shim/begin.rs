@@ -43,7 +43,8 @@ impl Shim<'_> {
         let root = rustix::fs::open(&rootfs, flags, Mode::empty())
             .with_context(|| format!("open {}", rootfs.display()))?;
         volumes::fill(container, root.as_fd())?;
-        let spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
+        let mut spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
+        network.enter(&mut spec);
         drop(root);
         let bundle = Bundle::write(&self.places.data, spec)?;
 

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use cgroups::Lasting;
 use namespaces::{Failure, Running};
 use nix::unistd::Pid;
 use oci_spec::runtime::Process;
@@ -66,7 +67,10 @@ impl External {
         nix::sys::prctl::set_child_subreaper(true).context("become a subreaper")?;
         let mut command = self.command("create");
         command.arg("--bundle").arg(&bundle.path);
-        self.give_birth(command, &self.run.join("pid"), settings, &[id.as_str()])
+        let born = self.give_birth(command, &self.run.join("pid"), settings, &[id.as_str()]);
+        born.inspect_err(|_| {
+            let _ = self.delete(id);
+        })
     }
 
     pub(super) fn exec(&self, id: &Id, process: &Process, settings: Settings) -> Result<Running> {
@@ -89,9 +93,15 @@ impl External {
 
     pub(super) fn kill(&self, id: &Id, signal: i32, all: bool) -> Result<()> {
         let signal = signal.to_string();
-        match all {
+        // Without a cgroup it does not know who they all are, and may not say so. But pid 1 takes
+        // them with it.
+        let done = match all {
             true => self.run("kill", &["--all", id.as_str(), &signal]),
-            false => self.run("kill", &[id.as_str(), &signal]),
+            false => Ok(()),
+        };
+        match self.run("kill", &[id.as_str(), &signal]) {
+            Err(_) if all => done,
+            sent => sent,
         }
     }
 
@@ -108,7 +118,13 @@ impl External {
         if !self.root.exists() {
             return Ok(());
         }
-        self.run("delete", &["--force", id.as_str()])
+        self.run("delete", &["--force", id.as_str()])?;
+        // Some leave it behind where they failed.
+        let group = Lasting::find(Path::new(&format!("/minidocker-engine-{id}")));
+        match group {
+            Ok(Some(group)) => group.kill().and_then(|()| group.remove()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn open_root(&self) -> Result<OwnedFd> {

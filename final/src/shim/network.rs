@@ -12,16 +12,19 @@
 mod files;
 mod ports;
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use network::bridge::{Bridge, Endpoint, Lease};
-use network::{Carrier, Publish, Reserved};
+use network::{Carrier, Publish, Reserved, Target};
 use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use crate::runtime;
 use crate::state::{self, Container, HostConfig, Places};
 use files::Files;
 
@@ -62,6 +65,8 @@ impl Mode {
 #[must_use]
 pub struct Network {
     way: Way,
+    /// Where the container is to be born; `None`: in a new one.
+    netns: Option<File>,
     run: PathBuf,
 }
 
@@ -128,10 +133,26 @@ impl Network {
         if let Some(files) = files {
             files.write(container, &places.data)?;
         }
+        let is_own = matches!(mode, Mode::Bridge | Mode::None);
+        let netns = (is_own && is_hidden(&container.host)).then(network::new_netns);
         Ok(Network {
             way,
+            netns: netns.transpose()?,
             run: places.run.clone(),
         })
+    }
+
+    /// Tells the runtime where the container is to be born.
+    pub fn enter(&self, spec: &mut Spec) {
+        let Some(netns) = &self.netns else { return };
+        let place = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
+        let linux = spec.linux_mut().as_mut();
+        let mut all = linux.and_then(|linux| linux.namespaces_mut().as_mut());
+        for namespace in all.iter_mut().flat_map(|all| all.iter_mut()) {
+            if namespace.typ() == LinuxNamespaceType::Network {
+                namespace.set_path(Some(place.clone().into()));
+            }
+        }
     }
 
     /// Connects a process' network namespace. To be called while the process is held, so that its
@@ -141,23 +162,25 @@ impl Network {
     /// # Errors
     /// The kernel refused a message, or the carrier failed; what was made is unmade.
     pub fn attach(self, pid: Pid) -> Result<(Attached, state::Network)> {
-        let Network { way, run } = self;
+        let Network { way, netns, run } = self;
         let seen = way.seen()?;
+        let netns = || netns.map_or_else(|| network::netns_of(pid), Ok);
         let connection = match way {
             Way::Shared => None,
             Way::Loopback => {
-                network::loopback_up_in(network::netns_of(pid)?.as_fd())?;
+                network::loopback_up_in(netns()?.as_fd())?;
                 None
             }
             Way::Leased(lease) => {
-                let netns = network::netns_of(pid)?;
-                let endpoint = lease.attach(netns.as_fd(), "eth0")?;
+                let endpoint = lease.attach(netns()?.as_fd(), "eth0")?;
                 Some(Connection::Plugged(Box::new(endpoint)))
             }
             Way::Carried(ports) => {
                 // The carrier brings it up as well; but there may be none.
-                network::loopback_up_in(network::netns_of(pid)?.as_fd())?;
-                Carrier::connect(pid, &ports, &run)?.map(Connection::Carried)
+                let netns = netns()?;
+                network::loopback_up_in(netns.as_fd())?;
+                let to = Target::Netns(netns);
+                Carrier::connect(&to, &ports, &run)?.map(Connection::Carried)
             }
         };
         let connected = connection.is_some();
@@ -202,6 +225,13 @@ impl Way {
             },
         })
     }
+}
+
+/// Whether the container will be born where nobody may look at it, we neither: among the processes of
+/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
+fn is_hidden(host: &HostConfig) -> bool {
+    let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
+    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use namespaces::{IdMap, Isolation, Joined};
 use nix::sched::CloneFlags;
 
-use crate::runtime::{Runtime, Status};
-use crate::state::{Container, Places};
+use super::spec;
+use crate::state::Container;
 
 /// What a shim needs of users, beside the rest of its isolation.
 #[derive(Debug)]
@@ -29,7 +29,12 @@ impl Users {
     pub(super) fn of(container: &Container, dirs: &Dirs) -> Result<Users> {
         let ids = Isolation::users_only()?.ids;
         let host = &container.host;
-        let modes = [&host.network_mode, &host.pid_mode, &host.ipc_mode];
+        let modes = [
+            &host.network_mode,
+            &host.pid_mode,
+            &host.ipc_mode,
+            &host.uts_mode,
+        ];
         let mut others: Vec<&str> = modes
             .into_iter()
             .filter_map(|mode| mode.strip_prefix("container:"))
@@ -60,24 +65,14 @@ impl Users {
 
 /// The user namespace of a container's first process, which its shim lives in as well.
 fn namespace_of(id: &str, dirs: &Dirs) -> Result<OwnedFd> {
-    let places = Places::of(dirs, id);
-    let container = places
-        .read()
-        .with_context(|| format!("No such container: {id}"))?;
-    let runs = || -> Result<Option<i32>> {
-        let found = Runtime::at(places.runtime.clone()).find(&id.parse()?)?;
-        let pid = found.record().pid;
-        Ok(matches!(found.status()?, Status::Running | Status::Paused).then_some(pid))
-    };
-    let pid = runs().ok().flatten();
-    if let Some(pid) = pid {
-        let path = format!("/proc/{pid}/ns/user");
-        let file = File::open(&path).with_context(|| format!("open {path}"))?;
-        // If it still runs, it was it that we looked at.
-        if runs()? == Some(pid) {
-            return Ok(file.into());
-        }
-    }
-    let name = container.name;
-    bail!("container {name} is not running; `minidocker start {name}` starts it")
+    let (container, pid) = spec::running(dirs, id)?;
+    let path = format!("/proc/{pid}/ns/user");
+    let file = File::open(&path).with_context(|| format!("open {path}"))?;
+    // If it still runs, it was it that we looked at.
+    ensure!(
+        spec::running(dirs, id)?.1 == pid,
+        "container {} has just been started again",
+        container.name
+    );
+    Ok(file.into())
 }

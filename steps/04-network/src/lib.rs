@@ -54,7 +54,7 @@ use bridge::{Bridge, Endpoint, Lease};
 use files::{Files, Identity};
 pub use publish::{Protocol, Publish, Reserved};
 pub use strays::{leftovers, sweep};
-pub use user::Carrier;
+pub use user::{Carrier, Target};
 
 /// What kind of network a container is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -195,7 +195,8 @@ impl Network {
                 )))
             }
             Way::Carried(ports) => {
-                Carrier::connect(pid, &ports, files.directory())?.map(Connection::Carried)
+                let to = Target::Process(pid);
+                Carrier::connect(&to, &ports, files.directory())?.map(Connection::Carried)
             }
         };
         Ok(Attached {
@@ -212,6 +213,15 @@ impl Network {
 pub fn netns_of(pid: Pid) -> Result<File> {
     let path = format!("/proc/{pid}/ns/net");
     File::open(&path).with_context(|| format!("open {path}"))
+}
+
+/// A network namespace that nobody is in, as one is born: with a `lo` that is down. It goes with the
+/// last descriptor.
+///
+/// # Errors
+/// The kernel makes none.
+pub fn new_netns() -> Result<File> {
+    links::new_netns()
 }
 
 /// Whether the caller may change the network that it is in. To be privileged is not enough: root of

@@ -1,5 +1,6 @@
 //! Links, addresses and routes.
 
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
 };
@@ -199,6 +200,25 @@ pub(crate) fn inside<T: Send>(
             .join()
             .map_err(|_| anyhow!("the thread in the container's network died"))?
     })
+}
+
+/// Makes a network namespace. unshare(2) takes the thread along that calls it, so that is one that
+/// ends.
+pub(crate) fn new_netns() -> Result<File> {
+    let make = || {
+        tracing::info!(
+            call = "unshare(CLONE_NEWNET)",
+            "a thread of ours makes the container's network, and leaves it behind"
+        );
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
+        let path = "/proc/thread-self/ns/net";
+        File::open(path).with_context(|| format!("open {path}"))
+    };
+    let maker = thread::Builder::new().spawn(make);
+    maker
+        .context("start a thread to make a network in")?
+        .join()
+        .map_err(|_| anyhow!("the thread that made a network died"))?
 }
 
 /// Marks a link for removal, and stops its traffic. Answers whether it was there: one that went with

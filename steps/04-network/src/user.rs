@@ -9,11 +9,11 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -56,20 +56,19 @@ impl Carrier {
     /// Its name server.
     pub const NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
-    /// Connects the network of a process in a user namespace of ours, or in the one that we are in.
-    /// `None`: there is no program installed that could; a warning says what to install. In
-    /// `directory` the carrier may put a socket.
+    /// Connects a network namespace. `None`: there is no program installed that could; a warning
+    /// says what to install. In `directory` the carrier may put a socket.
     ///
     /// # Errors
     /// A port cannot be had, or is asked for and nothing could carry it.
-    pub fn connect(pid: Pid, ports: &[Publish], directory: &Path) -> Result<Option<Carrier>> {
+    pub fn connect(to: &Target, ports: &[Publish], directory: &Path) -> Result<Option<Carrier>> {
         // Of a port that it cannot have, the carrier would say less than bind(2) says to us.
         let reserved = ports.iter().map(Publish::reserve);
         drop(reserved.collect::<Result<Vec<_>>>()?);
         let mut failures = Vec::new();
         for (program, start) in [("pasta", pasta as Start), ("slirp4netns", slirp4netns)] {
             let Some(path) = find(program) else { continue };
-            match start(&path, pid, ports, directory) {
+            match start(&path, to, ports, directory) {
                 Ok(carrier) => return Ok(Some(carrier)),
                 Err(error) => failures.push(format!("{error:#}")),
             }
@@ -88,9 +87,33 @@ impl Carrier {
     }
 }
 
-type Start = fn(&Path, Pid, &[Publish], &Path) -> Result<Carrier>;
+/// Whose network a carrier connects.
+#[derive(Debug)]
+pub enum Target {
+    /// That of a process in a user namespace of ours, which the carrier joins.
+    Process(Pid),
+    /// This network namespace, of the user namespace that we are in.
+    Netns(File),
+}
 
-fn pasta(program: &Path, pid: Pid, ports: &[Publish], _: &Path) -> Result<Carrier> {
+impl Target {
+    /// What the carrier is started with, and finds its way by.
+    fn inherited(&self) -> Result<Stdio> {
+        Ok(match self {
+            Target::Process(_) => Stdio::null(),
+            Target::Netns(netns) => netns.try_clone()?.into(),
+        })
+    }
+}
+
+/// The network namespace that a carrier inherits, as its standard output: any other descriptor it
+/// may close when it starts. By the process' number it could not look for it: it would join the user
+/// namespace that it is in already (setns(2): EINVAL), or has given up the right to look by then.
+const INHERITED: &str = "/proc/self/fd/1";
+
+type Start = fn(&Path, &Target, &[Publish], &Path) -> Result<Carrier>;
+
+fn pasta(program: &Path, to: &Target, ports: &[Publish], _: &Path) -> Result<Carrier> {
     let mut arguments = strings(&["--quiet", "--foreground", "--ipv4-only", "--config-net"]);
     arguments.extend(strings(&[
         "--no-dhcp",
@@ -131,39 +154,35 @@ fn pasta(program: &Path, pid: Pid, ports: &[Publish], _: &Path) -> Result<Carrie
     arguments.extend(strings(&["--tcp-ns", "none", "--udp-ns", "none"]));
     // It writes its pid when all is set up: our pipe is the file.
     arguments.extend(strings(&["--pid", "/dev/stdin"]));
-    let netns = if is_our_user_namespace(pid)? {
-        // We are where it would go by the pid, and to join that again is refused (setns(2)). It
-        // gives up the right to look at the process, too: so it finds the network in a descriptor,
-        // one that it does not close.
-        arguments.extend(strings(&["--netns-only", "--no-netns-quit"]));
-        arguments.extend(strings(&["--netns", "/proc/self/fd/1"]));
-        Some(crate::netns_of(pid)?)
-    } else {
-        arguments.push(pid.to_string().into());
-        None
-    };
-    let output = netns.map_or_else(Stdio::null, Stdio::from);
-    start(command(program, &arguments).stdout(output))
+    match to {
+        Target::Process(pid) => arguments.push(pid.to_string().into()),
+        Target::Netns(_) => {
+            arguments.extend(strings(&["--netns-only", "--no-netns-quit"]));
+            arguments.extend(strings(&["--netns", INHERITED]));
+        }
+    }
+    start(command(program, &arguments).stdout(to.inherited()?))
 }
 
-/// Whether a process is in our user namespace (namespaces(7): then the files are the same).
-fn is_our_user_namespace(pid: Pid) -> Result<bool> {
-    let of = |process: &str| {
-        let path = format!("/proc/{process}/ns/user");
-        fs::metadata(&path).with_context(|| format!("stat {path}"))
-    };
-    let (ours, theirs) = (of("self")?, of(&pid.to_string())?);
-    Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
-}
-
-fn slirp4netns(program: &Path, pid: Pid, ports: &[Publish], directory: &Path) -> Result<Carrier> {
+fn slirp4netns(
+    program: &Path,
+    to: &Target,
+    ports: &[Publish],
+    directory: &Path,
+) -> Result<Carrier> {
     let mut arguments = strings(&["--configure", "--mtu=65520", "--disable-host-loopback"]);
     arguments.extend(strings(&["--enable-sandbox", "--ready-fd=0"]));
     if !ports.is_empty() {
         arguments.push(format!("--api-socket={ORDERS}").into());
     }
-    arguments.extend([pid.to_string().into(), "eth0".into()]);
-    let carrier = start(command(program, &arguments).current_dir(directory))?;
+    match to {
+        Target::Process(pid) => arguments.push(pid.to_string().into()),
+        Target::Netns(_) => arguments.extend(strings(&["--netns-type=path", INHERITED])),
+    }
+    arguments.push("eth0".into());
+    let mut command = command(program, &arguments);
+    command.current_dir(directory).stdout(to.inherited()?);
+    let carrier = start(&mut command)?;
     for port in ports {
         forward(directory, port).with_context(|| format!("have slirp4netns publish {port}"))?;
     }
@@ -198,7 +217,7 @@ fn forward(directory: &Path, port: &Publish) -> Result<()> {
 
 fn command(program: &Path, arguments: &[OsString]) -> Command {
     let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::null());
+    command.args(arguments);
     // Ctrl-C is meant for the container; its network stays to the end.
     command.process_group(0);
     die_with_us(&mut command);

@@ -22,7 +22,7 @@ mod resources;
 mod security;
 
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cli::Dirs;
@@ -33,6 +33,7 @@ use crate::state::{Container, Places};
 
 use namespaces::Namespaces;
 
+pub use namespaces::running;
 pub use process::exec_process;
 
 /// The directory of the bundle that the container's root file system is mounted on.
@@ -69,8 +70,12 @@ pub fn of(container: &Container, places: &Places, dirs: &Dirs, root: BorrowedFd)
         .set_namespaces(Some(namespaces.listed()))
         .set_sysctl(Some(host.sysctls.clone().into_iter().collect()))
         .set_rootfs_propagation(mounts::propagation(container))
-        .set_cgroups_path(Some(cgroup(container)));
+        .set_cgroups_path(cgroup(container, resources::are_limited(host)));
 
+    if host.runtime.is_some() {
+        // Nothing here is newer, and there are those who refuse what is.
+        spec.set_version("1.0.2".to_owned());
+    }
     spec.set_process(Some(process))
         .set_mounts(Some(mounts))
         .set_linux(Some(linux));
@@ -78,13 +83,16 @@ pub fn of(container: &Container, places: &Places, dirs: &Dirs, root: BorrowedFd)
 }
 
 /// Relative, so that it is below what was delegated to us where the tree's root is not ours. Other
-/// runtimes would put a relative one below the cgroup that we happen to be in.
-fn cgroup(container: &Container) -> PathBuf {
-    let path = format!("minidocker-engine/{}", container.id);
-    match container.host.runtime.is_some() && !runtime::is_in_user_namespace() {
-        true => Path::new("/").join(path),
-        false => path.into(),
-    }
+/// runtimes would put a relative one below the cgroup that we happen to be in, never remove more of
+/// it than the last directory, and without root do without one only where none is named.
+fn cgroup(container: &Container, limited: bool) -> Option<PathBuf> {
+    let id = &container.id;
+    let path = match (&container.host.runtime, runtime::is_in_user_namespace()) {
+        (Some(_), true) if !limited => return None,
+        (Some(_), false) => format!("/minidocker-engine-{id}"),
+        _ => format!("minidocker-engine/{id}"),
+    };
+    Some(path.into())
 }
 
 #[cfg(test)]

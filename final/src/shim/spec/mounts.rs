@@ -38,8 +38,13 @@ pub(super) fn of(
         }
         all.extend(adapted(mount, container, namespaces));
     }
+    // Who shares a network goes by the same names.
+    let data = match &namespaces.network {
+        Whose::Others { data, .. } => data,
+        _ => &places.data,
+    };
     let files = NETWORKS.map(Path::new).into_iter().filter_map(|place| {
-        let source = places.data.join(place.file_name()?);
+        let source = data.join(place.file_name()?);
         let wanted = !is_taken(place) && source.exists();
         wanted.then(|| bind(&source, place, container.host.readonly_rootfs))
     });

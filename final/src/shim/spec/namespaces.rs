@@ -25,6 +25,8 @@ pub(super) enum Whose {
         /// What the other container is called inside.
         hostname: String,
         domainname: String,
+        /// The directory of its hosts, hostname and resolv.conf.
+        data: PathBuf,
     },
 }
 
@@ -130,28 +132,38 @@ impl Namespaces {
     }
 }
 
-/// The first process of the container `id`, if it runs.
 fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
-    let places = Places::of(dirs, id);
-    let container = places
-        .read()
-        .with_context(|| format!("No such container: {id}"))?;
-    let name = &container.name;
-    let pid = match container.host.runtime {
-        None => first_process(&places, id)?,
-        // As long as its shim lives, nobody else gets that pid.
-        Some(_) => shim::is_alive(&places)?.then_some(container.life.pid),
-    };
+    let (container, pid) = running(dirs, id)?;
     Ok(Whose::Others {
-        pid: pid.filter(|pid| *pid != 0).with_context(|| {
-            format!("container {name} is not running; `minidocker start {name}` starts it")
-        })?,
+        pid,
         hostname: match container.config.hostname.as_str() {
             "" => container.short_id().to_owned(),
             name => name.to_owned(),
         },
         domainname: container.config.domainname,
+        data: Places::of(dirs, id).data,
     })
+}
+
+/// The container `id`, and its first process, if it is still the one that the runtime made.
+///
+/// # Errors
+/// It does not run.
+pub fn running(dirs: &Dirs, id: &str) -> Result<(Container, i32)> {
+    let places = Places::of(dirs, id);
+    let container = places
+        .read()
+        .with_context(|| format!("No such container: {id}"))?;
+    let pid = match container.host.runtime {
+        None => first_process(&places, id)?,
+        // As long as its shim lives, nobody else gets that pid.
+        Some(_) => shim::is_alive(&places)?.then_some(container.life.pid),
+    };
+    let pid = pid.filter(|pid| *pid != 0).with_context(|| {
+        let name = &container.name;
+        format!("container {name} is not running; `minidocker start {name}` starts it")
+    })?;
+    Ok((container, pid))
 }
 
 fn first_process(places: &Places, id: &str) -> Result<Option<i32>> {

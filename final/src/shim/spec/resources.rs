@@ -17,6 +17,11 @@ pub(super) fn apply(linux: &mut Linux, host: &HostConfig) {
     linux.set_resources(Some(resources));
 }
 
+/// Whether there is any limit.
+pub(super) fn are_limited(host: &HostConfig) -> bool {
+    memory(host).is_some() || cpu(host).is_some() || pids(host).is_some()
+}
+
 fn memory(host: &HostConfig) -> Option<LinuxMemory> {
     let bytes = |number: u64| (number > 0).then(|| i64::try_from(number).unwrap_or(i64::MAX));
     let limit = bytes(host.memory);
