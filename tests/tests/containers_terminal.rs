@@ -84,8 +84,8 @@ fn a_terminal_is_the_containers_own_and_as_large_as_ours() {
         ask(&mut second, "sleep 0.2; stty size", "44 55\r\n");
         ask(&mut person, "stty size", "33 99\r\n");
         // Keys are the process's that runs, and not ours.
-        second.send("sleep 1000\r");
-        second.expect("sleep 1000\r\n");
+        second.send("echo be''gun; sleep 1000\r");
+        second.expect("begun\r\n");
         second.send("\x03");
         second.expect(PROMPT);
         second.send("exit 7\r");
@@ -214,13 +214,14 @@ fn what_a_program_draws_and_what_is_typed_passes_untouched() {
         assert!(there, "{}", screen.escape_ascii());
         person.expect(PROMPT);
 
-        person.send("stty raw -echo; head -c 126 | od -v -An -tu1 | tr -d '\\n'; stty sane\r");
+        person
+            .send("stty raw -echo; head -c 126 | od -v -An -tu1 | tr -d '\\n'; echo; stty sane\r");
         person.expect("\n");
         std::thread::sleep(Duration::from_millis(300));
         // But for the two that would leave.
         let keys: Vec<u8> = (0..128).filter(|key| ![0x10, 0x11].contains(key)).collect();
         person.send(&String::from_utf8_lossy(&keys));
-        let shown = person.expect(" 127");
+        let shown = person.expect(" 127\n");
         let numbers: Vec<u8> = shown
             .split_whitespace()
             .filter_map(|number| number.parse().ok())
