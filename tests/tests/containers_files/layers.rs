@@ -3,7 +3,7 @@
 use harness::engine::Who;
 use harness::{assert_same_tree, tree};
 
-use super::{for_root, for_each, start};
+use super::{for_each, for_root, start};
 
 /// Changes of every kind.
 const CHANGES: &str = "
@@ -97,126 +97,126 @@ fn a_committed_image_has_the_containers_files() {
 #[test]
 fn a_committed_image_runs_as_its_container_did_but_for_the_changes() {
     for_root(|machine| {
-    let options = [
-        "-e",
-        "A=1",
-        "-w",
-        "/tmp",
-        "-u",
-        "0",
-        "-l",
-        "x=y",
-        "--stop-signal",
-        "USR1",
-    ];
-    start(machine, &options, "true");
-    machine.ok(&[
-        "commit",
-        "-a",
-        "Somebody <s@example.org>",
-        "-m",
-        "why",
-        "-c",
-        "CMD [\"echo\", \"a b\"]",
-        "--change",
-        "ENV B=$A C='d e'",
-        "-c",
-        "LABEL k=v",
-        "-c",
-        "EXPOSE 80",
-        "-c",
-        "WORKDIR sub",
-        "-c",
-        "USER nobody",
-        "-c",
-        "VOLUME /data",
-        "-c",
-        "ONBUILD RUN true",
-        "c1",
-        "img",
-    ]);
-    let shown = |format: &str| machine.ok(&["image", "inspect", "-f", format, "img"]);
-    assert_eq!(shown("{{json .Config.Cmd}}"), r#"["echo","a b"]"#);
-    assert_eq!(
-        shown("{{.Config.WorkingDir}} {{.Config.User}}"),
-        "/tmp/sub nobody"
-    );
-    assert_eq!(shown("{{json .Config.Labels}}"), r#"{"k":"v","x":"y"}"#);
-    let env = shown("{{json .Config.Env}}");
-    assert!(
-        env.contains(r#""A=1""#) && env.contains(r#""B=1""#) && env.contains(r#""C=d e""#),
-        "{env}"
-    );
-    assert_eq!(
-        shown("{{.Config.StopSignal}} {{json .Config.OnBuild}}"),
-        r#"USR1 ["RUN true"]"#
-    );
-    let history = machine.ok("history --format {{.Comment}} img");
-    assert_eq!(history.lines().next(), Some("why"));
-    for wrong in ["RUN true", "CMD", "NONSENSE x"] {
-        machine.fails(1, &["commit", "-c", wrong, "c1", "other"]);
-    }
-    assert!(
-        machine
-            .fails(1, "commit nobody")
-            .contains("No such container")
-    );
+        let options = [
+            "-e",
+            "A=1",
+            "-w",
+            "/tmp",
+            "-u",
+            "0",
+            "-l",
+            "x=y",
+            "--stop-signal",
+            "USR1",
+        ];
+        start(machine, &options, "true");
+        machine.ok(&[
+            "commit",
+            "-a",
+            "Somebody <s@example.org>",
+            "-m",
+            "why",
+            "-c",
+            "CMD [\"echo\", \"a b\"]",
+            "--change",
+            "ENV B=$A C='d e'",
+            "-c",
+            "LABEL k=v",
+            "-c",
+            "EXPOSE 80",
+            "-c",
+            "WORKDIR sub",
+            "-c",
+            "USER nobody",
+            "-c",
+            "VOLUME /data",
+            "-c",
+            "ONBUILD RUN true",
+            "c1",
+            "img",
+        ]);
+        let shown = |format: &str| machine.ok(&["image", "inspect", "-f", format, "img"]);
+        assert_eq!(shown("{{json .Config.Cmd}}"), r#"["echo","a b"]"#);
+        assert_eq!(
+            shown("{{.Config.WorkingDir}} {{.Config.User}}"),
+            "/tmp/sub nobody"
+        );
+        assert_eq!(shown("{{json .Config.Labels}}"), r#"{"k":"v","x":"y"}"#);
+        let env = shown("{{json .Config.Env}}");
+        assert!(
+            env.contains(r#""A=1""#) && env.contains(r#""B=1""#) && env.contains(r#""C=d e""#),
+            "{env}"
+        );
+        assert_eq!(
+            shown("{{.Config.StopSignal}} {{json .Config.OnBuild}}"),
+            r#"USR1 ["RUN true"]"#
+        );
+        let history = machine.ok("history --format {{.Comment}} img");
+        assert_eq!(history.lines().next(), Some("why"));
+        for wrong in ["RUN true", "CMD", "NONSENSE x"] {
+            machine.fails(1, &["commit", "-c", wrong, "c1", "other"]);
+        }
+        assert!(
+            machine
+                .fails(1, "commit nobody")
+                .contains("No such container")
+        );
     });
 }
 
 #[test]
 fn a_container_stands_still_while_it_is_committed() {
     for_root(|machine| {
-    start(
-        machine,
-        &[],
-        "dd if=/dev/urandom of=/big bs=1M count=48 2>/dev/null; touch /ticks
+        start(
+            machine,
+            &[],
+            "dd if=/dev/urandom of=/big bs=1M count=48 2>/dev/null; touch /ticks
         while :; do echo >>/ticks; done &",
-    );
-    let mut committing = machine.spawn("commit c1 img");
-    let c = machine.container("c1");
-    c.wait_until("paused");
-    assert!(committing.is_running());
-    committing.wait().ok();
-    assert_eq!(c.status(), "running");
-    machine.ok("commit --pause=false c1 img2");
-    assert_eq!(c.status(), "running");
-    // One that was paused stays so.
-    machine.ok("pause c1");
-    machine.ok("commit c1 img3");
-    assert_eq!(c.status(), "paused");
-    machine.ok("unpause c1");
+        );
+        let mut committing = machine.spawn("commit c1 img");
+        let c = machine.container("c1");
+        c.wait_until("paused");
+        assert!(committing.is_running());
+        committing.wait().ok();
+        assert_eq!(c.status(), "running");
+        machine.ok("commit --pause=false c1 img2");
+        assert_eq!(c.status(), "running");
+        // One that was paused stays so.
+        machine.ok("pause c1");
+        machine.ok("commit c1 img3");
+        assert_eq!(c.status(), "paused");
+        machine.ok("unpause c1");
     });
 }
 
 #[test]
 fn others_read_a_committed_image_and_unpack_the_same_tree() {
     for_root(|machine| {
-    let more = "mknod /new/dev c 1 5; chown 7:8 /new/g; mkdir /new/\u{e9}; touch '/new/a b'";
-    start(machine, &[], &format!("{CHANGES}; {more}"));
-    machine.script("minidocker exec c1 true").ok();
-    machine.ok("commit c1 new:1");
-    let read = "cd /tmp/work; store=/var/lib/minidocker/images
+        let more = "mknod /new/dev c 1 5; chown 7:8 /new/g; mkdir /new/\u{e9}; touch '/new/a b'";
+        start(machine, &[], &format!("{CHANGES}; {more}"));
+        machine.script("minidocker exec c1 true").ok();
+        machine.ok("commit c1 new:1");
+        let read = "cd /tmp/work; store=/var/lib/minidocker/images
         skopeo inspect oci:$store:docker.io/library/new:1 >/dev/null || skopeo inspect oci:$store:new:1 >/dev/null
         skopeo copy -q oci:$store:new:1 oci:copy:new
         umoci unpack --image copy:new bundle";
-    machine.script(&format!("set -e; {read}")).ok();
-    machine.script("cd /tmp/work; mkdir ours; minidocker create --name copy new:1 true; minidocker export copy | tar -x -C ours").ok();
-    let of = |path: &str| {
-        tree(
-            machine.host().path(path).to_str().expect("a path"),
-            "-path ./dev -o -path ./etc -o -path ./proc -o -path ./sys",
-        )
-    };
-    assert_same_tree(
-        &of("/tmp/work/bundle/rootfs"),
-        &of("/tmp/work/ours"),
-        &[
-            ".|d|",
-            "./.dockerenv",
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  ./.dockerenv",
-        ],
-    );
+        machine.script(&format!("set -e; {read}")).ok();
+        machine.script("cd /tmp/work; mkdir ours; minidocker create --name copy new:1 true; minidocker export copy | tar -x -C ours").ok();
+        let of = |path: &str| {
+            tree(
+                machine.host().path(path).to_str().expect("a path"),
+                "-path ./dev -o -path ./etc -o -path ./proc -o -path ./sys",
+            )
+        };
+        assert_same_tree(
+            &of("/tmp/work/bundle/rootfs"),
+            &of("/tmp/work/ours"),
+            &[
+                ".|d|",
+                "./.dockerenv",
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  ./.dockerenv",
+            ],
+        );
     });
 }
 
