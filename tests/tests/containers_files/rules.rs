@@ -196,7 +196,7 @@ fn words_that_make_no_sense_are_refused_as_docker_does() {
         let said = machine
             .script("cd /tmp/work; minidocker cp -q=false ./f c1:/g")
             .errors();
-        assert!(said.starts_with("Successfully copied 2"), "{said}");
+        assert!(said.starts_with("Successfully copied 3"), "{said}");
         assert!(said.trim().ends_with("kB to c1:/g"), "{said}");
         assert_eq!(
             machine
@@ -224,7 +224,7 @@ fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
         let file = file.display();
         for running in [true, false] {
             for refused in ["/new", "/etc/group", "/ro/f"] {
-                let said = machine.fails(1, &format!("cp {file} c:{refused}"));
+                let said = machine.fails(1, &format!("cp {file} c1:{refused}"));
                 assert!(said.contains("read-only"), "{refused}: {said}");
             }
             machine.ok(&format!("cp {file} c1:/vol/{running}"));

@@ -1,5 +1,6 @@
 //! `cp` with a tar archive on standard input or output, and `export`.
 
+use harness::engine::Who;
 use harness::{assert_same_tree, tree};
 
 use super::{for_each, for_root, start};
@@ -83,9 +84,12 @@ fn an_export_is_the_tree_that_the_container_sees() {
         let twice = "minidocker export c1 | sha256sum; minidocker export c1 | sha256sum";
         let sums = machine.script(twice).ok();
         assert_eq!(sums.lines().next(), sums.lines().nth(1));
-        machine.ok("pause c1");
-        assert_same_tree(&merged("paused"), &running, &[]);
-        machine.ok("unpause c1");
+        // Without a cgroup nobody is paused.
+        if machine.who() == Who::Root {
+            machine.ok("pause c1");
+            assert_same_tree(&merged("paused"), &running, &[]);
+            machine.ok("unpause c1");
+        }
         machine.ok("stop -t 0 c1");
         assert_same_tree(&merged("stopped"), &running, &[]);
 
