@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use harness::engine::Who;
-
 use super::{for_each, for_root, start};
 
 /// Swaps a directory for a link to the host's `/etc` or what a root would take for it, without end.

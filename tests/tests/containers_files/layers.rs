@@ -196,7 +196,8 @@ fn others_read_a_committed_image_and_unpack_the_same_tree() {
     for_root(|machine| {
         let more = "mknod /new/dev c 1 5; chown 7:8 /new/g; mkdir /new/\u{e9}; touch '/new/a b'";
         start(machine, &[], &format!("{CHANGES}; {more}"));
-        let caps = "cd /tmp/work; cp /bin/true cap; setcap cap_kill+ep cap; setfattr -n user.k -v v cap";
+        let caps =
+            "cd /tmp/work; cp /bin/true cap; setcap cap_kill+ep cap; setfattr -n user.k -v v cap";
         machine
             .script(&format!("{caps}; minidocker cp -a cap c1:/new/"))
             .ok();
@@ -242,6 +243,12 @@ fn an_image_stays_as_long_as_a_container_needs_it() {
         assert!(
             machine.ok("image prune -a -f").contains("Untagged: mine:1")
                 || !machine.ok("images").contains("mine:1")
+        );
+        let host = machine.ok("inspect -f {{.Image}} c1");
+        let said = machine.fails(1, &format!("rmi -f {host}"));
+        assert!(
+            said.contains("(cannot be forced) - image is being used by running container"),
+            "{said}"
         );
         assert_eq!(machine.ok("rmi -f mine:2"), "Untagged: mine:2");
         assert_eq!(machine.minidocker("start -a dd").code(), 0);

@@ -16,7 +16,10 @@ const TARGETS: &str = "
     echo old >f; mkdir -p e g/f h; echo old >h/d; ln -s e le; ln -s f lf; ln -s new dangling";
 
 /// Options and source, destination, and what is new then or what is said.
-const RULES: &[(&str, &str, Result<&[&str], &str>)] = &[
+type Rule = (&'static str, &'static str, Outcome);
+type Outcome = Result<&'static [&'static str], &'static str>;
+
+const RULES: &[Rule] = &[
     // A file.
     ("f", "new", Ok(&["new=f"])),
     ("f", "new/", Err("no such directory")),
