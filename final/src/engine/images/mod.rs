@@ -25,11 +25,13 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
+
+use crate::state::{self, Places};
 
 use crate::shim;
 
@@ -191,15 +193,41 @@ impl Images {
         self.store.tag(&self.find(what)?, name, None)
     }
 
-    /// Takes a name away, and with the last one the image.
+    /// Takes a name away, and with the last one the image. Of an image that a container needs,
+    /// `force` takes the names alone.
     ///
     /// # Errors
     /// A container uses the image; an id whose image has names in several repositories, unless
     /// `force` is there to mean all of them.
     pub fn remove(&self, what: &str, force: bool) -> Result<Removed> {
-        let removed = self.store.remove(what, force)?;
-        shim::sweep_init_layers(&self.dirs)?;
-        Ok(removed)
+        if force {
+            self.refuse_running(what)?;
+        }
+        self.store.remove(what, force)
+    }
+
+    /// Docker's rule: an id is not taken from below a container that runs, though a name may be.
+    fn refuse_running(&self, what: &str) -> Result<()> {
+        let Ok(image) = self.store.find(what) else {
+            return Ok(());
+        };
+        let named = what.parse().is_ok_and(|name| image.names().contains(&name));
+        if named {
+            return Ok(());
+        }
+        for id in state::ids(&self.dirs)? {
+            let Ok(container) = Places::of(&self.dirs, &id).read() else {
+                continue;
+            };
+            ensure!(
+                container.image != image.id().to_string() || !container.life.status.needs_shim(),
+                "conflict: unable to delete {} (cannot be forced) - image is being used by running \
+                 container {}",
+                image.short_id(),
+                container.short_id()
+            );
+        }
+        Ok(())
     }
 
     fn ensure_host(&self) -> Result<()> {
