@@ -85,7 +85,7 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
         fs::remove_file(filler).expect("remove the filler");
         machine.ok("start two");
         machine.ok("exec two true");
-        machine.nothing_left();
+        machine.no_container_left();
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{Bystander, listed};
 /// Victims of a batch.
 const AT_ONCE: usize = 8;
 
+/// Between two looks at who is there.
+const GLIMPSE: Duration = Duration::from_micros(500);
+
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
@@ -166,6 +169,7 @@ fn kill(machine: &Machine, deed: &Deed, name: &str, target: Target, moment: Dura
     let mut found = None;
     while found.is_none() && running.is_running() {
         found = find(machine, Target::Client, name);
+        std::thread::sleep(GLIMPSE);
     }
     std::thread::sleep(moment);
     let killed = loop {
@@ -178,6 +182,7 @@ fn kill(machine: &Machine, deed: &Deed, name: &str, target: Target, moment: Dura
         if !running.is_running() {
             break false;
         }
+        std::thread::sleep(GLIMPSE);
     };
     // Whoever waits for one who was killed has to notice.
     running.wait();
@@ -305,35 +310,35 @@ fn kills(who: Who, deed: &Deed, times: usize) {
 #[test]
 fn a_create_whose_client_is_killed() {
     kills(Who::Root, &CREATE, 104);
-    kills(Who::Student, &CREATE, 16);
+    kills(Who::Student, &CREATE, AT_ONCE);
 }
 
 #[test]
 fn a_start_of_which_somebody_is_killed() {
     kills(Who::Root, &START, 104);
-    kills(Who::Student, &START, 24);
+    kills(Who::Student, &START, AT_ONCE);
 }
 
 #[test]
 fn an_exec_of_which_somebody_is_killed() {
     kills(Who::Root, &EXEC, 104);
-    kills(Who::Student, &EXEC, 24);
+    kills(Who::Student, &EXEC, AT_ONCE);
 }
 
 #[test]
 fn a_stop_of_which_somebody_is_killed() {
     kills(Who::Root, &STOP, 104);
-    kills(Who::Student, &STOP, 24);
+    kills(Who::Student, &STOP, AT_ONCE);
 }
 
 #[test]
 fn a_commit_of_which_somebody_is_killed() {
     kills(Who::Root, &COMMIT, 104);
-    kills(Who::Student, &COMMIT, 24);
+    kills(Who::Student, &COMMIT, AT_ONCE);
 }
 
 #[test]
 fn a_removal_of_which_somebody_is_killed() {
     kills(Who::Root, &REMOVE, 104);
-    kills(Who::Student, &REMOVE, 24);
+    kills(Who::Student, &REMOVE, AT_ONCE);
 }
