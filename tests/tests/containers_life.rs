@@ -69,7 +69,10 @@ fn a_container_is_created_started_paused_stopped_restarted_killed_and_removed() 
             (machine.ok("logs aa") == "hello").then_some(())
         });
 
-        pause(machine);
+        // Without a cgroup of one's own there is nothing that could be frozen.
+        if machine.who() != Who::Lone {
+            pause(machine);
+        }
         assert_eq!(machine.ok("stop aa"), "aa");
         assert_eq!(a.status(), "exited");
         assert_eq!(a.state()["life"]["exit_code"], 3);
