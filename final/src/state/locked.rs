@@ -1,6 +1,6 @@
 //! The right to change a container's state.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 
@@ -34,6 +34,26 @@ impl Locked {
             places,
             directory,
         })
+    }
+
+    /// The same, unless somebody else changes it just now.
+    ///
+    /// # Errors
+    /// As [`Locked::open`].
+    pub fn try_open(dirs: &Dirs, id: &str) -> Result<Option<Locked>> {
+        let places = Places::of(dirs, id);
+        let directory =
+            File::open(&places.data).with_context(|| format!("open {}", places.data.display()))?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error).context("lock a container"),
+        }
+        Ok(Some(Locked {
+            container: places.read()?,
+            places,
+            directory,
+        }))
     }
 
     /// The first state of a container whose directory has just been made.

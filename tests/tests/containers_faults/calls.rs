@@ -41,7 +41,7 @@ const FAULTS: [(&str, &str); 29] = [
 ];
 
 /// How many faults of each kind a command gets.
-const MOST: usize = 16;
+const MOST: usize = 12;
 
 /// Runs a command as our child and strace as our grandchild (`-D`), not the other way round. The shim
 /// that it may leave behind is traced as well.

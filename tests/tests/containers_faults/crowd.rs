@@ -79,7 +79,8 @@ fn whatever_is_done_to_one_container_at_once_ends_in_a_state() {
         ];
         let all = at_once(&machine, &lines.map(str::to_owned));
         for out in &all {
-            assert!([0, 1, 137].contains(&out.code()), "{out}");
+            // Who is executed may be killed, or its container paused in this moment.
+            assert!([0, 1, 125, 137].contains(&out.code()), "{out}");
             assert!(!out.errors().contains("panicked"), "{out}");
         }
         let state = listed(&machine, "one");

@@ -70,10 +70,10 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
             "{states:?}"
         );
         assert_eq!(machine.container("one").init().pid, init.pid);
-        machine.minidocker("stop -t 0 one");
-        machine.minidocker("kill two");
-        wait_for("the truth", 5, || {
+        let ended = ["stop -t 0 one", "kill two"].map(|line| machine.minidocker(line));
+        wait_for(&format!("the truth after {ended:#?}"), 5, || {
             let states = listed(&machine, "");
+            println!("{states:?}");
             let of = |name: &str| states.iter().find(|it| it.0 == name).map(|it| it.1.clone());
             let ended = ["one", "two"]
                 .iter()
@@ -85,7 +85,7 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
         fs::remove_file(filler).expect("remove the filler");
         machine.ok("start two");
         machine.ok("exec two true");
-        machine.nothing_left();
+        machine.no_container_left();
     }
 }
 

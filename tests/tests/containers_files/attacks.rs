@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use harness::engine::{Machine, Who};
+use harness::engine::Who;
 
-use super::{for_each, start};
+use super::{for_root, for_each, start};
 
 /// Swaps a directory for a link to the host's `/etc` or what a root would take for it, without end.
 const SWAP: &str = "
@@ -17,7 +17,7 @@ const SWAP: &str = "
 fn whoever_swaps_a_component_during_a_copy_gains_nothing() {
     for_each(|machine| {
         start(machine, &[], SWAP);
-        machine.script("cd; mkdir -p in/sub; echo host >in/canary-of-mine; echo host >in/sub/canary-of-mine").ok();
+        machine.script("cd /tmp/work; mkdir -p in/sub; echo host >in/canary-of-mine; echo host >in/sub/canary-of-mine").ok();
         let before = machine
             .host()
             .shell("ls -A /etc | sort; cat /etc/passwd /etc/hostname | sha256sum");
@@ -25,8 +25,8 @@ fn whoever_swaps_a_component_during_a_copy_gains_nothing() {
         let mut copied = 0;
         while Instant::now() < until {
             let out = machine.script(
-                "cd; minidocker cp in/. c:/w/d && echo yes; minidocker cp in/sub/canary-of-mine c:/w/d/sub/f && echo yes
-                 rm -rf out; minidocker cp c:/w/d/. out && echo yes
+                "cd /tmp/work; minidocker cp in/. c1:/w/d && echo yes; minidocker cp in/sub/canary-of-mine c1:/w/d/sub/f && echo yes
+                 rm -rf out; minidocker cp c1:/w/d/. out && echo yes
                  if [ -e out/shadow ]; then grep -q student: out/shadow && echo STOLEN; fi",
             );
             assert!(!out.text().contains("STOLEN"), "{out}");
@@ -37,7 +37,6 @@ fn whoever_swaps_a_component_during_a_copy_gains_nothing() {
             .host()
             .shell("ls -A /etc | sort; cat /etc/passwd /etc/hostname | sha256sum");
         assert_eq!(before, after, "something was written to the host");
-        machine.nothing_left();
     });
 }
 
@@ -55,22 +54,21 @@ fn nothing_of_the_container_is_executed_or_loaded() {
             &[],
             &format!("mkdir /d; echo 1 >/d/f; cp /bin/busybox /b || true; {traps}"),
         );
-        machine.script("cd; mkdir a; echo 1 >a/f; tar -cz a | minidocker cp - c:/d; minidocker cp a c:/e; minidocker cp c:/d out; minidocker export c >/dev/null").ok();
-        let diff = machine.ok("diff c");
+        machine.script("cd /tmp/work; mkdir a; echo 1 >a/f; tar -cz a | minidocker cp - c1:/d; minidocker cp a c1:/e; minidocker cp c1:/d out; minidocker export c1 >/dev/null").ok();
+        let diff = machine.ok("diff c1");
         assert!(!diff.contains("/trapped"), "{diff}");
         assert!(
             diff.contains("A /d/a/f") && diff.contains("A /e/f"),
             "{diff}"
         );
-        machine.nothing_left();
     });
 }
 
 #[test]
 fn an_archive_stays_below_its_destination() {
-    let machine = Machine::of(Who::Root);
+    for_root(|machine| {
     start(
-        &machine,
+        machine,
         &[],
         "mkdir -p /d /victim; echo safe >/victim/f; ln -s /victim /d/link",
     );
@@ -88,56 +86,56 @@ cases = {
     "through": [("l", S, "../victim"), ("l", D, ""), ("l/f", R, "")],
     "dir": [("link", D, ""), ("link/f", R, "")],
     "root": [(".", S, "/victim")],
+    });
 }
 with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
     for name, kind, link in cases[sys.argv[1]]: add(tar, name, kind, link)
 "#;
     machine
-        .script(&format!("cat >~/evil.py <<'X'\n{evil}\nX"))
+        .script(&format!("cat >/tmp/work/evil.py <<'X'\n{evil}\nX"))
         .ok();
     for case in ["dots", "deep", "hardlink", "through", "dir", "root"] {
         let out = machine.script(&format!(
-            "set -o pipefail; python3 ~/evil.py {case} | minidocker cp - c:/d"
+            "set -o pipefail; python3 /tmp/work/evil.py {case} | minidocker cp - c1:/d"
         ));
         assert_eq!(out.code(), 1, "{case}: {out}");
-        assert_eq!(machine.ok("exec c cat /victim/f"), "safe", "{case}");
+        assert_eq!(machine.ok("exec c1 cat /victim/f"), "safe", "{case}");
     }
-    machine.nothing_left();
 }
 
 #[test]
 fn what_blocks_or_acts_when_it_is_opened_is_not_opened() {
-    let machine = Machine::of(Who::Root);
+    for_root(|machine| {
     let script = "mkdir /d; mkfifo /d/p; echo 1 >/d/f; mknod /d/n c 1 3; mknod /d/b b 7 200
         ln -s /d/p /etc/x; rm /etc/passwd; mkfifo /etc/passwd";
-    start(&machine, &[], script);
-    let script = "cd; timeout 20 minidocker cp c:/d out; timeout 20 minidocker cp -L c:/etc/x p; timeout 20 minidocker export c >/dev/null
-        timeout 20 minidocker commit c img >/dev/null; timeout 20 minidocker diff c >/dev/null; find out -type b -o -type c";
+    start(machine, &[], script);
+    let script = "cd /tmp/work; timeout 20 minidocker cp c1:/d out; timeout 20 minidocker cp -L c1:/etc/x p; timeout 20 minidocker export c1 >/dev/null
+        timeout 20 minidocker commit c1 img >/dev/null; timeout 20 minidocker diff c1 >/dev/null; find out -type b -o -type c";
     let out = machine.script(&format!("set -e; {script}"));
     // A device is left out, and a fifo is one again.
     assert_eq!(out.ok(), "");
     let kinds = machine
-        .script("cd; stat -c %F out/p p; minidocker cp -a c:/d with; stat -c %F with/b")
+        .script("cd /tmp/work; stat -c %F out/p p; minidocker cp -a c1:/d with; stat -c %F with/b")
         .ok();
     assert_eq!(kinds, "fifo\nfifo\nblock special file");
-    machine.nothing_left();
+    });
 }
 
 #[test]
 fn a_device_that_takes_a_files_place_is_never_opened() {
-    let machine = Machine::of(Who::Root);
+    for_root(|machine| {
     // To open the one without a writer blocks, and to open the other would be seen in its fdinfo.
     start(
-        &machine,
+        machine,
         &[],
         "mkdir /d; cd /d; echo 1 >f; mkfifo p
         while :; do mv f x; mv p f; mv f p; mv x f; done &",
     );
     for _ in 0..40 {
-        let out = machine.script("cd; rm -rf o; timeout 10 minidocker cp c:/d o; [ $? != 124 ]");
+        let out = machine.script("cd /tmp/work; rm -rf o; timeout 10 minidocker cp c1:/d o; [ $? != 124 ]");
         assert_eq!(out.code(), 0, "it hung: {out}");
     }
-    machine.nothing_left();
+    });
 }
 
 #[test]
@@ -148,10 +146,9 @@ fn the_kernels_files_and_the_hosts_stay_out() {
             &[],
             "ln -s /proc/1/root /r; ln -s /proc/self/root/../.. /q",
         );
-        let out = machine.script("cd; minidocker cp c:/ all; ls all/proc all/sys; minidocker cp c:/r/etc etc; minidocker cp c:/q/etc etc; minidocker cp all/etc c:/r/; ls");
+        let out = machine.script("cd /tmp/work; minidocker cp c1:/ all; ls all/proc all/sys; minidocker cp c1:/r/etc etc; minidocker cp c1:/q/etc etc; minidocker cp all/etc c1:/r/; ls");
         let text = out.text();
         assert!(text.contains("all/proc:\n\nall/sys:"), "{out}");
         assert_eq!(text.lines().last(), Some("all"), "{out}");
-        machine.nothing_left();
     });
 }

@@ -19,22 +19,44 @@ fn for_each(check: impl Fn(&Machine) + Sync) {
             let check = &check;
             scope.spawn(move || {
                 println!("{who:?}");
-                check(&Machine::of(who));
+                let machine = Machine::of(who);
+                begin(&machine);
+                check(&machine);
+                end(&machine);
             });
         }
     });
+}
+
+/// One for root alone.
+fn for_root(check: impl Fn(&Machine)) {
+    let machine = Machine::of(Who::Root);
+    begin(&machine);
+    check(&machine);
+    end(&machine);
+}
+
+/// A place of the host's for files.
+fn begin(machine: &Machine) {
+    machine.script("mkdir /tmp/work").ok();
+}
+
+/// Sees that nothing of the containers is left.
+fn end(machine: &Machine) {
+    machine.script("rm -rf /tmp/work").ok();
+    machine.nothing_left();
 }
 
 /// Starts a container that runs a script and then waits; returns when the script has ended.
 #[track_caller]
 fn start(machine: &Machine, options: &[&str], script: &str) {
     let script = format!("{script}\necho ready; exec sleep 1000");
-    let mut words = vec!["run", "-d", "--name", "c", "--network", "none"];
+    let mut words = vec!["run", "-d", "--name", "c1", "--network", "none"];
     words.extend(options);
     words.extend(["host", "sh", "-ec", &script]);
     machine.ok(&words);
     harness::wait_for("the container's files", 20, || {
-        (machine.ok("logs c") == "ready").then_some(())
+        (machine.ok("logs c1") == "ready").then_some(())
     });
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use harness::engine::Machine;
 
-use super::{for_each, listing, start};
+use super::{for_root, for_each, listing, start};
 
 /// What there is to copy.
 const SOURCES: &str = "
@@ -20,7 +20,7 @@ const RULES: &[(&str, &str, Result<&[&str], &str>)] = &[
     // A file.
     ("f", "new", Ok(&["new=f"])),
     ("f", "new/", Err("no such directory")),
-    ("f", "no/new", Err("no/new")),
+    ("f", "no/new", Err("/no")),
     ("f", "f", Ok(&["f=f"])),
     ("f", "f/", Err("ot a directory")),
     ("f", "e", Ok(&["e/f=f"])),
@@ -42,7 +42,7 @@ const RULES: &[(&str, &str, Result<&[&str], &str>)] = &[
         Ok(&["new/", "new/a=a", "new/s/", "new/s/b=b"]),
     ),
     ("d", "new/", Ok(&["new/", "new/a=a", "new/s/", "new/s/b=b"])),
-    ("d", "no/new", Err("no/new")),
+    ("d", "no/new", Err("/no")),
     ("d", "f", Err("cannot copy directory")),
     ("d/.", "f", Err("cannot copy directory")),
     ("d", "e", Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"])),
@@ -92,18 +92,17 @@ fn a_copy_goes_where_docker_puts_it() {
         let script = format!("mkdir /x; cd /x; (mkdir s; cd s; {SOURCES}); {targets}");
         start(machine, &[], &script);
         machine
-            .script(&format!("set -e; cd; {}", script.replace("/x", "x")))
+            .script(&format!("set -e; cd /tmp/work; {}", script.replace("/x", "x")))
             .ok();
         follow(machine, 0);
-        machine.ok("stop -t 0 c");
+        machine.ok("stop -t 0 c1");
         follow(machine, RULES.len());
-        machine.nothing_left();
     });
 }
 
 fn follow(machine: &Machine, first: usize) {
-    let container = machine.container("c").data().join("upper/x");
-    let home = machine.script("cd; pwd").ok();
+    let container = machine.container("c1").data().join("upper/x");
+    let home = machine.script("cd /tmp/work; pwd").ok();
     let host = machine.host().path(&home).join("x");
     let mut wrong = Vec::new();
     for (n, (source, to, expected)) in RULES.iter().enumerate() {
@@ -112,13 +111,13 @@ fn follow(machine: &Machine, first: usize) {
             let place = format!("t{}", first + n);
             let (line, dir): (String, &Path) = match way {
                 Way::In => (
-                    format!("cp {flag} s/{source} c:/x/{place}/{to}"),
+                    format!("cp {flag} s/{source} c1:/x/{place}/{to}"),
                     &container,
                 ),
-                Way::Out => (format!("cp {flag} c:/x/s/{source} {place}/{to}"), &host),
+                Way::Out => (format!("cp {flag} c1:/x/s/{source} {place}/{to}"), &host),
             };
             let before = listing(&dir.join(&place));
-            let out = machine.script(&format!("cd ~/x; minidocker {line}"));
+            let out = machine.script(&format!("cd /tmp/work/x; minidocker {line}"));
             let after = listing(&dir.join(&place));
             let new: Vec<String> = after.difference(&before).cloned().collect();
             let right = match expected {
@@ -140,68 +139,68 @@ fn follow(machine: &Machine, first: usize) {
 
 #[test]
 fn words_that_make_no_sense_are_refused_as_docker_does() {
-    let machine = Machine::of(harness::engine::Who::Root);
-    start(&machine, &["-v", "/run:/vol:ro"], "echo 1 >/f; mkdir /d");
-    machine.script("cd; echo 1 >f; echo 2 >c:f").ok();
+    for_root(|machine| {
+    start(machine, &["-v", "/run:/vol:ro"], "echo 1 >/f; mkdir /d");
+    machine.script("cd /tmp/work; echo 1 >f; echo 2 >c:f").ok();
     for (line, words) in [
         (
-            "cp c:/f c:/d",
+            "cp c1:/f c1:/d",
             "copying between containers is not supported",
         ),
         (
-            "cp /root/f /root/g",
+            "cp /tmp/work/f /tmp/work/g",
             "must specify at least one container source",
         ),
         (
-            "cp ./c:f /root/g",
+            "cp ./c:f /tmp/work/g",
             "must specify at least one container source",
         ),
-        ("cp none:/f /root/g", "No such container: none"),
-        ("cp /root/f none:/f", "No such container: none"),
+        ("cp none:/f /tmp/work/g", "No such container: none"),
+        ("cp /tmp/work/f none:/f", "No such container: none"),
         (
-            "cp c:/nothing /root/g",
-            "Could not find the file /nothing in container c",
+            "cp c1:/nothing /tmp/work/g",
+            "Could not find the file /nothing in container c1",
         ),
         (
-            "cp /root/f c:/nothing/f",
-            "Could not find the file /nothing/f in container c",
+            "cp /tmp/work/f c1:/nothing/f",
+            "Could not find the file /nothing/f in container c1",
         ),
-        ("cp /root/nothing c:/", "No such file or directory"),
+        ("cp /tmp/work/nothing c1:/", "No such file or directory"),
         (
-            "cp c:/f /nothing/f",
+            "cp c1:/f /nothing/f",
             "invalid output path: directory \"/nothing\" does not exist",
         ),
-        ("cp c:/f /dev/null", "must be a directory or a regular file"),
+        ("cp c1:/f /dev/null", "must be a directory or a regular file"),
         (
-            "cp /root/f c:/dev/null",
+            "cp /tmp/work/f c1:/dev/null",
             "must be a directory or a regular file",
         ),
-        ("cp - c:/f", "destination \"c:/f\" must be a directory"),
-        ("cp - c:/nothing", "Could not find"),
-        ("cp /root/f c:/vol/f", "read-only"),
+        ("cp - c1:/f", "destination \"c1:/f\" must be a directory"),
+        ("cp - c1:/nothing", "must be a directory"),
+        ("cp /tmp/work/f c1:/vol/f", "read-only"),
     ] {
         let said = machine.fails(1, line);
         assert!(said.contains(words), "{line}: {said}");
     }
     // A path of the host may have a colon in it.
-    machine.script("cd; minidocker cp ./c:f c:/g").ok();
-    assert_eq!(machine.ok("exec c cat /g"), "2");
+    machine.script("cd /tmp/work; minidocker cp ./c:f c1:/g").ok();
+    assert_eq!(machine.ok("exec c1 cat /g"), "2");
     let said = machine
-        .script("cd; minidocker cp -q=false ./f c:/g")
+        .script("cd /tmp/work; minidocker cp -q=false ./f c1:/g")
         .errors();
     assert!(said.starts_with("Successfully copied 2"), "{said}");
-    assert!(said.trim().ends_with("kB to c:/g"), "{said}");
-    assert_eq!(machine.script("cd; minidocker cp ./f c:/g").errors(), "");
-    machine.nothing_left();
+    assert!(said.trim().ends_with("kB to c1:/g"), "{said}");
+    assert_eq!(machine.script("cd /tmp/work; minidocker cp ./f c1:/g").errors(), "");
+    });
 }
 
 #[test]
 fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
     for_each(|machine| {
         machine
-            .script("cd; mkdir vol ro; echo 1 >f; echo 2 >vol/from-host")
+            .script("cd /tmp/work; mkdir vol ro; echo 1 >f; echo 2 >vol/from-host")
             .ok();
-        let home = machine.script("cd; pwd").ok();
+        let home = machine.script("cd /tmp/work; pwd").ok();
         let (vol, ro) = (format!("{home}/vol:/vol"), format!("{home}/ro:/ro:ro"));
         start(
             machine,
@@ -215,36 +214,34 @@ fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
                 let said = machine.fails(1, &format!("cp {file} c:{refused}"));
                 assert!(said.contains("read-only"), "{refused}: {said}");
             }
-            machine.ok(&format!("cp {file} c:/vol/{running}"));
-            machine.ok(&format!("cp c:/vol/from-host {home}/{running}"));
+            machine.ok(&format!("cp {file} c1:/vol/{running}"));
+            machine.ok(&format!("cp c1:/vol/from-host {home}/{running}"));
             assert_eq!(
                 machine
-                    .script(&format!("cd; cat vol/{running} {running}"))
+                    .script(&format!("cd /tmp/work; cat vol/{running} {running}"))
                     .ok(),
                 "1\n2"
             );
             if running {
-                machine.ok(&format!("cp c:/mem/f {home}/mem"));
-                machine.ok(&format!("cp {file} c:/mem/g"));
-                assert_eq!(machine.ok("exec c cat /mem/g"), "1");
-                machine.ok("stop -t 0 c");
+                machine.ok(&format!("cp c1:/mem/f {home}/mem"));
+                machine.ok(&format!("cp {file} c1:/mem/g"));
+                assert_eq!(machine.ok("exec c1 cat /mem/g"), "1");
+                machine.ok("stop -t 0 c1");
             }
         }
-        machine.nothing_left();
     });
 }
 
 #[test]
 fn a_volume_of_a_container_that_never_ran_can_be_filled() {
     for_each(|machine| {
-        let home = machine.script("cd; mkdir vol; echo 1 >f; pwd").ok();
+        let home = machine.script("cd /tmp/work; mkdir vol; echo 1 >f; pwd").ok();
         machine.ok(&format!(
-            "create --name c -v {home}/vol:/not/there/yet host cat /not/there/yet/f"
+            "create --name c1 -v {home}/vol:/not/there/yet host cat /not/there/yet/f"
         ));
-        machine.ok(&format!("cp {home}/f c:/not/there/yet/"));
-        assert_eq!(machine.script("cat ~/vol/f").ok(), "1");
-        assert_eq!(machine.ok("start -a c"), "1");
-        machine.nothing_left();
+        machine.ok(&format!("cp {home}/f c1:/not/there/yet/"));
+        assert_eq!(machine.script("cat /tmp/work/vol/f").ok(), "1");
+        assert_eq!(machine.ok("start -a c1"), "1");
     });
 }
 
@@ -258,11 +255,11 @@ fn owners_modes_times_links_and_attributes_go_along() {
              chown {own} f d; chmod 6755 d/x; touch -d '2001-02-03 04:05:06' f d"
         );
         start(machine, &[], &script);
-        let home = machine.script("cd; pwd").ok();
-        machine.ok(&format!("cp c:/s {home}/s"));
+        let home = machine.script("cd /tmp/work; pwd").ok();
+        machine.ok(&format!("cp c1:/s {home}/s"));
         let user = machine.script("id -u; id -g").ok().replace('\n', ":");
         let look = "find . -printf '%P %y %m %U:%G %n %TY-%Tm-%Td\\n' | sort";
-        let out = machine.script(&format!("cd ~/s; {look}")).ok();
+        let out = machine.script(&format!("cd /tmp/work/s; {look}")).ok();
         for line in [
             format!("f f 640 {user} 2 2001-02-03"),
             format!("g f 640 {user} 2 2001-02-03"),
@@ -275,28 +272,27 @@ fn owners_modes_times_links_and_attributes_go_along() {
         assert!(out.contains("p p 644"), "{out}");
 
         // Back again: root's, unless owners are to be kept.
-        machine.ok(&format!("cp {home}/s c:/t"));
+        machine.ok(&format!("cp {home}/s c1:/t"));
         let owners = "stat -c '%u:%g %a %h' /t/f /t/d";
         assert_eq!(
-            machine.ok(&["exec", "c", "sh", "-c", owners]),
+            machine.ok(&["exec", "c1", "sh", "-c", owners]),
             "0:0 640 2\n0:0 1770 2"
         );
         if machine.who() == harness::engine::Who::Root {
             machine
-                .script("cd; chown -R 5:6 s; setfattr -n user.k -v v s/f; setcap cap_kill+ep s/d/x")
+                .script("cd /tmp/work; chown -R 5:6 s; setfattr -n user.k -v v s/f; setcap cap_kill+ep s/d/x")
                 .ok();
-            machine.ok(&format!("cp -a {home}/s c:/u"));
+            machine.ok(&format!("cp -a {home}/s c1:/u"));
             let owners = "stat -c '%u:%g %a %h' /u/f /u/d";
             assert_eq!(
-                machine.ok(&["exec", "c", "sh", "-c", owners]),
+                machine.ok(&["exec", "c1", "sh", "-c", owners]),
                 "5:6 640 2\n5:6 1770 2"
             );
-            machine.ok(&format!("cp -a c:/u {home}/u"));
+            machine.ok(&format!("cp -a c1:/u {home}/u"));
             let kept = machine
-                .script("cd ~/u; stat -c %u:%g f; getfattr --only-values -n user.k f; getcap d/x")
+                .script("cd /tmp/work/u; stat -c %u:%g f; getfattr --only-values -n user.k f; getcap d/x")
                 .ok();
             assert_eq!(kept, "5:6\nvd/x cap_kill=ep");
         }
-        machine.nothing_left();
     });
 }

@@ -28,9 +28,11 @@ impl Containers {
                 container.id
             );
         }
-        let paused = commit.pause && status == Status::Running;
-        if paused {
-            self.pause(&container.id)?;
+        let mut paused = commit.pause && status == Status::Running;
+        if paused && let Err(error) = self.pause(&container.id) {
+            // Without a cgroup nobody can hold all of its processes at once.
+            tracing::warn!("the container goes on while it is committed: {error:#}");
+            paused = false;
         }
         let made = self.commit_as_it_is(&container.id, commit);
         // Somebody else may have let it go on, or ended it.

@@ -5,6 +5,7 @@ use libc::{SIGRTMAX, SIGRTMIN};
 use nix::sys::signal::Signal;
 
 use super::Containers;
+use super::stop::note_by_hand;
 use crate::shim::protocol::Request;
 use crate::state::{Container, Status};
 
@@ -25,8 +26,7 @@ impl Containers {
         );
         // Who wants it to end does not want it started again.
         if signal == libc::SIGKILL || signal == stop_signal(&locked.container)? {
-            locked.container.life.stopped_by_hand = true;
-            locked.save()?;
+            note_by_hand(&mut locked);
         }
         let container = locked.container.clone();
         drop(locked);
@@ -35,10 +35,8 @@ impl Containers {
             self.ask(&container, &Request::Signal { signal, all })?;
             return Ok(container);
         }
-        let watch = self.watch(&container)?;
-        self.ask(&container, &Request::Signal { signal, all })?;
-        if let Some(shim) = watch {
-            super::stop::has_ended(&shim, None)?;
+        if let Some(shim) = self.watch(&container)? {
+            self.kill_all(&container, &shim)?;
         }
         Ok(container)
     }

@@ -23,7 +23,10 @@ impl Containers {
     /// It runs and that is not to be ended, or something of it cannot be removed.
     pub fn remove(&self, what: &str, how: Removal) -> Result<()> {
         let id = self.id_of(what)?;
-        let container = self.find(&id)?;
+        // One whose removal was given up is gone by now, and that is what is wanted.
+        let Some(container) = self.look(&id)? else {
+            return Ok(());
+        };
         if container.life.status == Status::Dead && container.version == 0 {
             return self.remove_damaged(&container, how);
         }
@@ -56,18 +59,13 @@ impl Containers {
         if !locked.container.life.status.needs_shim() {
             return Ok(());
         }
-        locked.container.life.stopped_by_hand = true;
-        if let Err(error) = locked.save() {
-            tracing::debug!("{error:#}");
-        }
+        stop::note_by_hand(&mut locked);
         drop(locked);
         let Some(shim) = self.watch(container)? else {
             return Ok(());
         };
         let _ = self.ask(container, &Request::Cancel);
-        let signal = libc::SIGKILL;
-        let _ = self.ask(container, &Request::Signal { signal, all: true });
-        stop::has_ended(&shim, None).map(drop)
+        self.kill_all(container, &shim)
     }
 
     /// One whose state cannot be read: nobody can say what it was, and so nothing is kept of it.

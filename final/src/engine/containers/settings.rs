@@ -133,32 +133,31 @@ fn list(text: &str) -> Result<BTreeSet<u32>> {
 
 /// What a container that shares somebody's network or name cannot have of its own.
 fn names(config: &Config, host: &HostConfig) -> Result<()> {
-    let shares = host.network_mode.starts_with("container:");
     let named = !config.hostname.is_empty();
     ensure!(
-        !(named && host.uts_mode == "host"),
+        !named || host.uts_mode != "host",
         "conflicting options: hostname and the UTS mode"
     );
-    ensure!(
-        !(named && shares),
-        "conflicting options: hostname and the network mode"
-    );
-    ensure!(
-        !(shares && (host.publish_all_ports || !host.ports.is_empty())),
-        "conflicting options: port publishing and the container type network mode"
-    );
-    ensure!(
-        !(shares && !config.exposed_ports.is_empty()),
-        "conflicting options: port exposing and the container type network mode"
-    );
-    ensure!(
-        !(shares && !host.dns.is_empty()),
-        "conflicting options: dns and the network mode"
-    );
-    ensure!(
-        !(shares && !host.extra_hosts.is_empty()),
-        "conflicting options: custom host-to-IP mapping and the network mode"
-    );
+    let shares = host.network_mode.starts_with("container:");
+    let published = host.publish_all_ports || !host.ports.is_empty();
+    for (asked, what) in [
+        (named, "hostname and the network mode"),
+        (
+            published,
+            "port publishing and the container type network mode",
+        ),
+        (
+            !config.exposed_ports.is_empty(),
+            "port exposing and the container type network mode",
+        ),
+        (!host.dns.is_empty(), "dns and the network mode"),
+        (
+            !host.extra_hosts.is_empty(),
+            "custom host-to-IP mapping and the network mode",
+        ),
+    ] {
+        ensure!(!(shares && asked), "conflicting options: {what}");
+    }
     let of_network = |name: &&String| name.starts_with("net.");
     if let Some(name) = host.sysctls.keys().find(of_network)
         && (shares || host.network_mode == "host")

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Containers, kill};
 use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::journal::{self, Event};
-use crate::state::{Container, Status};
+use crate::state::{Container, Locked, Status};
 
 /// How long a container has to end by itself unless somebody says otherwise, in seconds.
 pub(super) const PATIENCE: i64 = 10;
@@ -35,8 +35,7 @@ impl Containers {
         if !locked.container.life.status.needs_shim() {
             return Ok(locked.container);
         }
-        locked.container.life.stopped_by_hand = true;
-        locked.save()?;
+        note_by_hand(&mut locked);
         let container = locked.container.clone();
         drop(locked);
 
@@ -65,15 +64,7 @@ impl Containers {
             .unwrap_or(PATIENCE);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
         if !has_ended(&shim, patience)? {
-            let all = true;
-            let _ = self.ask(
-                &container,
-                &Request::Signal {
-                    signal: libc::SIGKILL,
-                    all,
-                },
-            );
-            has_ended(&shim, None)?;
+            self.kill_all(&container, &shim)?;
         }
         drop(shim);
         journal::tell(&self.dirs, &Event::of(&container, "stop"));
@@ -91,6 +82,18 @@ impl Containers {
         Ok(())
     }
 
+    /// SIGKILL for all processes of a container, and the wait for its end.
+    pub(super) fn kill_all(&self, container: &Container, shim: &Connection) -> Result<()> {
+        let (signal, all) = (libc::SIGKILL, true);
+        let asked = self.ask(container, &Request::Signal { signal, all });
+        // Who could not be asked may have ended in this moment.
+        match asked {
+            Err(_) if has_ended(shim, Some(Duration::ZERO))? => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => has_ended(shim, None).map(drop),
+        }
+    }
+
     /// A connection on which the container's end is told; `None`: it has no shim.
     pub(super) fn watch(&self, container: &Container) -> Result<Option<Connection>> {
         let Some(shim) = Connection::to(&self.places(container))? else {
@@ -98,6 +101,15 @@ impl Containers {
         };
         shim.request(&Request::Wait, &[])?;
         Ok(Some(shim))
+    }
+}
+
+/// Writes down that somebody wants the container to end, which its policy does not go against. On a
+/// full disk it ends all the same.
+pub(super) fn note_by_hand(locked: &mut Locked) {
+    locked.container.life.stopped_by_hand = true;
+    if let Err(error) = locked.save() {
+        tracing::debug!("{error:#}");
     }
 }
 

@@ -29,6 +29,9 @@ impl Containers {
             Err(_) if !places.data.exists() || self.is_half_made(&places)? => return Ok(None),
             Err(error) => return Ok(Some(damaged(id, &places, &format!("{error:#}")))),
         };
+        if container.life.status == Status::Removing {
+            return Ok(self.finish_removal(container));
+        }
         if is_true(&container, &places)? {
             return Ok(Some(container));
         }
@@ -57,11 +60,31 @@ impl Containers {
         life.exit_code = if rebooted { REBOOTED } else { KILLED };
         life.finished = Some(Timestamp::now());
         life.network = Network::default();
-        locked.save()?;
+        // It is the truth on a full disk, too.
+        if let Err(error) = locked.save() {
+            tracing::debug!("{error:#}");
+        }
         if locked.container.host.auto_remove {
             self.discard(locked)?;
         }
         Ok(())
+    }
+
+    /// Removes a container whose removal somebody has begun, and died of or gave up, if that is
+    /// possible now. While somebody is at it, it is as it is.
+    fn finish_removal(&self, container: Container) -> Option<Container> {
+        let locked = match Locked::try_open(&self.dirs, &container.id) {
+            Ok(Some(locked)) => locked,
+            Ok(None) => return Some(container),
+            Err(_) => return None,
+        };
+        match self.bury(&locked).and_then(|()| self.discard(&locked)) {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::debug!("{error:#}");
+                Some(container)
+            }
+        }
     }
 
     /// Ends what a killed shim left: processes, cgroup, link and lease.
