@@ -837,6 +837,24 @@ fn a_container_is_asked_to_end_in_its_own_way_and_then_ended() {
 }
 
 #[test]
+fn several_that_are_stopped_wait_at_the_same_time() {
+    let machine = Machine::of(Who::Root);
+    let names = ["aa", "bb", "cc", "dd"];
+    for name in names {
+        machine.ok(&format!(
+            "run -d --name {name} --network none host sleep 1000"
+        ));
+    }
+    let began = Instant::now();
+    assert_eq!(machine.ok("stop -t 1 aa bb cc dd"), names.join("\n"));
+    assert!(
+        began.elapsed() < Duration::from_millis(3500),
+        "one after the other"
+    );
+    machine.nothing_left();
+}
+
+#[test]
 fn kill_reaches_all_that_a_container_has_started() {
     for_each(|machine| {
         let script = "sleep 7001 & setsid sleep 7002 & (setsid sleep 7003 &) ; wait";
