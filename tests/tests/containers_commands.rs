@@ -963,6 +963,37 @@ fn a_name_can_be_changed_and_is_free_then() {
 }
 
 #[test]
+fn of_many_who_want_one_name_one_gets_it() {
+    for_each(|machine| {
+        for round in 0..5 {
+            let creators: Vec<_> = (0..10)
+                .map(|_| machine.spawn("create --name same host true"))
+                .collect();
+            let ended = creators.into_iter().map(|creator| creator.wait());
+            let (made, refused): (Vec<_>, Vec<_>) = ended.partition(|out| out.code() == 0);
+            assert_eq!(
+                (made.len(), refused.len()),
+                (1, 9),
+                "round {round}: {made:?}"
+            );
+            for out in refused {
+                assert!(
+                    out.errors().contains("Conflict. The container name"),
+                    "{out}"
+                );
+            }
+            assert_eq!(machine.ids(), [made[0].text()]);
+            // One that died too early to take its name back.
+            let path = machine.data().join("names/same");
+            fs::write(&path, "0".repeat(64)).expect("write a name");
+            machine.ok(&format!("rm {}", made[0].text()));
+        }
+        machine.ok("create --name same host true");
+        machine.nothing_left();
+    });
+}
+
+#[test]
 fn one_more_process_has_what_it_asks_for() {
     for_each(|machine| {
         machine.ok("run -d --name aa --network none -e A=container -w /srv --cap-drop CHOWN host sleep 1000");
