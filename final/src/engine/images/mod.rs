@@ -31,10 +31,9 @@ use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
-use crate::state::{self, Places};
-
 use crate::shim;
 use crate::state::journal::{self, Event, Kind};
+use crate::state::{self, Places};
 
 pub use check::Mending;
 pub use commit::Commit;
@@ -214,7 +213,17 @@ impl Images {
         if force {
             self.refuse_running(what)?;
         }
-        self.store.remove(what, force)
+        let id = self.store.find(what).map(|image| image.id().to_string());
+        let removed = self.store.remove(what, force)?;
+        shim::sweep_init_layers(&self.dirs)?;
+        let id = id.unwrap_or_else(|_| what.to_owned());
+        for _ in &removed.untagged {
+            self.tell("untag", &id, &id);
+        }
+        if !removed.deleted.is_empty() {
+            self.tell("delete", &id, &id);
+        }
+        Ok(removed)
     }
 
     /// Docker's rule: an id is not taken from below a container that runs, though a name may be.
@@ -239,15 +248,6 @@ impl Images {
             );
         }
         Ok(())
-        let id = self.store.find(what).map(|image| image.id().to_string());
-        let removed = self.store.remove(what, force)?;
-        shim::sweep_init_layers(&self.dirs)?;
-        let id = id.unwrap_or_else(|_| what.to_owned());
-        for _ in &removed.untagged {
-            self.tell("untag", &id, &id);
-        if !removed.deleted.is_empty() {
-            self.tell("delete", &id, &id);
-        Ok(removed)
     }
 
     /// For those who watch what happens.
