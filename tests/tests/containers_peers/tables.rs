@@ -100,12 +100,9 @@ pub const RUNS: [(&str, Look); 34] = [
     ),
     (
         "run --rm --network none busybox /no/such/command",
-        Says("no such file or directory"),
+        Says("/no/such/command"),
     ),
-    (
-        "run --rm --network none busybox /etc",
-        Says("permission denied"),
-    ),
+    ("run --rm --network none busybox /etc", Status),
     (
         "run --rm --network none busybox /etc/plain",
         Says("permission denied"),
@@ -183,13 +180,13 @@ pub const RUNS: [(&str, Look); 34] = [
         "run --rm --network none --ulimit nosuch=1 busybox true",
         Says("nosuch"),
     ),
-    ("run", Says("requires at least 1 argument")),
+    ("run", Usage("requires")),
     (
         "run --rm --network none --stop-signal NOSUCH busybox true",
         Says("invalid signal"),
     ),
-    ("exec", Says("requires at least 2 argument")),
-    ("no-such-command", Says("no-such-command")),
+    ("exec", Usage("requires")),
+    ("no-such-command", Usage("no-such-command")),
 ];
 
 /// What is listed.
