@@ -40,6 +40,10 @@ impl Containers {
         let status = locked.container.life.status;
         let name = &locked.container.name;
         ensure!(
+            status != Status::Paused,
+            "cannot remove container \"/{name}\": container is paused and must be unpaused first"
+        );
+        ensure!(
             !status.needs_shim(),
             "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
         );
