@@ -14,6 +14,15 @@ fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
+/// One where containers have cgroups, as after a login on a usual machine.
+fn machine(who: Who) -> Machine {
+    Machine::with(Wanted {
+        who,
+        delegated: true,
+        ..Wanted::default()
+    })
+}
+
 /// Four containers: one runs, one is paused, one has failed, one never ran.
 fn four(machine: &Machine) {
     machine.ok(&shell(
@@ -44,7 +53,7 @@ fn json(text: &str) -> Value {
 #[test]
 fn ps_shows_each_state_in_dockers_words() {
     for who in [Who::Root, Who::Student] {
-        let machine = Machine::of(who);
+        let machine = machine(who);
         assert_eq!(
             machine.ok("ps"),
             "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES"
@@ -352,7 +361,7 @@ fn top_and_stats_look_at_a_containers_processes() {
         machine.ok("exec -d busy sleep 1002");
         let top = wait_for("all processes", 10, || {
             let top = machine.ok("top busy");
-            (top.lines().count() == 5).then_some(top)
+            (top.lines().count() == 4).then_some(top)
         });
         let first = top.lines().next().unwrap_or_default();
         let titles: Vec<&str> = first.split_whitespace().collect();
@@ -365,7 +374,7 @@ fn top_and_stats_look_at_a_containers_processes() {
             assert_eq!(top.lines().filter(|line| ends(line)).count(), 1, "{top}");
         }
         let pids = machine.ok("top busy -o pid,args");
-        assert_eq!(pids.lines().count(), 5, "{pids}");
+        assert_eq!(pids.lines().count(), 4, "{pids}");
         machine.fails(1, "top busy -o args");
         let stats = json(&machine.ok("stats --no-stream --format json"));
         assert_eq!(
@@ -383,7 +392,7 @@ fn top_and_stats_look_at_a_containers_processes() {
             ]
         );
         assert_eq!(stats["Name"], "busy");
-        assert_eq!(stats["PIDs"], "4", "{stats}");
+        assert_eq!(stats["PIDs"], "3", "{stats}");
         machine.ok("stop -t 0 busy");
         machine.fails(1, "top busy");
         let rows = machine.ok("stats --no-stream -a");
@@ -394,7 +403,7 @@ fn top_and_stats_look_at_a_containers_processes() {
             ),
             "{rows}"
         );
-        assert!(rows.ends_with("0B / 0B   0"), "{rows}");
+        assert!(rows.ends_with("0B / 0B     0"), "{rows}");
         machine.nothing_left();
     }
 }
@@ -402,7 +411,7 @@ fn top_and_stats_look_at_a_containers_processes() {
 #[test]
 fn events_tell_a_whole_life_in_order() {
     for who in [Who::Root, Who::Student] {
-        let machine = Machine::of(who);
+        let machine = machine(who);
         let mut follower = machine.spawn(&[
             "events",
             "--filter",
@@ -444,6 +453,7 @@ fn events_tell_a_whole_life_in_order() {
                 "unpause",
                 "rename",
                 "kill",
+                "kill",
                 "die",
                 "stop",
                 "start",
@@ -456,10 +466,10 @@ fn events_tell_a_whole_life_in_order() {
             let words = format!("events --since 10m --until 0s --filter {filter}");
             machine.ok(&words).lines().count()
         };
-        assert_eq!(count("container=two"), 8);
-        assert_eq!(count("label=kind=sweet"), 15);
+        assert_eq!(count("container=two"), 9);
+        assert_eq!(count("label=kind=sweet"), 16);
         assert_eq!(count("label=kind=sour"), 0);
-        assert_eq!(count("image=host"), 15);
+        assert_eq!(count("image=host"), 16);
         assert_eq!(count("type=image"), 0);
         assert_eq!(count("event=exec_create --filter event=die"), 3);
         let first = machine.ok("system events --since 10m --until 0s --filter event=create");
@@ -627,14 +637,22 @@ fn after_a_reboot_one_command_brings_back_what_is_to_run() {
         machine.ok("create --network none --restart always --name new host sleep 1000");
         machine.ok("stop -t 0 halted held");
         // What a reboot does: all processes end, and what is in memory is gone.
-        for (shim, _) in machine.shims() {
-            machine.host().run(["kill", "-9", &shim.to_string()]).ok();
+        let shims = machine.shims().into_iter().map(|(shim, _)| shim);
+        let inits = machine
+            .processes()
+            .into_iter()
+            .filter(|it| it.name == "sleep");
+        for pid in shims.chain(inits.map(|it| it.pid)) {
+            machine.host().run(["kill", "-9", &pid.to_string()]).ok();
         }
-        wait_for("the containers to end", 10, || {
-            let sleeping = machine.processes().iter().any(|it| it.name == "sleep");
-            (!sleeping).then_some(())
-        });
         fs::remove_dir_all(machine.run()).expect("empty the memory");
+        wait_for("the cgroups to go", 10, || {
+            let left = "find /sys/fs/cgroup -path '*/minidocker-engine/*' -type d";
+            machine
+                .host()
+                .run(["sh", "-c", &format!("{left} -exec rmdir {{}} +")]);
+            machine.host().shell(left).is_empty().then_some(())
+        });
         let names = |line: &str| machine.ok(&format!("ps -a --format {{{{.Names}}}} {line}"));
         assert_eq!(names("--filter status=running"), "");
         assert_eq!(
@@ -666,10 +684,7 @@ fn after_a_reboot_one_command_brings_back_what_is_to_run() {
 
 #[test]
 fn info_and_version_say_what_is_so() {
-    let machine = Machine::with(Wanted {
-        who: Who::Student,
-        ..Wanted::default()
-    });
+    let machine = machine(Who::Student);
     four(&machine);
     let info = machine.ok("info");
     for line in [

@@ -377,8 +377,13 @@ impl Container {
     }
 
     fn needed_group(&self) -> Result<Group> {
-        self.group()?
-            .with_context(|| format!("container {} has no cgroup", self.id))
+        self.group()?.with_context(|| {
+            format!(
+                "container {} has no cgroup; an ordinary user's has one if it is started where cgroups \
+                 are delegated: put `systemd-run --user --scope -p Delegate=yes --` before the command",
+                self.id
+            )
+        })
     }
 
     /// The first process, if it is still the one that we made.

@@ -46,6 +46,7 @@ use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::state::{Container, Locked, Places};
@@ -212,7 +213,20 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
 
 /// Where only this process and the container see it: it goes with them, however they end.
 fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
-    layers(dirs, &locked.container)?.mount()
+    let mounted = layers(dirs, &locked.container)?.mount();
+    let data = &locked.places.data;
+    let read_only = || {
+        let disk = nix::sys::statvfs::statvfs(data);
+        disk.is_ok_and(|disk| disk.flags().contains(FsFlags::ST_RDONLY))
+    };
+    // Of that the kernel says no more than EINVAL.
+    mounted.map_err(|error| match read_only() {
+        true => error.context(format!(
+            "write to {}: Read-only file system",
+            data.display()
+        )),
+        false => error,
+    })
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.

@@ -337,8 +337,8 @@ impl Connection {
                 MsgFlags::MSG_CMSG_CLOEXEC,
             );
             let got = match got {
-                // The other side went without having heard us out. It is told once, and before what
-                // it had said: that comes next, and then the end.
+                // The other side left without having read all: that is said once, and before its own
+                // last words.
                 Err(Errno::EINTR | Errno::ECONNRESET) => continue,
                 Err(Errno::EAGAIN) => return Ok(Heard::Nothing),
                 got => got.context("hear from a socket")?,

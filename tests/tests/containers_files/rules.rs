@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use harness::engine::Machine;
 
-use super::{for_root, for_each, listing, start};
+use super::{for_each, for_root, listing, start};
 
 /// What there is to copy.
 const SOURCES: &str = "
@@ -16,7 +16,10 @@ const TARGETS: &str = "
     echo old >f; mkdir -p e g/f h; echo old >h/d; ln -s e le; ln -s f lf; ln -s new dangling";
 
 /// Options and source, destination, and what is new then or what is said.
-const RULES: &[(&str, &str, Result<&[&str], &str>)] = &[
+type Rule = (&'static str, &'static str, Outcome);
+type Outcome = Result<&'static [&'static str], &'static str>;
+
+const RULES: &[Rule] = &[
     // A file.
     ("f", "new", Ok(&["new=f"])),
     ("f", "new/", Err("no such directory")),
@@ -92,7 +95,10 @@ fn a_copy_goes_where_docker_puts_it() {
         let script = format!("mkdir /x; cd /x; (mkdir s; cd s; {SOURCES}); {targets}");
         start(machine, &[], &script);
         machine
-            .script(&format!("set -e; cd /tmp/work; {}", script.replace("/x", "x")))
+            .script(&format!(
+                "set -e; cd /tmp/work; {}",
+                script.replace("/x", "x")
+            ))
             .ok();
         follow(machine, 0);
         machine.ok("stop -t 0 c1");
@@ -140,57 +146,67 @@ fn follow(machine: &Machine, first: usize) {
 #[test]
 fn words_that_make_no_sense_are_refused_as_docker_does() {
     for_root(|machine| {
-    start(machine, &["-v", "/run:/vol:ro"], "echo 1 >/f; mkdir /d");
-    machine.script("cd /tmp/work; echo 1 >f; echo 2 >c:f").ok();
-    for (line, words) in [
-        (
-            "cp c1:/f c1:/d",
-            "copying between containers is not supported",
-        ),
-        (
-            "cp /tmp/work/f /tmp/work/g",
-            "must specify at least one container source",
-        ),
-        (
-            "cp ./c:f /tmp/work/g",
-            "must specify at least one container source",
-        ),
-        ("cp none:/f /tmp/work/g", "No such container: none"),
-        ("cp /tmp/work/f none:/f", "No such container: none"),
-        (
-            "cp c1:/nothing /tmp/work/g",
-            "Could not find the file /nothing in container c1",
-        ),
-        (
-            "cp /tmp/work/f c1:/nothing/f",
-            "Could not find the file /nothing/f in container c1",
-        ),
-        ("cp /tmp/work/nothing c1:/", "No such file or directory"),
-        (
-            "cp c1:/f /nothing/f",
-            "invalid output path: directory \"/nothing\" does not exist",
-        ),
-        ("cp c1:/f /dev/null", "must be a directory or a regular file"),
-        (
-            "cp /tmp/work/f c1:/dev/null",
-            "must be a directory or a regular file",
-        ),
-        ("cp - c1:/f", "destination \"c1:/f\" must be a directory"),
-        ("cp - c1:/nothing", "must be a directory"),
-        ("cp /tmp/work/f c1:/vol/f", "read-only"),
-    ] {
-        let said = machine.fails(1, line);
-        assert!(said.contains(words), "{line}: {said}");
-    }
-    // A path of the host may have a colon in it.
-    machine.script("cd /tmp/work; minidocker cp ./c:f c1:/g").ok();
-    assert_eq!(machine.ok("exec c1 cat /g"), "2");
-    let said = machine
-        .script("cd /tmp/work; minidocker cp -q=false ./f c1:/g")
-        .errors();
-    assert!(said.starts_with("Successfully copied 2"), "{said}");
-    assert!(said.trim().ends_with("kB to c1:/g"), "{said}");
-    assert_eq!(machine.script("cd /tmp/work; minidocker cp ./f c1:/g").errors(), "");
+        start(machine, &["-v", "/run:/vol:ro"], "echo 1 >/f; mkdir /d");
+        machine.script("cd /tmp/work; echo 1 >f; echo 2 >c:f").ok();
+        for (line, words) in [
+            (
+                "cp c1:/f c1:/d",
+                "copying between containers is not supported",
+            ),
+            (
+                "cp /tmp/work/f /tmp/work/g",
+                "must specify at least one container source",
+            ),
+            (
+                "cp ./c:f /tmp/work/g",
+                "must specify at least one container source",
+            ),
+            ("cp none:/f /tmp/work/g", "No such container: none"),
+            ("cp /tmp/work/f none:/f", "No such container: none"),
+            (
+                "cp c1:/nothing /tmp/work/g",
+                "Could not find the file /nothing in container c1",
+            ),
+            (
+                "cp /tmp/work/f c1:/nothing/f",
+                "Could not find the file /nothing/f in container c1",
+            ),
+            ("cp /tmp/work/nothing c1:/", "No such file or directory"),
+            (
+                "cp c1:/f /nothing/f",
+                "invalid output path: directory \"/nothing\" does not exist",
+            ),
+            (
+                "cp c1:/f /dev/null",
+                "must be a directory or a regular file",
+            ),
+            (
+                "cp /tmp/work/f c1:/dev/null",
+                "must be a directory or a regular file",
+            ),
+            ("cp - c1:/f", "destination \"c1:/f\" must be a directory"),
+            ("cp - c1:/nothing", "must be a directory"),
+            ("cp /tmp/work/f c1:/vol/f", "read-only"),
+        ] {
+            let said = machine.fails(1, line);
+            assert!(said.contains(words), "{line}: {said}");
+        }
+        // A path of the host may have a colon in it.
+        machine
+            .script("cd /tmp/work; minidocker cp ./c:f c1:/g")
+            .ok();
+        assert_eq!(machine.ok("exec c1 cat /g"), "2");
+        let said = machine
+            .script("cd /tmp/work; minidocker cp -q=false ./f c1:/g")
+            .errors();
+        assert!(said.starts_with("Successfully copied 3"), "{said}");
+        assert!(said.trim().ends_with("kB to c1:/g"), "{said}");
+        assert_eq!(
+            machine
+                .script("cd /tmp/work; minidocker cp ./f c1:/g")
+                .errors(),
+            ""
+        );
     });
 }
 
@@ -211,7 +227,7 @@ fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
         let file = file.display();
         for running in [true, false] {
             for refused in ["/new", "/etc/group", "/ro/f"] {
-                let said = machine.fails(1, &format!("cp {file} c:{refused}"));
+                let said = machine.fails(1, &format!("cp {file} c1:{refused}"));
                 assert!(said.contains("read-only"), "{refused}: {said}");
             }
             machine.ok(&format!("cp {file} c1:/vol/{running}"));
@@ -235,7 +251,9 @@ fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
 #[test]
 fn a_volume_of_a_container_that_never_ran_can_be_filled() {
     for_each(|machine| {
-        let home = machine.script("cd /tmp/work; mkdir vol; echo 1 >f; pwd").ok();
+        let home = machine
+            .script("cd /tmp/work; mkdir vol; echo 1 >f; pwd")
+            .ok();
         machine.ok(&format!(
             "create --name c1 -v {home}/vol:/not/there/yet host cat /not/there/yet/f"
         ));
