@@ -410,6 +410,8 @@ fn a_volume_can_be_told_who_hears_of_its_mounts() {
     assert_eq!(options(&spec, "/srv"), ["rbind", "rslave"]);
     let linux = spec.linux().as_ref().unwrap();
     assert_eq!(linux.rootfs_propagation().as_deref(), Some("slave"));
+    case.container.mounts[0].propagation = "rshared".to_owned();
+    assert!(case.refusal().starts_with("/srv: rshared: "));
 }
 
 #[test]
