@@ -69,7 +69,10 @@ fn a_container_is_created_started_paused_stopped_restarted_killed_and_removed() 
             (machine.ok("logs aa") == "hello").then_some(())
         });
 
-        pause(machine);
+        // Without a cgroup of one's own there is nothing that could be frozen.
+        if machine.who() != Who::Lone {
+            pause(machine);
+        }
         assert_eq!(machine.ok("stop aa"), "aa");
         assert_eq!(a.status(), "exited");
         assert_eq!(a.state()["life"]["exit_code"], 3);
@@ -380,8 +383,13 @@ fn a_wrong_move_is_told_and_changes_nothing() {
         moves(machine, "created", &CREATED);
         machine.ok("start aa");
         moves(machine, "running", &RUNNING);
-        machine.ok("pause aa");
-        moves(machine, "paused", &PAUSED);
+        // Without a cgroup of one's own there is nothing that could be frozen.
+        if machine.who() == Who::Lone {
+            machine.fails(1, "pause aa");
+        } else {
+            machine.ok("pause aa");
+            moves(machine, "paused", &PAUSED);
+        }
         // Who is paused can be killed all the same.
         machine.ok("kill aa");
         assert_eq!(machine.ok("wait aa"), "137");

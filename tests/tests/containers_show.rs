@@ -14,6 +14,15 @@ fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
+/// One where containers have cgroups, as after a login on a usual machine.
+fn machine(who: Who) -> Machine {
+    Machine::with(Wanted {
+        who,
+        delegated: true,
+        ..Wanted::default()
+    })
+}
+
 /// Four containers: one runs, one is paused, one has failed, one never ran.
 fn four(machine: &Machine) {
     machine.ok(&shell(
@@ -44,7 +53,7 @@ fn json(text: &str) -> Value {
 #[test]
 fn ps_shows_each_state_in_dockers_words() {
     for who in [Who::Root, Who::Student] {
-        let machine = Machine::of(who);
+        let machine = machine(who);
         assert_eq!(
             machine.ok("ps"),
             "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES"
@@ -342,6 +351,45 @@ fn inspect_shows_dockers_document() {
 }
 
 #[test]
+fn published_ports_are_shown_and_found() {
+    let machine = Machine::of(Who::Root);
+    machine.ok(
+        "run -d --name web -p 127.0.0.1:8080:80 -p 9000-9001:9000-9001 --expose 443 host sleep 1000",
+    );
+    machine.ok("create --name idle -p 81:81 host true");
+    assert_eq!(
+        machine.ok("ps --format {{.Ports}}"),
+        "443/tcp, 0.0.0.0:9000-9001->9000-9001/tcp, 127.0.0.1:8080->80/tcp"
+    );
+    for (filter, expected) in [
+        ("publish=8080", "web"),
+        ("publish=80", ""),
+        ("publish=9000-9100/tcp", "web"),
+        ("publish=8080/udp", ""),
+        ("expose=80", "web"),
+        ("expose=443", "web"),
+        ("expose=8080", ""),
+        ("publish=81", ""),
+    ] {
+        let shown = machine.ok(&format!("ps -a --format {{{{.Names}}}} --filter {filter}"));
+        assert_eq!(shown, expected, "{filter}");
+    }
+    let template = "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}} \
+                    {{json (index .NetworkSettings.Ports \"443/tcp\")}} \
+                    {{range .NetworkSettings.Networks}}{{.IPPrefixLen}}{{end}}";
+    let shown = machine.ok(&["inspect", "-f", template, "web"]);
+    assert!(shown.starts_with("8080 null "), "{shown}");
+    let address = machine.ok("inspect -f {{.NetworkSettings.IPAddress}} web");
+    assert!(address.parse::<std::net::Ipv4Addr>().is_ok(), "{address}");
+    machine.ok("stop -t 0 web");
+    assert_eq!(
+        machine.ok("ps -a --filter name=web --format {{.Ports}}"),
+        ""
+    );
+    machine.nothing_left();
+}
+
+#[test]
 fn top_and_stats_look_at_a_containers_processes() {
     for who in Who::ALL {
         let machine = Machine::of(who);
@@ -352,7 +400,7 @@ fn top_and_stats_look_at_a_containers_processes() {
         machine.ok("exec -d busy sleep 1002");
         let top = wait_for("all processes", 10, || {
             let top = machine.ok("top busy");
-            (top.lines().count() == 5).then_some(top)
+            (top.lines().count() == 4).then_some(top)
         });
         let first = top.lines().next().unwrap_or_default();
         let titles: Vec<&str> = first.split_whitespace().collect();
@@ -365,7 +413,7 @@ fn top_and_stats_look_at_a_containers_processes() {
             assert_eq!(top.lines().filter(|line| ends(line)).count(), 1, "{top}");
         }
         let pids = machine.ok("top busy -o pid,args");
-        assert_eq!(pids.lines().count(), 5, "{pids}");
+        assert_eq!(pids.lines().count(), 4, "{pids}");
         machine.fails(1, "top busy -o args");
         let stats = json(&machine.ok("stats --no-stream --format json"));
         assert_eq!(
@@ -383,7 +431,7 @@ fn top_and_stats_look_at_a_containers_processes() {
             ]
         );
         assert_eq!(stats["Name"], "busy");
-        assert_eq!(stats["PIDs"], "4", "{stats}");
+        assert_eq!(stats["PIDs"], "3", "{stats}");
         machine.ok("stop -t 0 busy");
         machine.fails(1, "top busy");
         let rows = machine.ok("stats --no-stream -a");
@@ -394,7 +442,7 @@ fn top_and_stats_look_at_a_containers_processes() {
             ),
             "{rows}"
         );
-        assert!(rows.ends_with("0B / 0B   0"), "{rows}");
+        assert!(rows.ends_with("0B / 0B     0"), "{rows}");
         machine.nothing_left();
     }
 }
@@ -402,7 +450,7 @@ fn top_and_stats_look_at_a_containers_processes() {
 #[test]
 fn events_tell_a_whole_life_in_order() {
     for who in [Who::Root, Who::Student] {
-        let machine = Machine::of(who);
+        let machine = machine(who);
         let mut follower = machine.spawn(&[
             "events",
             "--filter",
@@ -444,6 +492,7 @@ fn events_tell_a_whole_life_in_order() {
                 "unpause",
                 "rename",
                 "kill",
+                "kill",
                 "die",
                 "stop",
                 "start",
@@ -456,10 +505,10 @@ fn events_tell_a_whole_life_in_order() {
             let words = format!("events --since 10m --until 0s --filter {filter}");
             machine.ok(&words).lines().count()
         };
-        assert_eq!(count("container=two"), 8);
-        assert_eq!(count("label=kind=sweet"), 15);
+        assert_eq!(count("container=two"), 9);
+        assert_eq!(count("label=kind=sweet"), 16);
         assert_eq!(count("label=kind=sour"), 0);
-        assert_eq!(count("image=host"), 15);
+        assert_eq!(count("image=host"), 16);
         assert_eq!(count("type=image"), 0);
         assert_eq!(count("event=exec_create --filter event=die"), 3);
         let first = machine.ok("system events --since 10m --until 0s --filter event=create");
@@ -472,6 +521,25 @@ fn events_tell_a_whole_life_in_order() {
         );
         machine.nothing_left();
     }
+}
+
+#[test]
+fn events_tell_of_images_too() {
+    let machine = Machine::of(Who::Student);
+    machine.ok("tag host team/one:v1");
+    machine
+        .script("minidocker save team/one:v1 -o /tmp/one.tar")
+        .ok();
+    machine.ok("rmi team/one:v1");
+    machine.ok("load -q -i /tmp/one.tar");
+    machine.ok("rmi team/one:v1");
+    let told = machine.ok("events --since 10m --until 0s --filter type=image --format {{.Action}}");
+    assert_eq!(lines(&told), ["tag", "untag", "load", "untag"]);
+    let named =
+        machine.ok("events --since 10m --until 0s --filter image=team/one --format {{.Action}}");
+    assert_eq!(lines(&named), ["tag", "load"]);
+    machine.script("rm /tmp/one.tar").ok();
+    machine.nothing_left();
 }
 
 #[test]
@@ -530,58 +598,71 @@ fn the_disk_is_accounted_for_and_cleared() {
     }
 }
 
+/// Breaks what is kept of seven containers, each in its own way, and returns what a check is to say.
+fn damage(machine: &Machine) -> Vec<String> {
+    for name in [
+        "good", "torn", "empty", "lost", "killed", "stacked", "halved",
+    ] {
+        machine.ok(&format!(
+            "run -d --network none --name {name} host sleep 1000"
+        ));
+    }
+    machine.ok("exec torn touch /precious");
+    machine.ok("stop -t 0 torn empty lost stacked halved");
+    let id = |name: &str| machine.container(name).id().to_owned();
+    let state = |name: &str| machine.container(name).data().join("state.json");
+    let text = fs::read(state("torn")).expect("a state");
+    fs::write(state("torn"), &text[..text.len() / 2]).expect("tear it");
+    fs::write(state("empty"), "").expect("empty it");
+    let halved = machine.container("halved");
+    halved.edit(|state| state["life"]["status"] = "removing".into());
+    let shim = machine.container("killed").shim().expect("a shim");
+    machine.host().run(["kill", "-9", &shim.to_string()]).ok();
+    let (torn, empty, stacked) = (id("torn"), id("empty"), id("stacked"));
+    let names = machine.data().join("names");
+    fs::rename(names.join("lost"), names.join("stray")).expect("rename");
+    let gone = "a".repeat(64);
+    let run = match machine.who() {
+        Who::Root => "/run/minidocker",
+        _ => "/run/user/1000/minidocker",
+    };
+    let left = format!("mkdir -p {run}/containers/{gone} {run}/runtime/{gone}");
+    machine.script(&left).ok();
+    let mut said = vec![
+        format!("the state of container {torn} is lost"),
+        format!("the state of container {empty} is lost"),
+        "the shim of container killed is gone".to_owned(),
+        "container halved is half removed".to_owned(),
+        "the name lost does not lead to its container".to_owned(),
+        "the name stray leads to no container".to_owned(),
+        format!("containers/{gone} is left of a container that is gone"),
+        format!("the runtime still has container {gone}"),
+    ];
+    if machine.who() == Who::Root {
+        let merged = format!("/var/lib/minidocker/containers/{stacked}/merged");
+        let cgroup = format!("/sys/fs/cgroup/minidocker-engine/{stacked}");
+        let host = machine.host();
+        host.shell(&format!("mkdir {cgroup}; mount -t tmpfs left {merged}"));
+        said.push(format!("the cgroup {cgroup} is left"));
+        said.push(format!("something is still mounted on {merged}"));
+    }
+    said
+}
+
 #[test]
 fn a_check_tells_each_damage_and_mends_it() {
     for who in [Who::Root, Who::Student] {
-        let machine = Machine::of(who);
-        for name in ["good", "torn", "empty", "lost", "killed", "stacked"] {
-            machine.ok(&format!(
-                "run -d --network none --name {name} host sleep 1000"
-            ));
+        let machine = machine(who);
+        let damage = damage(&machine);
+        let dry = machine.minidocker("system check --dry-run");
+        assert_eq!(dry.code(), 1, "{dry}");
+        for what in &damage {
+            assert!(dry.text().contains(what), "{what}: {dry}");
         }
-        machine.ok("exec torn touch /precious");
-        machine.ok("stop -t 0 torn empty lost stacked");
-        let (data, run) = (machine.data(), machine.run());
-        let state = |name: &str| machine.container(name).data().join("state.json");
-        let (torn, empty, killed) = (
-            machine.container("torn").id().to_owned(),
-            machine.container("empty").id().to_owned(),
-            machine.container("killed").id().to_owned(),
-        );
-        let text = fs::read(state("torn")).expect("a state");
-        fs::write(state("torn"), &text[..text.len() / 2]).expect("tear it");
-        fs::write(state("empty"), "").expect("empty it");
-        let shim = machine.container("killed").shim().expect("a shim");
-        machine.host().run(["kill", "-9", &shim.to_string()]).ok();
-        fs::rename(data.join("names/lost"), data.join("names/stray")).expect("rename");
-        let gone = "a".repeat(64);
-        machine
-            .script(&format!(
-                "mkdir -p {0}/containers/{gone} {0}/runtime/{gone}",
-                if who == Who::Root {
-                    "/run/minidocker"
-                } else {
-                    "/run/user/1000/minidocker"
-                }
-            ))
-            .ok();
-        let said = machine.minidocker("system check --dry-run").text();
-        for what in [
-            format!("the state of container {torn} is lost"),
-            format!("the state of container {empty} is lost"),
-            "the shim of container killed is gone".to_owned(),
-            "the name lost does not lead to its container".to_owned(),
-            "the name stray leads to no container".to_owned(),
-            format!("containers/{gone} is left of a container that is gone"),
-            format!("the runtime still has container {gone}"),
-        ] {
-            assert!(said.contains(&what), "{what}: {said}");
-        }
-        let _ = killed;
-        assert!(
-            run.join("runtime").join(&gone).exists(),
-            "a dry run has removed something"
-        );
+        assert_eq!(dry.text().lines().count(), damage.len(), "{dry}");
+        let gone = machine.run().join("runtime").join("a".repeat(64));
+        assert!(gone.exists(), "a dry run has removed something");
+
         let said = machine.ok("system check");
         assert!(
             said.contains("its files are kept in a dead container"),
@@ -589,23 +670,66 @@ fn a_check_tells_each_damage_and_mends_it() {
         );
         assert_eq!(machine.ok("system check"), "");
         let all = machine.ok("ps -a --format {{.Names}}:{{.State}}");
-        for line in [
-            "good:running",
-            "torn:dead",
-            "empty:dead",
-            "lost:exited",
-            "killed:exited",
-            "stacked:exited",
-        ] {
-            assert!(all.lines().any(|it| it == line), "{line}: {all}");
-        }
+        let mut all = lines(&all);
+        all.sort_unstable();
+        assert_eq!(
+            all,
+            [
+                "empty:dead",
+                "good:running",
+                "killed:exited",
+                "lost:exited",
+                "stacked:exited",
+                "torn:dead",
+            ]
+        );
         assert_eq!(
             machine.ok("inspect -f {{.Config.Cmd}} torn"),
             "[sleep 1000]"
         );
+        assert!(
+            machine
+                .container("torn")
+                .data()
+                .join("upper/precious")
+                .exists()
+        );
         machine.ok("rm torn empty lost");
         machine.nothing_left();
     }
+}
+
+#[test]
+fn what_only_a_person_can_decide_is_told_and_stays() {
+    let machine = Machine::of(Who::Root);
+    for name in ["orphan", "new", "lives"] {
+        machine.ok(&format!(
+            "run -d --network none --name {name} host sleep 1000"
+        ));
+    }
+    machine.ok("stop -t 0 orphan new");
+    let other = format!("sha256:{}", "0".repeat(64));
+    machine
+        .container("orphan")
+        .edit(|state| state["image"] = other.clone().into());
+    machine
+        .container("new")
+        .edit(|state| state["version"] = 99.into());
+    fs::write(machine.container("lives").data().join("state.json"), "").expect("empty it");
+    for _ in 0..2 {
+        let said = machine.minidocker("system check");
+        assert_eq!(said.code(), 1, "{said}");
+        for what in [
+            "the image of container orphan is gone",
+            "is of version 99",
+            "its shim lives: `minidocker rm -f",
+        ] {
+            assert!(said.text().contains(what), "{what}: {said}");
+        }
+        assert_eq!(said.text().lines().count(), 3, "{said}");
+    }
+    machine.ok("rm -f lives");
+    machine.nothing_left();
 }
 
 #[test]
@@ -627,14 +751,22 @@ fn after_a_reboot_one_command_brings_back_what_is_to_run() {
         machine.ok("create --network none --restart always --name new host sleep 1000");
         machine.ok("stop -t 0 halted held");
         // What a reboot does: all processes end, and what is in memory is gone.
-        for (shim, _) in machine.shims() {
-            machine.host().run(["kill", "-9", &shim.to_string()]).ok();
+        let shims = machine.shims().into_iter().map(|(shim, _)| shim);
+        let inits = machine
+            .processes()
+            .into_iter()
+            .filter(|it| it.name == "sleep");
+        for pid in shims.chain(inits.map(|it| it.pid)) {
+            machine.host().run(["kill", "-9", &pid.to_string()]).ok();
         }
-        wait_for("the containers to end", 10, || {
-            let sleeping = machine.processes().iter().any(|it| it.name == "sleep");
-            (!sleeping).then_some(())
-        });
         fs::remove_dir_all(machine.run()).expect("empty the memory");
+        wait_for("the cgroups to go", 10, || {
+            let left = "find /sys/fs/cgroup -path '*/minidocker-engine/*' -type d";
+            machine
+                .host()
+                .run(["sh", "-c", &format!("{left} -exec rmdir {{}} +")]);
+            machine.host().shell(left).is_empty().then_some(())
+        });
         let names = |line: &str| machine.ok(&format!("ps -a --format {{{{.Names}}}} {line}"));
         assert_eq!(names("--filter status=running"), "");
         assert_eq!(
@@ -666,10 +798,7 @@ fn after_a_reboot_one_command_brings_back_what_is_to_run() {
 
 #[test]
 fn info_and_version_say_what_is_so() {
-    let machine = Machine::with(Wanted {
-        who: Who::Student,
-        ..Wanted::default()
-    });
+    let machine = machine(Who::Student);
     four(&machine);
     let info = machine.ok("info");
     for line in [

@@ -140,9 +140,7 @@ impl Run {
             wish.config.attach_stdin = false;
             wish.config.attach_stdout = false;
             wish.config.attach_stderr = false;
-        } else {
-            // Its input ends with whoever was attached to it first.
-            wish.config.stdin_once = wish.config.open_stdin && wish.config.attach_stdin;
+            wish.config.stdin_once = false;
         }
         if wish.config.tty {
             wish.host.console_size = session::size();

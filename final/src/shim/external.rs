@@ -21,6 +21,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow, ensure};
 use cgroups::Lasting;
 use namespaces::{Failure, Running};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
@@ -149,8 +151,18 @@ impl External {
         if let Some([input, output, errors]) = settings.streams {
             command.stdin(input).stdout(output).stderr(errors);
         }
-        self.carry_out(command.args(last))?;
-        Running::adopt(Pid::from_raw(pid_in(pid_file)?))
+        let before = children();
+        let done = self.carry_out(command.args(last));
+        let born = done.and_then(|()| pid_in(pid_file));
+        for child in children() {
+            if !before.contains(&child) && born.as_ref().ok() != Some(&child) {
+                let child = Pid::from_raw(child);
+                // An exec that failed: until somebody takes note of its end the container's pid
+                // namespace, and so the container, cannot end (pid_namespaces(7)).
+                let _ = kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None));
+            }
+        }
+        Running::adopt(Pid::from_raw(born?))
     }
 
     fn run(&self, verb: &str, args: &[&str]) -> Result<()> {
@@ -201,9 +213,9 @@ impl External {
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let errors =
+        let mut errors =
             lines.filter(|line| !["warning", "info", "debug"].contains(&line.level.as_str()));
-        errors.last().map(|line| line.msg)
+        errors.next_back().map(|line| line.msg)
     }
 }
 
@@ -215,9 +227,23 @@ fn exit_status(sentence: &str) -> u8 {
     match () {
         () if !says(&["exec"]) => 125,
         () if says(&["not found", "no such file or directory"]) => 127,
-        () if says(&["permission denied", "is a directory", "exec format error"]) => 126,
+        () if says(&[
+            "permission denied",
+            "is a directory",
+            "exec format error",
+            "open executable",
+        ]) =>
+        {
+            126
+        }
         () => 125,
     }
+}
+
+/// Ours, adopted ones included (proc_pid_task(5)).
+fn children() -> Vec<i32> {
+    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    list.split_whitespace().flat_map(str::parse).collect()
 }
 
 fn pid_in(file: &Path) -> Result<i32> {
@@ -250,7 +276,7 @@ mod tests {
                 "executable file `nosuch` not found in $PATH: No such file or directory",
                 127,
             ),
-            ("open executable: Permission denied", 126),
+            ("open executable: Operation not permitted", 126),
             ("exec format error", 126),
             ("mount `proc` to `/proc`: Permission denied", 125),
             ("cannot set limits: no such file or directory", 125),

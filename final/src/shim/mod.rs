@@ -45,7 +45,9 @@ use cli::Dirs;
 use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
 use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::state::{Container, Locked, Places};
@@ -205,6 +207,10 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
     umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_name(c"minidocker-shim").context("name the shim")?;
     cli::speak_as("shim");
+    // Whoever limits the size of files (setrlimit(2), RLIMIT_FSIZE) loses lines of a log then, and
+    // not the container.
+    let too_large = SigSet::from(Signal::SIGXFSZ);
+    too_large.thread_block().context("hold SIGXFSZ back")?;
     let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
     kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
     inside.close_files(0, &kept)
@@ -212,7 +218,20 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
 
 /// Where only this process and the container see it: it goes with them, however they end.
 fn stack_layers(dirs: &Dirs, locked: &Locked) -> Result<()> {
-    layers(dirs, &locked.container)?.mount()
+    let mounted = layers(dirs, &locked.container)?.mount();
+    let data = &locked.places.data;
+    let read_only = || {
+        let disk = nix::sys::statvfs::statvfs(data);
+        disk.is_ok_and(|disk| disk.flags().contains(FsFlags::ST_RDONLY))
+    };
+    // Of that the kernel says no more than EINVAL.
+    mounted.map_err(|error| match read_only() {
+        true => error.context(format!(
+            "write to {}: Read-only file system",
+            data.display()
+        )),
+        false => error,
+    })
 }
 
 /// What is stacked for a container: what it wrote, over what every container needs, over its image.

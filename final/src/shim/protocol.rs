@@ -337,9 +337,10 @@ impl Connection {
                 MsgFlags::MSG_CMSG_CLOEXEC,
             );
             let got = match got {
-                Err(Errno::EINTR) => continue,
+                // The other side left without having read all: that is said once, and before its own
+                // last words.
+                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
                 Err(Errno::EAGAIN) => return Ok(Heard::Nothing),
-                Err(Errno::ECONNRESET) => return Ok(Heard::End),
                 got => got.context("hear from a socket")?,
             };
             let mut files = Vec::new();

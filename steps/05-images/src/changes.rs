@@ -96,7 +96,7 @@ impl Comparison {
             let before = self.look(below, &name)?;
             if is_there {
                 let merged = self.look(merged, &name)?;
-                changes.append(&mut self.entry(upper, &name, path, (&before, &merged))?);
+                changes.append(&mut self.entry(upper, &name, &path, (&before, &merged))?);
             } else if before.found.is_some() {
                 changes.push((Change::Deleted, path));
             }
@@ -110,10 +110,10 @@ impl Comparison {
         &self,
         parent: &OwnedFd,
         name: &[u8],
-        path: Vec<u8>,
+        path: &[u8],
         (before, merged): (&Below, &Below),
     ) -> Result<Changes> {
-        let what = || format!("look at {}", inside::shown(&path));
+        let what = || format!("look at {}", inside::shown(path));
         let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             // It has just been removed.
             Err(Errno::NOENT) => return Ok(Vec::new()),
@@ -128,13 +128,13 @@ impl Comparison {
             (Some(_), false) => Some(Change::Changed),
         };
         if kind != FileType::Directory {
-            return Ok(own.into_iter().map(|own| (own, path.clone())).collect());
+            return Ok(own.into_iter().map(|own| (own, path.to_vec())).collect());
         }
         let dir = match open(parent, name) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
             dir => dir.with_context(what)?,
         };
-        let inner = self.directory(&dir, &path, merged)?;
+        let inner = self.directory(&dir, path, merged)?;
         let is_direct = |(change, its): &(Change, Vec<u8>)| {
             *change != Change::Changed && inside::split(its).0 == path
         };
@@ -145,7 +145,7 @@ impl Comparison {
             .is_some_and(|lower| is_same(&stat, lower));
         let opaque = self.marks.of(dir.as_fd(), Mark::Opaque)?.as_deref() == Some(b"y");
         let own = own.filter(|_| !same || opaque || inner.iter().any(is_direct));
-        let own = own.into_iter().map(|own| (own, path.clone()));
+        let own = own.into_iter().map(|own| (own, path.to_vec()));
         Ok(own.chain(inner).collect())
     }
 

@@ -147,7 +147,7 @@ fn a_privileged_container_has_all_that_its_user_has() {
     for_each(|machine| {
         let own = machine.script(match machine.who() {
             Who::Root => "sed -n 's/^CapEff:[ \t]*//p' /proc/self/status",
-            _ => "unshare -U sed -n 's/^CapEff:[ \t]*//p' /proc/self/status",
+            _ => "unshare -Ur sed -n 's/^CapEff:[ \t]*//p' /proc/self/status",
         });
         let own = u64::from_str_radix(&own.ok(), 16).unwrap();
         assert_eq!(capabilities(machine, "--privileged"), own);

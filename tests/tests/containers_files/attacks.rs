@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::engine::Who;
-
-use super::{for_root, for_each, start};
+use super::{for_each, for_root, start};
 
 /// Swaps a directory for a link to the host's `/etc` or what a root would take for it, without end.
 const SWAP: &str = "
@@ -67,12 +65,12 @@ fn nothing_of_the_container_is_executed_or_loaded() {
 #[test]
 fn an_archive_stays_below_its_destination() {
     for_root(|machine| {
-    start(
-        machine,
-        &[],
-        "mkdir -p /d /victim; echo safe >/victim/f; ln -s /victim /d/link",
-    );
-    let evil = r#"
+        start(
+            machine,
+            &[],
+            "mkdir -p /d /victim; echo safe >/victim/f; ln -s /victim /d/link",
+        );
+        let evil = r#"
 import io, sys, tarfile
 def add(tar, name, kind, link="", data=b"evil"):
     it = tarfile.TarInfo(name); it.type = kind; it.linkname = link; it.mode = 0o644
@@ -85,56 +83,58 @@ cases = {
     "hardlink": [("h", L, "../victim/f"), ("h", R, "")],
     "through": [("l", S, "../victim"), ("l", D, ""), ("l/f", R, "")],
     "dir": [("link", D, ""), ("link/f", R, "")],
-    "root": [(".", S, "/victim")],
-    });
-}
+    "root": [(".", S, "/victim")] }
 with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
     for name, kind, link in cases[sys.argv[1]]: add(tar, name, kind, link)
 "#;
-    machine
-        .script(&format!("cat >/tmp/work/evil.py <<'X'\n{evil}\nX"))
-        .ok();
-    for case in ["dots", "deep", "hardlink", "through", "dir", "root"] {
-        let out = machine.script(&format!(
-            "set -o pipefail; python3 /tmp/work/evil.py {case} | minidocker cp - c1:/d"
-        ));
-        assert_eq!(out.code(), 1, "{case}: {out}");
-        assert_eq!(machine.ok("exec c1 cat /victim/f"), "safe", "{case}");
-    }
+        machine
+            .script(&format!("cat >/tmp/work/evil.py <<'X'\n{evil}\nX"))
+            .ok();
+        for case in ["dots", "deep", "hardlink", "through", "dir", "root"] {
+            let out = machine.script(&format!(
+                "set -o pipefail; python3 /tmp/work/evil.py {case} | minidocker cp - c1:/d"
+            ));
+            assert_eq!(out.code(), 1, "{case}: {out}");
+            assert_eq!(machine.ok("exec c1 cat /victim/f"), "safe", "{case}");
+        }
+    });
 }
 
 #[test]
 fn what_blocks_or_acts_when_it_is_opened_is_not_opened() {
     for_root(|machine| {
-    let script = "mkdir /d; mkfifo /d/p; echo 1 >/d/f; mknod /d/n c 1 3; mknod /d/b b 7 200
+        let script = "mkdir /d; mkfifo /d/p; echo 1 >/d/f; mknod /d/n c 1 3; mknod /d/b b 7 200
         ln -s /d/p /etc/x; rm /etc/passwd; mkfifo /etc/passwd";
-    start(machine, &[], script);
-    let script = "cd /tmp/work; timeout 20 minidocker cp c1:/d out; timeout 20 minidocker cp -L c1:/etc/x p; timeout 20 minidocker export c1 >/dev/null
+        start(machine, &[], script);
+        let script = "cd /tmp/work; timeout 20 minidocker cp c1:/d out; timeout 20 minidocker cp -L c1:/etc/x p; timeout 20 minidocker export c1 >/dev/null
         timeout 20 minidocker commit c1 img >/dev/null; timeout 20 minidocker diff c1 >/dev/null; find out -type b -o -type c";
-    let out = machine.script(&format!("set -e; {script}"));
-    // A device is left out, and a fifo is one again.
-    assert_eq!(out.ok(), "");
-    let kinds = machine
-        .script("cd /tmp/work; stat -c %F out/p p; minidocker cp -a c1:/d with; stat -c %F with/b")
-        .ok();
-    assert_eq!(kinds, "fifo\nfifo\nblock special file");
+        let out = machine.script(&format!("set -e; {script}"));
+        // A device is left out, and a fifo is one again.
+        assert_eq!(out.ok(), "");
+        let kinds = machine
+            .script(
+                "cd /tmp/work; stat -c %F out/p p; minidocker cp -a c1:/d with; stat -c %F with/b",
+            )
+            .ok();
+        assert_eq!(kinds, "fifo\nfifo\nblock special file");
     });
 }
 
 #[test]
 fn a_device_that_takes_a_files_place_is_never_opened() {
     for_root(|machine| {
-    // To open the one without a writer blocks, and to open the other would be seen in its fdinfo.
-    start(
-        machine,
-        &[],
-        "mkdir /d; cd /d; echo 1 >f; mkfifo p
+        // To open the one without a writer blocks, and to open the other would be seen in its fdinfo.
+        start(
+            machine,
+            &[],
+            "mkdir /d; cd /d; echo 1 >f; mkfifo p
         while :; do mv f x; mv p f; mv f p; mv x f; done &",
-    );
-    for _ in 0..40 {
-        let out = machine.script("cd /tmp/work; rm -rf o; timeout 10 minidocker cp c1:/d o; [ $? != 124 ]");
-        assert_eq!(out.code(), 0, "it hung: {out}");
-    }
+        );
+        for _ in 0..40 {
+            let out = machine
+                .script("cd /tmp/work; rm -rf o; timeout 10 minidocker cp c1:/d o; [ $? != 124 ]");
+            assert_eq!(out.code(), 0, "it hung: {out}");
+        }
     });
 }
 

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::engine::Machine;
+use harness::engine::{Machine, Wanted};
+use harness::{Dockerd, Output, busybox, made};
 
-use super::{for_root, for_each, listing, start};
+use super::{for_each, for_root, listing, start};
 
 /// What there is to copy.
 const SOURCES: &str = "
@@ -16,7 +17,10 @@ const TARGETS: &str = "
     echo old >f; mkdir -p e g/f h; echo old >h/d; ln -s e le; ln -s f lf; ln -s new dangling";
 
 /// Options and source, destination, and what is new then or what is said.
-const RULES: &[(&str, &str, Result<&[&str], &str>)] = &[
+type Rule = (&'static str, &'static str, Outcome);
+type Outcome = Result<&'static [&'static str], &'static str>;
+
+const RULES: &[Rule] = &[
     // A file.
     ("f", "new", Ok(&["new=f"])),
     ("f", "new/", Err("no such directory")),
@@ -48,11 +52,7 @@ const RULES: &[(&str, &str, Result<&[&str], &str>)] = &[
     ("d", "e", Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"])),
     ("d/", "e", Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"])),
     ("d/.", "e", Ok(&["e/a=a", "e/s/", "e/s/b=b"])),
-    (
-        "d/../d/./",
-        "e",
-        Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"]),
-    ),
+    ("d/../d/./", "e", Ok(&["e/a=a", "e/s/", "e/s/b=b"])),
     ("d/s", "le/", Ok(&["e/s/", "e/s/b=b"])),
     ("d", "h", Err("cannot overwrite non-directory")),
     // A link.
@@ -85,25 +85,56 @@ enum Way {
 #[test]
 fn a_copy_goes_where_docker_puts_it() {
     for_each(|machine| {
-        let targets = format!(
-            "i=0; while [ $i -lt {} ]; do mkdir t$i; (cd t$i; {TARGETS}); i=$((i+1)); done",
-            2 * RULES.len()
-        );
-        let script = format!("mkdir /x; cd /x; (mkdir s; cd s; {SOURCES}); {targets}");
-        start(machine, &[], &script);
-        machine
-            .script(&format!("set -e; cd /tmp/work; {}", script.replace("/x", "x")))
-            .ok();
-        follow(machine, 0);
+        start(machine, &[], &things("/x"));
+        machine.script(&things("/tmp/work/x")).ok();
+        let upper = machine.container("c1").data().join("upper/x");
+        let said = |out: &Output, words: &str| out.code() == 1 && out.errors().contains(words);
+        follow(machine, "minidocker", (&upper, 0), said);
         machine.ok("stop -t 0 c1");
-        follow(machine, RULES.len());
+        follow(machine, "minidocker", (&upper, RULES.len()), said);
     });
 }
 
-fn follow(machine: &Machine, first: usize) {
-    let container = machine.container("c1").data().join("upper/x");
-    let home = machine.script("cd /tmp/work; pwd").ok();
-    let host = machine.host().path(&home).join("x");
+#[test]
+fn docker_goes_by_the_same_rules() {
+    let machine = Machine::with(Wanted {
+        shown: vec![(made("clients"), "clients".to_owned())],
+        ..Wanted::default()
+    });
+    let host = machine.host();
+    host.shell("for dir in /root /opt; do mount -t tmpfs -o mode=755 tmpfs $dir; done");
+    busybox(host);
+    let docker = Dockerd::start(host, "/run/docker/data", "");
+    docker.call("load -q -i /tmp/busybox.tar").ok();
+    machine.script(&things("/tmp/work/x")).ok();
+    machine.script(&things("/tmp/volume")).ok();
+    docker
+        .call("run -d --name c1 --network none -v /tmp/volume:/x busybox sleep 1000")
+        .ok();
+    let failed = |out: &Output, _: &str| out.code() != 0;
+    follow(&machine, "docker", (&host.path("/tmp/volume"), 0), failed);
+    docker.call("rm -f c1").ok();
+    docker.stop();
+}
+
+/// A script that makes all that there is in a directory.
+fn things(dir: &str) -> String {
+    format!(
+        "set -e; mkdir -p {dir}; cd {dir}; (mkdir s; cd s; {SOURCES})
+        i=0; while [ $i -lt {} ]; do mkdir t$i; (cd t$i; {TARGETS}); i=$((i+1)); done",
+        2 * RULES.len()
+    )
+}
+
+/// Copies by each rule, from and to the `first` places and those after it of a container's directory.
+#[track_caller]
+fn follow(
+    machine: &Machine,
+    program: &str,
+    (container, first): (&Path, usize),
+    fails_so: impl Fn(&Output, &str) -> bool,
+) {
+    let host = machine.host().path("/tmp/work/x");
     let mut wrong = Vec::new();
     for (n, (source, to, expected)) in RULES.iter().enumerate() {
         for way in [Way::In, Way::Out] {
@@ -112,22 +143,17 @@ fn follow(machine: &Machine, first: usize) {
             let (line, dir): (String, &Path) = match way {
                 Way::In => (
                     format!("cp {flag} s/{source} c1:/x/{place}/{to}"),
-                    &container,
+                    container,
                 ),
                 Way::Out => (format!("cp {flag} c1:/x/s/{source} {place}/{to}"), &host),
             };
             let before = listing(&dir.join(&place));
-            let out = machine.script(&format!("cd /tmp/work/x; minidocker {line}"));
+            let out = machine.script(&format!("cd /tmp/work/x; {program} {line}"));
             let after = listing(&dir.join(&place));
             let new: Vec<String> = after.difference(&before).cloned().collect();
             let right = match expected {
                 Ok(expected) => out.code() == 0 && new == **expected,
-                Err(words) => {
-                    out.code() == 1
-                        && out.errors().contains(words)
-                        && new.is_empty()
-                        && before.is_subset(&after)
-                }
+                Err(words) => fails_so(&out, words) && new.is_empty() && before.is_subset(&after),
             };
             if !right {
                 wrong.push(format!("{line}: {} {} {new:?}", out.code(), out.errors()));
@@ -140,57 +166,67 @@ fn follow(machine: &Machine, first: usize) {
 #[test]
 fn words_that_make_no_sense_are_refused_as_docker_does() {
     for_root(|machine| {
-    start(machine, &["-v", "/run:/vol:ro"], "echo 1 >/f; mkdir /d");
-    machine.script("cd /tmp/work; echo 1 >f; echo 2 >c:f").ok();
-    for (line, words) in [
-        (
-            "cp c1:/f c1:/d",
-            "copying between containers is not supported",
-        ),
-        (
-            "cp /tmp/work/f /tmp/work/g",
-            "must specify at least one container source",
-        ),
-        (
-            "cp ./c:f /tmp/work/g",
-            "must specify at least one container source",
-        ),
-        ("cp none:/f /tmp/work/g", "No such container: none"),
-        ("cp /tmp/work/f none:/f", "No such container: none"),
-        (
-            "cp c1:/nothing /tmp/work/g",
-            "Could not find the file /nothing in container c1",
-        ),
-        (
-            "cp /tmp/work/f c1:/nothing/f",
-            "Could not find the file /nothing/f in container c1",
-        ),
-        ("cp /tmp/work/nothing c1:/", "No such file or directory"),
-        (
-            "cp c1:/f /nothing/f",
-            "invalid output path: directory \"/nothing\" does not exist",
-        ),
-        ("cp c1:/f /dev/null", "must be a directory or a regular file"),
-        (
-            "cp /tmp/work/f c1:/dev/null",
-            "must be a directory or a regular file",
-        ),
-        ("cp - c1:/f", "destination \"c1:/f\" must be a directory"),
-        ("cp - c1:/nothing", "must be a directory"),
-        ("cp /tmp/work/f c1:/vol/f", "read-only"),
-    ] {
-        let said = machine.fails(1, line);
-        assert!(said.contains(words), "{line}: {said}");
-    }
-    // A path of the host may have a colon in it.
-    machine.script("cd /tmp/work; minidocker cp ./c:f c1:/g").ok();
-    assert_eq!(machine.ok("exec c1 cat /g"), "2");
-    let said = machine
-        .script("cd /tmp/work; minidocker cp -q=false ./f c1:/g")
-        .errors();
-    assert!(said.starts_with("Successfully copied 2"), "{said}");
-    assert!(said.trim().ends_with("kB to c1:/g"), "{said}");
-    assert_eq!(machine.script("cd /tmp/work; minidocker cp ./f c1:/g").errors(), "");
+        start(machine, &["-v", "/run:/vol:ro"], "echo 1 >/f; mkdir /d");
+        machine.script("cd /tmp/work; echo 1 >f; echo 2 >c:f").ok();
+        for (line, words) in [
+            (
+                "cp c1:/f c1:/d",
+                "copying between containers is not supported",
+            ),
+            (
+                "cp /tmp/work/f /tmp/work/g",
+                "must specify at least one container source",
+            ),
+            (
+                "cp ./c:f /tmp/work/g",
+                "must specify at least one container source",
+            ),
+            ("cp none:/f /tmp/work/g", "No such container: none"),
+            ("cp /tmp/work/f none:/f", "No such container: none"),
+            (
+                "cp c1:/nothing /tmp/work/g",
+                "Could not find the file /nothing in container c1",
+            ),
+            (
+                "cp /tmp/work/f c1:/nothing/f",
+                "Could not find the file /nothing/f in container c1",
+            ),
+            ("cp /tmp/work/nothing c1:/", "No such file or directory"),
+            (
+                "cp c1:/f /nothing/f",
+                "invalid output path: directory \"/nothing\" does not exist",
+            ),
+            (
+                "cp c1:/f /dev/null",
+                "must be a directory or a regular file",
+            ),
+            (
+                "cp /tmp/work/f c1:/dev/null",
+                "must be a directory or a regular file",
+            ),
+            ("cp - c1:/f", "destination \"c1:/f\" must be a directory"),
+            ("cp - c1:/nothing", "must be a directory"),
+            ("cp /tmp/work/f c1:/vol/f", "read-only"),
+        ] {
+            let said = machine.fails(1, line);
+            assert!(said.contains(words), "{line}: {said}");
+        }
+        // A path of the host may have a colon in it.
+        machine
+            .script("cd /tmp/work; minidocker cp ./c:f c1:/g")
+            .ok();
+        assert_eq!(machine.ok("exec c1 cat /g"), "2");
+        let said = machine
+            .script("cd /tmp/work; minidocker cp -q=false ./f c1:/g")
+            .errors();
+        assert!(said.starts_with("Successfully copied 3"), "{said}");
+        assert!(said.trim().ends_with("kB to c1:/g"), "{said}");
+        assert_eq!(
+            machine
+                .script("cd /tmp/work; minidocker cp ./f c1:/g")
+                .errors(),
+            ""
+        );
     });
 }
 
@@ -211,7 +247,7 @@ fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
         let file = file.display();
         for running in [true, false] {
             for refused in ["/new", "/etc/group", "/ro/f"] {
-                let said = machine.fails(1, &format!("cp {file} c:{refused}"));
+                let said = machine.fails(1, &format!("cp {file} c1:{refused}"));
                 assert!(said.contains("read-only"), "{refused}: {said}");
             }
             machine.ok(&format!("cp {file} c1:/vol/{running}"));
@@ -235,7 +271,9 @@ fn a_read_only_root_is_read_only_for_a_copy_and_a_volume_is_not() {
 #[test]
 fn a_volume_of_a_container_that_never_ran_can_be_filled() {
     for_each(|machine| {
-        let home = machine.script("cd /tmp/work; mkdir vol; echo 1 >f; pwd").ok();
+        let home = machine
+            .script("cd /tmp/work; mkdir vol; echo 1 >f; pwd")
+            .ok();
         machine.ok(&format!(
             "create --name c1 -v {home}/vol:/not/there/yet host cat /not/there/yet/f"
         ));

@@ -1,8 +1,9 @@
 //! `cp` with a tar archive on standard input or output, and `export`.
 
+use harness::engine::Who;
 use harness::{assert_same_tree, tree};
 
-use super::{for_root, for_each, start};
+use super::{for_each, for_root, start};
 
 #[test]
 fn an_archive_goes_in_and_comes_out_as_tar_has_it() {
@@ -83,9 +84,12 @@ fn an_export_is_the_tree_that_the_container_sees() {
         let twice = "minidocker export c1 | sha256sum; minidocker export c1 | sha256sum";
         let sums = machine.script(twice).ok();
         assert_eq!(sums.lines().next(), sums.lines().nth(1));
-        machine.ok("pause c1");
-        assert_same_tree(&merged("paused"), &running, &[]);
-        machine.ok("unpause c1");
+        // Without a cgroup nobody is paused.
+        if machine.who() == Who::Root {
+            machine.ok("pause c1");
+            assert_same_tree(&merged("paused"), &running, &[]);
+            machine.ok("unpause c1");
+        }
         machine.ok("stop -t 0 c1");
         assert_same_tree(&merged("stopped"), &running, &[]);
 
@@ -109,15 +113,15 @@ fn an_export_is_the_tree_that_the_container_sees() {
 #[test]
 fn whoever_stops_reading_leaves_nothing_behind() {
     for_root(|machine| {
-    start(
-        machine,
-        &[],
-        "dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null",
-    );
-    machine.script("minidocker export c1 | head -c 100 >/dev/null; minidocker cp c1:/big - | head -c 100 >/dev/null").ok();
-    machine.ok("stop -t 0 c1");
-    machine.script("minidocker export c1 | head -c 100 >/dev/null; minidocker cp c1:/big - | head -c 100 >/dev/null").ok();
-    // The container is not held by anybody.
-    machine.ok("start c1");
+        start(
+            machine,
+            &[],
+            "dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null",
+        );
+        machine.script("minidocker export c1 | head -c 100 >/dev/null; minidocker cp c1:/big - | head -c 100 >/dev/null").ok();
+        machine.ok("stop -t 0 c1");
+        machine.script("minidocker export c1 | head -c 100 >/dev/null; minidocker cp c1:/big - | head -c 100 >/dev/null").ok();
+        // The container is not held by anybody.
+        machine.ok("start c1");
     });
 }

@@ -95,6 +95,8 @@ impl Options {
             ..Config::default()
         };
         let entrypoint = self.process.write(&mut config)?;
+        // Its input ends with whoever was attached to it first.
+        config.stdin_once = config.open_stdin && config.attach_stdin;
         self.life.write(&mut config, &mut host)?;
         let mounted = self.mounts.read()?;
         host.binds = mounted.binds;

@@ -8,6 +8,7 @@ use minidocker::engine::images::Label;
 use minidocker::state::{Container, Status};
 use regex_lite::Regex;
 
+use super::ports;
 use crate::filters::Filter;
 
 /// The containers that filters let through. Of one name, one has to hold; of labels all.
@@ -28,7 +29,9 @@ enum Wanted {
     Image(Vec<String>),
     Volume(String),
     Network(String),
+    /// Ports of the host.
     Published(Ports),
+    /// Ports of the container.
     Exposed(Ports),
     /// No container has a health check.
     Health(bool),
@@ -134,15 +137,13 @@ impl Wanted {
                 [name, mount.destination.as_str()].contains(&wanted.as_str())
             }),
             Wanted::Network(name) => container.host.network_mode == *name,
-            Wanted::Published(wanted) => {
-                let ports = container.host.ports.iter();
-                let mut ports = ports.map(|port| (port.container, port.protocol.as_str()));
-                ports.any(|(port, protocol)| wanted.have(port, protocol))
-            }
-            Wanted::Exposed(wanted) => container.config.exposed_ports.keys().any(|exposed| {
-                let (port, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
-                port.parse().is_ok_and(|port| wanted.have(port, protocol))
+            Wanted::Published(wanted) => ports::of(container).iter().any(|port| {
+                let published = port.published.map(|(_, number)| number);
+                published.is_some_and(|number| wanted.have(number, &port.protocol))
             }),
+            Wanted::Exposed(wanted) => ports::of(container)
+                .iter()
+                .any(|port| wanted.have(port.private, &port.protocol)),
             Wanted::Health(passes) => *passes,
         }
     }

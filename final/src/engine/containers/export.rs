@@ -11,6 +11,7 @@ use images::Packer;
 use super::Containers;
 use super::view::Sight;
 use crate::engine::images::replace;
+use crate::state::journal::{self, Event};
 
 /// Large enough that a system call moves much more than it costs.
 const BUFFER: usize = 256 << 10;
@@ -23,7 +24,8 @@ impl Containers {
     /// There is no such container, its files cannot be read, or the archive not be written: then it
     /// is as it was. Standard output is a terminal.
     pub fn export(&self, what: &str, output: Option<&Path>) -> Result<()> {
-        self.find(what)?;
+        let container = self.find(what)?;
+        journal::tell(&self.dirs, &Event::of(&container, "export"));
         if let Some(path) = output {
             return replace(path, |file| self.export_to(what, file))
                 .with_context(|| format!("export to {}", path.display()));

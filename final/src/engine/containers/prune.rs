@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::{Containers, Removal};
 use crate::engine::images::Label;
 use crate::state::Container;
+use crate::state::journal::{self, Event, Kind};
 
 /// Which containers go, of those that don't run.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,8 @@ impl Containers {
                 Err(error) => tracing::warn!("{error:#}"),
             }
         }
+        let event = Event::new(Kind::Container, "prune", "").with("reclaimed", pruned.freed);
+        journal::tell(&self.dirs, &event);
         Ok(pruned)
     }
 }

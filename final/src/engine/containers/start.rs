@@ -49,6 +49,7 @@ impl Containers {
             let (one, connection) = Connection::pair()?;
             ours = Some(one);
             charge.first = Some(First { connection, stdin });
+            journal::tell(&self.dirs, &Event::of(&charge.locked.container, "attach"));
         }
         match shim::launch(&charge) {
             Ok(()) => Ok(ours),

@@ -40,11 +40,12 @@ impl Containers {
             _ => bail!("Container {name} is not running"),
         }
         let pids = self.pids(&container)?;
+        let found = match options {
+            [] => usual(&pids),
+            options => filtered(options, &pids)?,
+        };
         journal::tell(&self.dirs, &Event::of(&container, "top"));
-        match options {
-            [] => Ok(usual(&pids)),
-            options => filtered(options, &pids),
-        }
+        Ok(found)
     }
 
     /// The pids of all its processes, as this host numbers them.

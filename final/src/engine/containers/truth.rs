@@ -109,7 +109,7 @@ impl Containers {
     fn is_half_made(&self, places: &Places) -> Result<bool> {
         let upper = places.data.join("upper");
         let is_empty = || fs::read_dir(&upper).map_or(true, |mut entries| entries.next().is_none());
-        if places.state().exists() || !is_empty() {
+        if places.state().exists() || places.run.exists() || !is_empty() {
             return Ok(false);
         }
         // Whoever creates one has this lock, too.

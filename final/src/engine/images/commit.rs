@@ -84,6 +84,14 @@ fn describe(base: &Image, container: &Config, commit: &Commit) -> Result<Documen
         let author = Value::from(commit.author.as_str());
         document.extra.insert("author".to_owned(), author);
     }
+    // Each layer below has its step, also those of which the base does not speak.
+    let spoken = document.history.iter().filter(|step| !step.empty_layer);
+    for _ in spoken.count()..document.rootfs.diff_ids.len() {
+        document.history.push(History {
+            created: base.document().created.clone(),
+            ..History::default()
+        });
+    }
     document.history.push(History {
         created: document.created.clone(),
         created_by: command,

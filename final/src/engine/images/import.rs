@@ -37,9 +37,11 @@ impl Images {
         ensure!(tagged, "cannot import digest reference");
         let document = describe(image)?;
         let tar = open(source)?;
-        self.store
-            .import_tar(tar, name, document)
-            .with_context(|| format!("import {}", source.display()))
+        let image = self.store.import_tar(tar, name, document);
+        let image = image.with_context(|| format!("import {}", source.display()))?;
+        let id = image.id().to_string();
+        self.tell("import", &id, &id);
+        Ok(image)
     }
 }
 

@@ -25,13 +25,15 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::{Config, Digest, Image, ImageName, Platform, Removed, Store};
 use namespaces::{Isolation, apart, as_root};
 use rootfs::host;
 
 use crate::shim;
+use crate::state::journal::{self, Event, Kind};
+use crate::state::{self, Places};
 
 pub use check::Mending;
 pub use commit::Commit;
@@ -178,7 +180,14 @@ impl Images {
         let here = Platform::here();
         let platform = platform.unwrap_or(&here);
         let loading = |blob: &Digest, done, total| report(blob, Stage::Loading { done, total });
-        self.store.load(source, None, platform, &loading)
+        let loaded = self.store.load(source, None, platform, &loading)?;
+        for image in &loaded {
+            let id = image.id().to_string();
+            let name = image.names().first();
+            let name = name.map_or(id.clone(), ToString::to_string);
+            self.tell("load", &id, &name);
+        }
+        Ok(loaded)
     }
 
     /// Gives an image another name.
@@ -188,18 +197,63 @@ impl Images {
     pub fn tag(&self, what: &str, name: &ImageName) -> Result<()> {
         name.tag()
             .context("refusing to create a tag with a digest reference")?;
-        self.store.tag(&self.find(what)?, name, None)
+        let image = self.find(what)?;
+        self.store.tag(&image, name, None)?;
+        self.tell("tag", &image.id().to_string(), &name.to_string());
+        Ok(())
     }
 
-    /// Takes a name away, and with the last one the image.
+    /// Takes a name away, and with the last one the image. Of an image that a container needs,
+    /// `force` takes the names alone.
     ///
     /// # Errors
     /// A container uses the image; an id whose image has names in several repositories, unless
     /// `force` is there to mean all of them.
     pub fn remove(&self, what: &str, force: bool) -> Result<Removed> {
+        if force {
+            self.refuse_running(what)?;
+        }
+        let id = self.store.find(what).map(|image| image.id().to_string());
         let removed = self.store.remove(what, force)?;
         shim::sweep_init_layers(&self.dirs)?;
+        let id = id.unwrap_or_else(|_| what.to_owned());
+        for _ in &removed.untagged {
+            self.tell("untag", &id, &id);
+        }
+        if !removed.deleted.is_empty() {
+            self.tell("delete", &id, &id);
+        }
         Ok(removed)
+    }
+
+    /// Docker's rule: an id is not taken from below a container that runs, though a name may be.
+    fn refuse_running(&self, what: &str) -> Result<()> {
+        let Ok(image) = self.store.find(what) else {
+            return Ok(());
+        };
+        let named = what.parse().is_ok_and(|name| image.names().contains(&name));
+        if named {
+            return Ok(());
+        }
+        for id in state::ids(&self.dirs)? {
+            let Ok(container) = Places::of(&self.dirs, &id).read() else {
+                continue;
+            };
+            ensure!(
+                container.image != image.id().to_string() || !container.life.status.needs_shim(),
+                "conflict: unable to delete {} (cannot be forced) - image is being used by running \
+                 container {}",
+                image.short_id(),
+                container.short_id()
+            );
+        }
+        Ok(())
+    }
+
+    /// For those who watch what happens.
+    fn tell(&self, action: &str, id: &str, name: &str) {
+        let event = Event::new(Kind::Image, action, id).with("name", name);
+        journal::tell(&self.dirs, &event);
     }
 
     fn ensure_host(&self) -> Result<()> {

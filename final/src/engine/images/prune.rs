@@ -8,6 +8,7 @@ use images::{Image, Removed};
 use jiff::Timestamp;
 
 use crate::shim;
+use crate::state::journal::{self, Event, Kind};
 
 use super::{HOST, Images};
 
@@ -82,6 +83,8 @@ impl Images {
     pub fn prune(&self, which: &Pruning) -> Result<Removed> {
         let pruned = self.store.prune(|image| which.concerns(image))?;
         shim::sweep_init_layers(&self.dirs)?;
+        let event = Event::new(Kind::Image, "prune", "").with("reclaimed", pruned.freed);
+        journal::tell(&self.dirs, &event);
         Ok(pruned)
     }
 }

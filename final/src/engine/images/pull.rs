@@ -64,6 +64,7 @@ impl Images {
             && self.store.is_complete(image)
         {
             let newer = false;
+            self.tell("pull", &name.to_string(), &name.repository());
             return Ok(Pulled { digest, newer });
         }
 
@@ -100,6 +101,7 @@ impl Images {
         intake.document(&described, &manifest.bytes)?;
         let image = intake.finish(&described, name, digest)?;
         let newer = before.is_none_or(|before| before.id() != image.id());
+        self.tell("pull", &name.to_string(), &name.repository());
         Ok(Pulled { digest, newer })
     }
 }

@@ -43,6 +43,7 @@ impl Images {
         let (path, reference) = (name.path(), name.reference());
         let there = registry.put_manifest(path, &reference, &described.media_type, &bytes)?;
         self.store.tag(&image, name, Some(there))?;
+        self.tell("push", &name.to_string(), &name.repository());
         Ok(described)
     }
 
