@@ -154,24 +154,32 @@ fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) 
         }
     }
     ensure!(!config.command().is_empty(), "no command specified");
-    // A variable without a value would pass on the caller's own, which an image may not ask for.
-    let images = image.env.iter().filter(|variable| variable.contains('='));
-    let mut env: Vec<String> = images.cloned().collect();
-    for variable in config.env {
-        let key = variable.split('=').next().unwrap_or_default().to_owned();
-        env.retain(|other| other.split('=').next() != Some(&key));
-        // `-e KEY` of what the caller does not have takes the image's away.
-        if variable.contains('=') {
-            env.push(variable);
-        }
-    }
-    config.env = env;
+    config.env = variables(&image.env, config.env);
     config.exposed_ports.extend(image.exposed_ports.clone());
     config.volumes.extend(image.volumes.clone());
     let mut labels: BTreeMap<String, String> = image.labels.clone();
     labels.append(&mut config.labels);
     config.labels = labels;
     Ok(config)
+}
+
+/// The user's variables, and then the image's that they say nothing of; each key once.
+fn variables(image: &[String], user: Vec<String>) -> Vec<String> {
+    let key = |variable: &str| variable.split('=').next().map(str::to_owned);
+    let mut env: Vec<String> = Vec::new();
+    for variable in user {
+        env.retain(|other| key(other) != key(&variable));
+        env.push(variable);
+    }
+    for variable in image {
+        if !env.iter().any(|other| key(other) == key(variable)) {
+            env.push(variable.clone());
+        }
+    }
+    // `-e KEY` of what the caller does not have takes the image's away; and an image may not ask for
+    // a variable of the caller's.
+    env.retain(|variable| variable.contains('='));
+    env
 }
 
 /// 64 hexadecimal digits that nobody has had before.
