@@ -56,7 +56,7 @@ impl Containers {
         let creating = File::open(self.dirs.data.join("names")).context("open the names")?;
         creating.lock_shared().context("lock the names")?;
 
-        let name = self.take_name(wish.name.as_deref(), &id)?;
+        let (name, taken) = self.take_name(wish.name.as_deref(), &id)?;
         let made = self.make(
             Container {
                 version: 1,
@@ -71,6 +71,7 @@ impl Containers {
             },
             image,
         );
+        drop(taken);
         if made.is_err() {
             self.names.give_back(&name, &id)?;
         }
@@ -107,11 +108,12 @@ impl Containers {
         Ok(())
     }
 
-    fn take_name(&self, wanted: Option<&str>, id: &str) -> Result<String> {
+    /// The name, and what keeps it until the container is there.
+    fn take_name(&self, wanted: Option<&str>, id: &str) -> Result<(String, File)> {
         if let Some(name) = wanted {
             let name = check_name(name)?;
-            self.names.take(name, id)?;
-            return Ok(name.to_owned());
+            let taken = self.names.take(name, id)?;
+            return Ok((name.to_owned(), taken));
         }
         for n in 0..20 {
             let name = names::invent(id, n);
@@ -121,7 +123,7 @@ impl Containers {
             match self.names.take(&name, id) {
                 // Somebody else was faster.
                 Err(_) if self.names.get(&name)?.is_some() => {}
-                taken => return taken.map(|()| name),
+                taken => return taken.map(|taken| (name, taken)),
             }
         }
         bail!("no free name was found; give one with --name")

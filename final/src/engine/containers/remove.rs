@@ -84,6 +84,11 @@ impl Containers {
         let runtime = crate::runtime::Runtime::at(places.runtime);
         runtime.delete(&container.id.parse()?, true)?;
         let _ = std::fs::remove_dir_all(&places.run);
-        as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&container.id))
+        as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&container.id))?;
+        // It could not say what it is called.
+        for name in self.names.all()? {
+            self.names.give_back(&name, &container.id)?;
+        }
+        Ok(())
     }
 }
