@@ -44,10 +44,11 @@ const NEEDED: [(&str, &str); 26] = [
 
 /// The suites of which a virtual machine tells more than a real one with no
 /// controllers: all of it, or what is marked as for there alone.
-const IN_THE_VM: [(&str, &str); 6] = [
+const IN_THE_VM: [(&str, &str); 7] = [
     ("vm", WHOLE),
     ("step03", WHOLE),
     ("runtime_limits", "--ignored"),
+    ("containers_limits", WHOLE),
     ("harness", WHOLE),
     ("doctor", "--ignored"),
     ("cleanup", "--ignored"),
