@@ -837,6 +837,24 @@ fn a_container_is_asked_to_end_in_its_own_way_and_then_ended() {
 }
 
 #[test]
+fn several_that_are_stopped_wait_at_the_same_time() {
+    let machine = Machine::of(Who::Root);
+    let names = ["aa", "bb", "cc", "dd"];
+    for name in names {
+        machine.ok(&format!(
+            "run -d --name {name} --network none host sleep 1000"
+        ));
+    }
+    let began = Instant::now();
+    assert_eq!(machine.ok("stop -t 1 aa bb cc dd"), names.join("\n"));
+    assert!(
+        began.elapsed() < Duration::from_millis(3500),
+        "one after the other"
+    );
+    machine.nothing_left();
+}
+
+#[test]
 fn kill_reaches_all_that_a_container_has_started() {
     for_each(|machine| {
         let script = "sleep 7001 & setsid sleep 7002 & (setsid sleep 7003 &) ; wait";
@@ -940,6 +958,37 @@ fn a_name_can_be_changed_and_is_free_then() {
             assert!(error.contains(said), "{line}: {error}");
         }
         machine.ok("create --name aa host true");
+        machine.nothing_left();
+    });
+}
+
+#[test]
+fn of_many_who_want_one_name_one_gets_it() {
+    for_each(|machine| {
+        for round in 0..5 {
+            let creators: Vec<_> = (0..10)
+                .map(|_| machine.spawn("create --name same host true"))
+                .collect();
+            let ended = creators.into_iter().map(|creator| creator.wait());
+            let (made, refused): (Vec<_>, Vec<_>) = ended.partition(|out| out.code() == 0);
+            assert_eq!(
+                (made.len(), refused.len()),
+                (1, 9),
+                "round {round}: {made:?}"
+            );
+            for out in refused {
+                assert!(
+                    out.errors().contains("Conflict. The container name"),
+                    "{out}"
+                );
+            }
+            assert_eq!(machine.ids(), [made[0].text()]);
+            // One that died too early to take its name back.
+            let path = machine.data().join("names/same");
+            fs::write(&path, "0".repeat(64)).expect("write a name");
+            machine.ok(&format!("rm {}", made[0].text()));
+        }
+        machine.ok("create --name same host true");
         machine.nothing_left();
     });
 }

@@ -295,3 +295,15 @@ fn a_full_disk_under_the_log_holds_nobody_up() {
         .shell(&format!("umount {inside} /tmp/small; rmdir /tmp/small"));
     machine.nothing_left();
 }
+
+#[test]
+fn a_limit_of_files_sizes_costs_lines_and_no_container() {
+    let machine = Machine::of(Who::Root);
+    let script = "ulimit -f 64; minidocker run --name aa --network none host seq 1 20000 | tail -1";
+    assert_eq!(machine.script(script).ok(), "20000");
+    let length = fs::metadata(log_of(&machine)).expect("a log").len();
+    assert!((60_000..=65_536).contains(&length), "{length}");
+    let kept = lines(&machine, "").len();
+    assert!((500..1500).contains(&kept), "{kept}");
+    machine.nothing_left();
+}

@@ -435,7 +435,10 @@ fn limits_are_in_force_or_refused(machine: &Machine) {
 #[test]
 fn without_a_cgroup_a_limit_and_a_pause_are_refused_and_the_rest_works() {
     for who in ORDINARY {
-        let machine = Machine::of(who);
+        let machine = Machine::with(Wanted {
+            who,
+            ..Wanted::default()
+        });
         machine.ok("run -d --name alpha --network none host sleep 1000");
         let said = machine.fails(1, "pause alpha");
         assert!(

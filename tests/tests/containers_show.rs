@@ -351,6 +351,45 @@ fn inspect_shows_dockers_document() {
 }
 
 #[test]
+fn published_ports_are_shown_and_found() {
+    let machine = Machine::of(Who::Root);
+    machine.ok(
+        "run -d --name web -p 127.0.0.1:8080:80 -p 9000-9001:9000-9001 --expose 443 host sleep 1000",
+    );
+    machine.ok("create --name idle -p 81:81 host true");
+    assert_eq!(
+        machine.ok("ps --format {{.Ports}}"),
+        "443/tcp, 0.0.0.0:9000-9001->9000-9001/tcp, 127.0.0.1:8080->80/tcp"
+    );
+    for (filter, expected) in [
+        ("publish=8080", "web"),
+        ("publish=80", ""),
+        ("publish=9000-9100/tcp", "web"),
+        ("publish=8080/udp", ""),
+        ("expose=80", "web"),
+        ("expose=443", "web"),
+        ("expose=8080", ""),
+        ("publish=81", ""),
+    ] {
+        let shown = machine.ok(&format!("ps -a --format {{{{.Names}}}} --filter {filter}"));
+        assert_eq!(shown, expected, "{filter}");
+    }
+    let template = "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}} \
+                    {{json (index .NetworkSettings.Ports \"443/tcp\")}} \
+                    {{range .NetworkSettings.Networks}}{{.IPPrefixLen}}{{end}}";
+    let shown = machine.ok(&["inspect", "-f", template, "web"]);
+    assert!(shown.starts_with("8080 null "), "{shown}");
+    let address = machine.ok("inspect -f {{.NetworkSettings.IPAddress}} web");
+    assert!(address.parse::<std::net::Ipv4Addr>().is_ok(), "{address}");
+    machine.ok("stop -t 0 web");
+    assert_eq!(
+        machine.ok("ps -a --filter name=web --format {{.Ports}}"),
+        ""
+    );
+    machine.nothing_left();
+}
+
+#[test]
 fn top_and_stats_look_at_a_containers_processes() {
     for who in Who::ALL {
         let machine = Machine::of(who);
@@ -485,6 +524,25 @@ fn events_tell_a_whole_life_in_order() {
 }
 
 #[test]
+fn events_tell_of_images_too() {
+    let machine = Machine::of(Who::Student);
+    machine.ok("tag host team/one:v1");
+    machine
+        .script("minidocker save team/one:v1 -o /tmp/one.tar")
+        .ok();
+    machine.ok("rmi team/one:v1");
+    machine.ok("load -q -i /tmp/one.tar");
+    machine.ok("rmi team/one:v1");
+    let told = machine.ok("events --since 10m --until 0s --filter type=image --format {{.Action}}");
+    assert_eq!(lines(&told), ["tag", "untag", "load", "untag"]);
+    let named =
+        machine.ok("events --since 10m --until 0s --filter image=team/one --format {{.Action}}");
+    assert_eq!(lines(&named), ["tag", "load"]);
+    machine.script("rm /tmp/one.tar").ok();
+    machine.nothing_left();
+}
+
+#[test]
 fn the_disk_is_accounted_for_and_cleared() {
     for who in [Who::Root, Who::Student] {
         let machine = Machine::of(who);
@@ -540,58 +598,71 @@ fn the_disk_is_accounted_for_and_cleared() {
     }
 }
 
+/// Breaks what is kept of seven containers, each in its own way, and returns what a check is to say.
+fn damage(machine: &Machine) -> Vec<String> {
+    for name in [
+        "good", "torn", "empty", "lost", "killed", "stacked", "halved",
+    ] {
+        machine.ok(&format!(
+            "run -d --network none --name {name} host sleep 1000"
+        ));
+    }
+    machine.ok("exec torn touch /precious");
+    machine.ok("stop -t 0 torn empty lost stacked halved");
+    let id = |name: &str| machine.container(name).id().to_owned();
+    let state = |name: &str| machine.container(name).data().join("state.json");
+    let text = fs::read(state("torn")).expect("a state");
+    fs::write(state("torn"), &text[..text.len() / 2]).expect("tear it");
+    fs::write(state("empty"), "").expect("empty it");
+    let halved = machine.container("halved");
+    halved.edit(|state| state["life"]["status"] = "removing".into());
+    let shim = machine.container("killed").shim().expect("a shim");
+    machine.host().run(["kill", "-9", &shim.to_string()]).ok();
+    let (torn, empty, stacked) = (id("torn"), id("empty"), id("stacked"));
+    let names = machine.data().join("names");
+    fs::rename(names.join("lost"), names.join("stray")).expect("rename");
+    let gone = "a".repeat(64);
+    let run = match machine.who() {
+        Who::Root => "/run/minidocker",
+        _ => "/run/user/1000/minidocker",
+    };
+    let left = format!("mkdir -p {run}/containers/{gone} {run}/runtime/{gone}");
+    machine.script(&left).ok();
+    let mut said = vec![
+        format!("the state of container {torn} is lost"),
+        format!("the state of container {empty} is lost"),
+        "the shim of container killed is gone".to_owned(),
+        "container halved is half removed".to_owned(),
+        "the name lost does not lead to its container".to_owned(),
+        "the name stray leads to no container".to_owned(),
+        format!("containers/{gone} is left of a container that is gone"),
+        format!("the runtime still has container {gone}"),
+    ];
+    if machine.who() == Who::Root {
+        let merged = format!("/var/lib/minidocker/containers/{stacked}/merged");
+        let cgroup = format!("/sys/fs/cgroup/minidocker-engine/{stacked}");
+        let host = machine.host();
+        host.shell(&format!("mkdir {cgroup}; mount -t tmpfs left {merged}"));
+        said.push(format!("the cgroup {cgroup} is left"));
+        said.push(format!("something is still mounted on {merged}"));
+    }
+    said
+}
+
 #[test]
 fn a_check_tells_each_damage_and_mends_it() {
     for who in [Who::Root, Who::Student] {
-        let machine = Machine::of(who);
-        for name in ["good", "torn", "empty", "lost", "killed", "stacked"] {
-            machine.ok(&format!(
-                "run -d --network none --name {name} host sleep 1000"
-            ));
+        let machine = machine(who);
+        let damage = damage(&machine);
+        let dry = machine.minidocker("system check --dry-run");
+        assert_eq!(dry.code(), 1, "{dry}");
+        for what in &damage {
+            assert!(dry.text().contains(what), "{what}: {dry}");
         }
-        machine.ok("exec torn touch /precious");
-        machine.ok("stop -t 0 torn empty lost stacked");
-        let (data, run) = (machine.data(), machine.run());
-        let state = |name: &str| machine.container(name).data().join("state.json");
-        let (torn, empty, killed) = (
-            machine.container("torn").id().to_owned(),
-            machine.container("empty").id().to_owned(),
-            machine.container("killed").id().to_owned(),
-        );
-        let text = fs::read(state("torn")).expect("a state");
-        fs::write(state("torn"), &text[..text.len() / 2]).expect("tear it");
-        fs::write(state("empty"), "").expect("empty it");
-        let shim = machine.container("killed").shim().expect("a shim");
-        machine.host().run(["kill", "-9", &shim.to_string()]).ok();
-        fs::rename(data.join("names/lost"), data.join("names/stray")).expect("rename");
-        let gone = "a".repeat(64);
-        machine
-            .script(&format!(
-                "mkdir -p {0}/containers/{gone} {0}/runtime/{gone}",
-                if who == Who::Root {
-                    "/run/minidocker"
-                } else {
-                    "/run/user/1000/minidocker"
-                }
-            ))
-            .ok();
-        let said = machine.minidocker("system check --dry-run").text();
-        for what in [
-            format!("the state of container {torn} is lost"),
-            format!("the state of container {empty} is lost"),
-            "the shim of container killed is gone".to_owned(),
-            "the name lost does not lead to its container".to_owned(),
-            "the name stray leads to no container".to_owned(),
-            format!("containers/{gone} is left of a container that is gone"),
-            format!("the runtime still has container {gone}"),
-        ] {
-            assert!(said.contains(&what), "{what}: {said}");
-        }
-        let _ = killed;
-        assert!(
-            run.join("runtime").join(&gone).exists(),
-            "a dry run has removed something"
-        );
+        assert_eq!(dry.text().lines().count(), damage.len(), "{dry}");
+        let gone = machine.run().join("runtime").join("a".repeat(64));
+        assert!(gone.exists(), "a dry run has removed something");
+
         let said = machine.ok("system check");
         assert!(
             said.contains("its files are kept in a dead container"),
@@ -599,23 +670,66 @@ fn a_check_tells_each_damage_and_mends_it() {
         );
         assert_eq!(machine.ok("system check"), "");
         let all = machine.ok("ps -a --format {{.Names}}:{{.State}}");
-        for line in [
-            "good:running",
-            "torn:dead",
-            "empty:dead",
-            "lost:exited",
-            "killed:exited",
-            "stacked:exited",
-        ] {
-            assert!(all.lines().any(|it| it == line), "{line}: {all}");
-        }
+        let mut all = lines(&all);
+        all.sort_unstable();
+        assert_eq!(
+            all,
+            [
+                "empty:dead",
+                "good:running",
+                "killed:exited",
+                "lost:exited",
+                "stacked:exited",
+                "torn:dead",
+            ]
+        );
         assert_eq!(
             machine.ok("inspect -f {{.Config.Cmd}} torn"),
             "[sleep 1000]"
         );
+        assert!(
+            machine
+                .container("torn")
+                .data()
+                .join("upper/precious")
+                .exists()
+        );
         machine.ok("rm torn empty lost");
         machine.nothing_left();
     }
+}
+
+#[test]
+fn what_only_a_person_can_decide_is_told_and_stays() {
+    let machine = Machine::of(Who::Root);
+    for name in ["orphan", "new", "lives"] {
+        machine.ok(&format!(
+            "run -d --network none --name {name} host sleep 1000"
+        ));
+    }
+    machine.ok("stop -t 0 orphan new");
+    let other = format!("sha256:{}", "0".repeat(64));
+    machine
+        .container("orphan")
+        .edit(|state| state["image"] = other.clone().into());
+    machine
+        .container("new")
+        .edit(|state| state["version"] = 99.into());
+    fs::write(machine.container("lives").data().join("state.json"), "").expect("empty it");
+    for _ in 0..2 {
+        let said = machine.minidocker("system check");
+        assert_eq!(said.code(), 1, "{said}");
+        for what in [
+            "the image of container orphan is gone",
+            "is of version 99",
+            "its shim lives: `minidocker rm -f",
+        ] {
+            assert!(said.text().contains(what), "{what}: {said}");
+        }
+        assert_eq!(said.text().lines().count(), 3, "{said}");
+    }
+    machine.ok("rm -f lives");
+    machine.nothing_left();
 }
 
 #[test]

@@ -40,6 +40,12 @@ impl Cp {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         ensure!(!self.source.is_empty(), "source can not be empty");
         ensure!(!self.destination.is_empty(), "destination can not be empty");
+        for (_, path) in [&self.source, &self.destination]
+            .into_iter()
+            .filter_map(|it| split(it))
+        {
+            ensure!(!path.is_empty(), "bad parameter: path cannot be empty");
+        }
         let containers = Containers::open(&context.dirs)?;
         let how = Copying {
             archive: self.archive,

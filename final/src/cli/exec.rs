@@ -58,7 +58,11 @@ impl Exec {
         self.go(context).or_else(|error| {
             let status = error
                 .downcast_ref()
-                .map_or(1, |failure: &Failure| failure.status);
+                .map_or(1, |failure: &Failure| match failure.status {
+                    // Docker knows no third number here for what cannot be run.
+                    125 => 126,
+                    status => status,
+                });
             cli::complain(PROGRAM, &error);
             Ok(status)
         })

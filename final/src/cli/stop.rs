@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use minidocker::engine::containers::{Containers, Stopping, parse_signal};
 
-use crate::{Context, each};
+use crate::{Context, complaint, each};
 
 /// How containers are stopped.
 #[derive(Debug, Args)]
@@ -46,10 +46,16 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let containers = Containers::open(&context.dirs)?;
-        each(&self.how.containers, |name| {
-            containers.stop(name, self.how.stopping())?;
-            cli::say(name)
-        })
+        let how = self.how.stopping();
+        // All have the same time to end, and it passes for all at once.
+        let names = self.how.containers.iter();
+        let asked: Vec<_> = names.map(|name| containers.ask_to_end(name, how)).collect();
+        let mut status = 0;
+        for (name, asked) in self.how.containers.iter().zip(asked) {
+            let ended = asked.and_then(|asked| containers.see_end(asked));
+            status |= complaint(&ended.and_then(|_| cli::say(name)));
+        }
+        Ok(status)
     }
 }
 

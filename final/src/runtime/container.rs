@@ -418,16 +418,26 @@ impl Container {
         Ok(same.then_some(process))
     }
 
+    /// A process that is in its namespaces, and can be looked at by whoever made the container.
+    ///
+    /// # Errors
+    /// Fails where its command has ended.
+    pub fn member_pid(&self) -> Result<i32> {
+        if !self.record.init {
+            return Ok(self.record.pid);
+        }
+        let command = self.oldest_child();
+        let command = command.with_context(|| format!("container {} is not running", self.id))?;
+        Ok(command.as_raw_pid())
+    }
+
     /// Its `/`, where a container runs.
     ///
     /// # Errors
     /// Fails where it has stopped.
     pub fn open_root(&self) -> Result<OwnedFd> {
         let gone = || format!("container {} is not running", self.id);
-        let pid = match self.record.init {
-            true => self.oldest_child().with_context(gone)?.as_raw_pid(),
-            false => self.record.pid,
-        };
+        let pid = self.member_pid()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty());
         // If it is still there, it was there before.

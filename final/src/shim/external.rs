@@ -213,9 +213,9 @@ impl External {
         let lines = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let errors =
+        let mut errors =
             lines.filter(|line| !["warning", "info", "debug"].contains(&line.level.as_str()));
-        errors.last().map(|line| line.msg)
+        errors.next_back().map(|line| line.msg)
     }
 }
 

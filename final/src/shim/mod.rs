@@ -45,6 +45,7 @@ use cli::Dirs;
 use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
 use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
@@ -206,6 +207,10 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
     umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_name(c"minidocker-shim").context("name the shim")?;
     cli::speak_as("shim");
+    // Whoever limits the size of files (setrlimit(2), RLIMIT_FSIZE) loses lines of a log then, and
+    // not the container.
+    let too_large = SigSet::from(Signal::SIGXFSZ);
+    too_large.thread_block().context("hold SIGXFSZ back")?;
     let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
     kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
     inside.close_files(0, &kept)

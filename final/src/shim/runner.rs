@@ -22,6 +22,10 @@ pub(super) struct Born {
     made: Made,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and only while it is being started"
+)]
 enum Made {
     BuiltIn(runtime::Container),
     External(External, Id),

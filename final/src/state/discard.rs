@@ -27,11 +27,12 @@ impl Locked {
         }
         let id = &self.container.id;
         Names::open(dirs)?.give_back(&self.container.name, id)?;
-        // In its shim's mount namespace the layers are still stacked.
-        let merged = self.places.data.join("merged");
-        match umount2(&merged, MntFlags::MNT_DETACH) {
-            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => {}
-            Err(errno) => return Err(errno).context("unmount the container's layers"),
+        // In its shim's mount namespace the layers are still stacked, and what it shared is there.
+        for mounted in ["merged", "shm"] {
+            match umount2(&self.places.data.join(mounted), MntFlags::MNT_DETACH) {
+                Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno).context("unmount what the container saw"),
+            }
         }
         match fs::remove_dir_all(&self.places.run) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

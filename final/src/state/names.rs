@@ -1,11 +1,13 @@
 //! Names: `DATA/names/NAME` holds the id of the container that is called so.
 //!
 //! A file is made or it exists, so two containers cannot get one name; and to find a container by
-//! its name no other's state is read.
+//! its name no other's state is read. Whoever makes one holds its lock (flock) until the container
+//! is there; a file whose container is not there, and that nobody has locked, is free to be taken.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::fs::{self, File, Metadata};
+use std::io::{ErrorKind, Write, read_to_string};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
@@ -78,51 +80,67 @@ impl Names {
         Ok(names.filter(|name| !name.starts_with('.')).collect())
     }
 
-    /// Gives the name to the container `id`.
+    /// Gives the name to the container `id`. What is returned is to be held until the container is
+    /// there and calls itself so: up to then it looks like one that is gone.
     ///
     /// # Errors
     /// Another one has it.
-    pub fn take(&self, name: &str, id: &str) -> Result<()> {
+    pub fn take(&self, name: &str, id: &str) -> Result<File> {
         let path = self.place.join(name);
         for _ in 0..10 {
-            // Written aside and linked, so that nobody finds an empty file.
-            let aside = self.place.join(format!(".{id}"));
-            let made = File::create(&aside)
-                .and_then(|mut file| file.write_all(id.as_bytes()))
-                .and_then(|()| fs::hard_link(&aside, &path));
-            let _ = fs::remove_file(&aside);
-            match made {
+            match self.make(&path, id) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 made => return made.with_context(|| format!("write {}", path.display())),
             }
-            match self.get(name)? {
-                Some(other) if other == id => return Ok(()),
-                Some(other) if self.is_called(&other, name) => bail!(
-                    "Conflict. The container name \"/{name}\" is already in use by container \"{other}\". \
-                     You have to remove (or rename) that container to be able to reuse that name."
-                ),
-                // Of one that is gone.
-                _ => {
-                    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-                }
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            let other = read_to_string(&file).unwrap_or_default();
+            let other = other.trim();
+            if other == id {
+                return Ok(file);
             }
+            ensure!(
+                file.try_lock().is_ok() && !self.is_called(other, name),
+                "Conflict. The container name \"/{name}\" is already in use by container \"{other}\". \
+                 You have to remove (or rename) that container to be able to reuse that name."
+            );
+            // Of one that is gone. With the lock in our hands nobody else is about to remove it.
+            remove(&file, &path)?;
         }
         bail!("the name {name} changes hands too quickly")
     }
 
-    /// Takes the name away, if it is this container's.
+    /// Written and locked aside and then linked, so that nobody finds an empty file, or a free one.
+    fn make(&self, path: &Path, id: &str) -> std::io::Result<File> {
+        let aside = self.place.join(format!(".{id}"));
+        let made = File::create(&aside).and_then(|mut file| {
+            file.write_all(id.as_bytes())?;
+            file.lock()?;
+            fs::hard_link(&aside, path)?;
+            Ok(file)
+        });
+        let _ = fs::remove_file(&aside);
+        made
+    }
+
+    /// Takes the name away, if it is this container's. What [`take`](Self::take) returned must not
+    /// be held any more.
     ///
     /// # Errors
     /// The file cannot be removed.
     pub fn give_back(&self, name: &str, id: &str) -> Result<()> {
-        if self.get(name)?.as_deref() != Some(id) {
-            return Ok(());
-        }
         let path = self.place.join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            removed => removed.with_context(|| format!("remove {}", path.display())),
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            file => file.with_context(|| format!("open {}", path.display()))?,
+        };
+        if read_to_string(&file).is_ok_and(|other| other.trim() == id) {
+            file.lock()
+                .with_context(|| format!("lock {}", path.display()))?;
+            remove(&file, &path)?;
         }
+        Ok(())
     }
 
     /// Takes away the names of containers that are not `there`: whoever was about to create them was
@@ -156,9 +174,26 @@ impl Names {
     fn is_called(&self, id: &str, name: &str) -> bool {
         let places = Places::of(&self.dirs, id);
         match places.read() {
+            _ if !is_id(id) => false,
             Ok(container) => container.name == name,
             // It is being made, or damaged: either way the name is not free.
             Err(_) => places.data.exists(),
         }
+    }
+}
+
+/// Removes the file of a name, whose lock we have, unless there is another in its place by now.
+fn remove(file: &File, path: &Path) -> Result<()> {
+    let which = |found: Metadata| (found.dev(), found.ino());
+    let is_ours = |there: Metadata| {
+        file.metadata()
+            .is_ok_and(|ours| which(ours) == which(there))
+    };
+    if !fs::metadata(path).is_ok_and(is_ours) {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("remove {}", path.display())),
     }
 }

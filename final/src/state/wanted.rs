@@ -29,7 +29,7 @@ pub struct Config {
     pub open_stdin: bool,
     /// Whether it ends with the first who was attached to it.
     pub stdin_once: bool,
-    /// `KEY=VALUE`, the image's first, each key once.
+    /// `KEY=VALUE`, the user's first, each key once.
     pub env: Vec<String>,
     /// The arguments, or without an entrypoint the command.
     pub cmd: Vec<String>,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use rustix::fs::Timespec;
 use tar::{EntryType, Header};
 
+use crate::archive::BUFFER;
 use crate::inside::shown;
 
 /// Everything in a tar file begins at a multiple of this.
@@ -83,9 +84,21 @@ pub(crate) const EPOCH: Timespec = Timespec {
 };
 
 fn fill(to: &mut dyn Write, content: &mut dyn Read, size: u64) -> Result<()> {
-    let copied = io::copy(&mut content.take(size), to)?;
+    let room = usize::try_from(size).map_or(BUFFER, |size| size.min(BUFFER));
+    let mut buffer = vec![0; room];
+    let mut left = size;
+    while left > 0 {
+        let most = usize::try_from(left).map_or(room, |left| left.min(room));
+        let piece = buffer.get_mut(..most).unwrap_or_default();
+        let count = content.read(piece)?;
+        if count == 0 {
+            break;
+        }
+        to.write_all(piece.get(..count).unwrap_or_default())?;
+        left -= count as u64;
+    }
     let blocks = size.next_multiple_of(BLOCK as u64);
-    io::copy(&mut io::repeat(0).take(blocks - copied), to)?;
+    io::copy(&mut io::repeat(0).take(blocks - size + left), to)?;
     Ok(())
 }
 

@@ -58,6 +58,15 @@ fn it_can_share_another_containers() {
         let both = format!("{links}; cat /proc/1/comm");
         words.push(&both);
         assert_eq!(machine.ok(&words), format!("{its}\nsleep"));
+        words.pop();
+        words.push("echo shared >/dev/shm/file; df -k /dev/shm | awk 'END {print $2}'");
+        assert_eq!(machine.ok(&words), "65536");
+        assert_eq!(machine.ok("exec aa cat /dev/shm/file"), "shared");
+        machine.ok("rm -f aa");
+        machine.ok("run -d --name aa --init --network none host sleep 100");
+        inside(machine, "--pid container:aa", "test $$ != 1");
+        let said = refused(machine, "--ipc container:aa");
+        assert!(said.contains("non-shareable IPC"), "{said}");
         machine.ok("rm -f aa");
         let said = refused(machine, "--pid container:aa");
         assert!(said.contains("No such container"), "{said}");

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::engine::Machine;
+use harness::engine::{Machine, Wanted};
+use harness::{Dockerd, Output, busybox, made};
 
 use super::{for_each, for_root, listing, start};
 
@@ -51,11 +52,7 @@ const RULES: &[Rule] = &[
     ("d", "e", Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"])),
     ("d/", "e", Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"])),
     ("d/.", "e", Ok(&["e/a=a", "e/s/", "e/s/b=b"])),
-    (
-        "d/../d/./",
-        "e",
-        Ok(&["e/d/", "e/d/a=a", "e/d/s/", "e/d/s/b=b"]),
-    ),
+    ("d/../d/./", "e", Ok(&["e/a=a", "e/s/", "e/s/b=b"])),
     ("d/s", "le/", Ok(&["e/s/", "e/s/b=b"])),
     ("d", "h", Err("cannot overwrite non-directory")),
     // A link.
@@ -88,28 +85,56 @@ enum Way {
 #[test]
 fn a_copy_goes_where_docker_puts_it() {
     for_each(|machine| {
-        let targets = format!(
-            "i=0; while [ $i -lt {} ]; do mkdir t$i; (cd t$i; {TARGETS}); i=$((i+1)); done",
-            2 * RULES.len()
-        );
-        let script = format!("mkdir /x; cd /x; (mkdir s; cd s; {SOURCES}); {targets}");
-        start(machine, &[], &script);
-        machine
-            .script(&format!(
-                "set -e; cd /tmp/work; {}",
-                script.replace("/x", "x")
-            ))
-            .ok();
-        follow(machine, 0);
+        start(machine, &[], &things("/x"));
+        machine.script(&things("/tmp/work/x")).ok();
+        let upper = machine.container("c1").data().join("upper/x");
+        let said = |out: &Output, words: &str| out.code() == 1 && out.errors().contains(words);
+        follow(machine, "minidocker", (&upper, 0), said);
         machine.ok("stop -t 0 c1");
-        follow(machine, RULES.len());
+        follow(machine, "minidocker", (&upper, RULES.len()), said);
     });
 }
 
-fn follow(machine: &Machine, first: usize) {
-    let container = machine.container("c1").data().join("upper/x");
-    let home = machine.script("cd /tmp/work; pwd").ok();
-    let host = machine.host().path(&home).join("x");
+#[test]
+fn docker_goes_by_the_same_rules() {
+    let machine = Machine::with(Wanted {
+        shown: vec![(made("clients"), "clients".to_owned())],
+        ..Wanted::default()
+    });
+    let host = machine.host();
+    host.shell("for dir in /root /opt; do mount -t tmpfs -o mode=755 tmpfs $dir; done");
+    busybox(host);
+    let docker = Dockerd::start(host, "/run/docker/data", "");
+    docker.call("load -q -i /tmp/busybox.tar").ok();
+    machine.script(&things("/tmp/work/x")).ok();
+    machine.script(&things("/tmp/volume")).ok();
+    docker
+        .call("run -d --name c1 --network none -v /tmp/volume:/x busybox sleep 1000")
+        .ok();
+    let failed = |out: &Output, _: &str| out.code() != 0;
+    follow(&machine, "docker", (&host.path("/tmp/volume"), 0), failed);
+    docker.call("rm -f c1").ok();
+    docker.stop();
+}
+
+/// A script that makes all that there is in a directory.
+fn things(dir: &str) -> String {
+    format!(
+        "set -e; mkdir -p {dir}; cd {dir}; (mkdir s; cd s; {SOURCES})
+        i=0; while [ $i -lt {} ]; do mkdir t$i; (cd t$i; {TARGETS}); i=$((i+1)); done",
+        2 * RULES.len()
+    )
+}
+
+/// Copies by each rule, from and to the `first` places and those after it of a container's directory.
+#[track_caller]
+fn follow(
+    machine: &Machine,
+    program: &str,
+    (container, first): (&Path, usize),
+    fails_so: impl Fn(&Output, &str) -> bool,
+) {
+    let host = machine.host().path("/tmp/work/x");
     let mut wrong = Vec::new();
     for (n, (source, to, expected)) in RULES.iter().enumerate() {
         for way in [Way::In, Way::Out] {
@@ -118,22 +143,17 @@ fn follow(machine: &Machine, first: usize) {
             let (line, dir): (String, &Path) = match way {
                 Way::In => (
                     format!("cp {flag} s/{source} c1:/x/{place}/{to}"),
-                    &container,
+                    container,
                 ),
                 Way::Out => (format!("cp {flag} c1:/x/s/{source} {place}/{to}"), &host),
             };
             let before = listing(&dir.join(&place));
-            let out = machine.script(&format!("cd /tmp/work/x; minidocker {line}"));
+            let out = machine.script(&format!("cd /tmp/work/x; {program} {line}"));
             let after = listing(&dir.join(&place));
             let new: Vec<String> = after.difference(&before).cloned().collect();
             let right = match expected {
                 Ok(expected) => out.code() == 0 && new == **expected,
-                Err(words) => {
-                    out.code() == 1
-                        && out.errors().contains(words)
-                        && new.is_empty()
-                        && before.is_subset(&after)
-                }
+                Err(words) => fails_so(&out, words) && new.is_empty() && before.is_subset(&after),
             };
             if !right {
                 wrong.push(format!("{line}: {} {} {new:?}", out.code(), out.errors()));

@@ -12,6 +12,8 @@ pub enum Look {
     Same,
     /// Both complain, and use these words.
     Says(&'static str),
+    /// The same, but a mistake in an option's value is one of usage (125) with us.
+    Usage(&'static str),
     /// What is printed is each one's own affair.
     Status,
 }
@@ -78,9 +80,9 @@ impl Pair {
         .collect()
     }
 
-    /// Runs a line of shell after a program's name; in it, `NAME` is that name.
+    /// Runs a line of shell after a program's name; in it, `SELF` is that name.
     pub fn call(&self, name: &str, line: &str) -> Output {
-        let script = format!("{name} {}", line.replace("NAME", name));
+        let script = format!("{name} {}", line.replace("SELF", name));
         self.machine.host().run(["sh", "-c", &script])
     }
 
@@ -101,7 +103,11 @@ impl Pair {
             docker,
             minidocker,
         } = outcome;
-        let complaint = if docker.code() != minidocker.code() {
+        let expected = match look {
+            Look::Usage(_) => 125,
+            _ => docker.code(),
+        };
+        let complaint = if minidocker.code() != expected {
             Some("ends otherwise")
         } else {
             match look {
@@ -111,7 +117,7 @@ impl Pair {
                 }
                 Look::Same => (docker.errors().is_empty() != minidocker.errors().is_empty())
                     .then_some("complains otherwise"),
-                Look::Says(words) => {
+                Look::Says(words) | Look::Usage(words) => {
                     let says = |out: &Output| out.errors().to_lowercase().contains(words);
                     (!says(docker) || !says(minidocker)).then_some("has other words")
                 }
@@ -158,7 +164,7 @@ pub fn plain(text: &str) -> String {
                     word.to_owned()
                 }
             });
-            ago(&words.collect::<String>())
+            ago(words.collect::<String>().trim_end())
         })
         .collect::<Vec<_>>()
         .join("\n")

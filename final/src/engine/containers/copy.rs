@@ -27,6 +27,7 @@ use rustix::io::Errno;
 
 use super::Containers;
 use super::view::{Partner, Sight};
+use crate::state::journal::{self, Event};
 use extract::{Owner, Rules};
 use place::{Destination, Source};
 
@@ -58,7 +59,8 @@ impl Containers {
     /// There is no such file or container; a directory would take a file's place, or the other way
     /// round; the container may not write there.
     pub fn copy_in(&self, from: &Local, what: &str, to: &str, how: Copying) -> Result<u64> {
-        let view = self.view(what, Sight::Mounts)?;
+        let container = self.find(what)?;
+        let view = self.view(&container.id, Sight::Mounts)?;
         let (source, rules) = match from {
             Local::Stream => (None, Rules::in_container(Owner::Archives)),
             Local::Path(path) => {
@@ -85,7 +87,7 @@ impl Containers {
                     .with_context(|| format!("destination \"{what}:{to}\" must be a directory")),
             }
         };
-        view.visit_with(
+        let copied = view.visit_with(
             &Partner::Feeds,
             |tree, pipe| {
                 let mut tar = Tar::new(reader(pipe)?);
@@ -100,12 +102,17 @@ impl Containers {
                         let (_, mut tar) = decompress(io::stdin().lock())?;
                         io::copy(&mut tar, &mut to)?;
                     }
-                    Some(source) => pack(source, b"", &host("/proc")?, &mut to)?,
+                    Some(source) => {
+                        let mut to = BufWriter::with_capacity(BUFFER, &mut to);
+                        pack(source, b"", &host("/proc")?, &mut to)?;
+                    }
                 }
-                to.flush()?;
                 Ok(to.count)
             },
-        )
+        )?;
+        let event = Event::of(&container, "extract-to-dir").with("path", to);
+        journal::tell(&self.dirs, &event);
+        Ok(copied)
     }
 
     /// Copies from a container to the host, and returns how many bytes that took in an archive.
@@ -114,7 +121,9 @@ impl Containers {
     /// There is no such file or container; a directory would take a file's place, or the other way
     /// round.
     pub fn copy_out(&self, what: &str, from: &str, to: &Local, how: Copying) -> Result<u64> {
-        let view = self.view(what, Sight::Mounts)?;
+        let container = self.find(what)?;
+        let view = self.view(&container.id, Sight::Mounts)?;
+        let event = Event::of(&container, "archive-path").with("path", from);
         let missing = || format!("Could not find the file {from} in container {what}");
         let find = |root: &OwnedFd| {
             Source::find(root, from.as_bytes(), how.follow)
@@ -132,12 +141,13 @@ impl Containers {
                 let mut out = BufWriter::with_capacity(BUFFER, out.lock());
                 pack(source, &name, &tree.proc, &mut out)
             })?;
+            journal::tell(&self.dirs, &event);
             return Ok(0);
         };
         let source = place::name_of(from.as_bytes());
         let destination = find_place(path)?;
         let rules = Rules::on_host(how.archive);
-        view.visit_with(
+        let copied = view.visit_with(
             &Partner::Reads,
             |tree, pipe| {
                 let source = find(&tree.root)?;
@@ -152,7 +162,9 @@ impl Containers {
                 tar.drain()?;
                 Ok(from.count)
             },
-        )
+        )?;
+        journal::tell(&self.dirs, &event);
+        Ok(copied)
     }
 }
 

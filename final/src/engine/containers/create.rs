@@ -56,7 +56,7 @@ impl Containers {
         let creating = File::open(self.dirs.data.join("names")).context("open the names")?;
         creating.lock_shared().context("lock the names")?;
 
-        let name = self.take_name(wish.name.as_deref(), &id)?;
+        let (name, taken) = self.take_name(wish.name.as_deref(), &id)?;
         let made = self.make(
             Container {
                 version: 1,
@@ -71,6 +71,7 @@ impl Containers {
             },
             image,
         );
+        drop(taken);
         if made.is_err() {
             self.names.give_back(&name, &id)?;
         }
@@ -107,11 +108,12 @@ impl Containers {
         Ok(())
     }
 
-    fn take_name(&self, wanted: Option<&str>, id: &str) -> Result<String> {
+    /// The name, and what keeps it until the container is there.
+    fn take_name(&self, wanted: Option<&str>, id: &str) -> Result<(String, File)> {
         if let Some(name) = wanted {
             let name = check_name(name)?;
-            self.names.take(name, id)?;
-            return Ok(name.to_owned());
+            let taken = self.names.take(name, id)?;
+            return Ok((name.to_owned(), taken));
         }
         for n in 0..20 {
             let name = names::invent(id, n);
@@ -121,7 +123,7 @@ impl Containers {
             match self.names.take(&name, id) {
                 // Somebody else was faster.
                 Err(_) if self.names.get(&name)?.is_some() => {}
-                taken => return taken.map(|()| name),
+                taken => return taken.map(|taken| (name, taken)),
             }
         }
         bail!("no free name was found; give one with --name")
@@ -152,24 +154,32 @@ fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) 
         }
     }
     ensure!(!config.command().is_empty(), "no command specified");
-    // A variable without a value would pass on the caller's own, which an image may not ask for.
-    let images = image.env.iter().filter(|variable| variable.contains('='));
-    let mut env: Vec<String> = images.cloned().collect();
-    for variable in config.env {
-        let key = variable.split('=').next().unwrap_or_default().to_owned();
-        env.retain(|other| other.split('=').next() != Some(&key));
-        // `-e KEY` of what the caller does not have takes the image's away.
-        if variable.contains('=') {
-            env.push(variable);
-        }
-    }
-    config.env = env;
+    config.env = variables(&image.env, config.env);
     config.exposed_ports.extend(image.exposed_ports.clone());
     config.volumes.extend(image.volumes.clone());
     let mut labels: BTreeMap<String, String> = image.labels.clone();
     labels.append(&mut config.labels);
     config.labels = labels;
     Ok(config)
+}
+
+/// The user's variables, and then the image's that they say nothing of; each key once.
+fn variables(image: &[String], user: Vec<String>) -> Vec<String> {
+    let key = |variable: &str| variable.split('=').next().map(str::to_owned);
+    let mut env: Vec<String> = Vec::new();
+    for variable in user {
+        env.retain(|other| key(other) != key(&variable));
+        env.push(variable);
+    }
+    for variable in image {
+        if !env.iter().any(|other| key(other) == key(variable)) {
+            env.push(variable.clone());
+        }
+    }
+    // `-e KEY` of what the caller does not have takes the image's away; and an image may not ask for
+    // a variable of the caller's.
+    env.retain(|variable| variable.contains('='));
+    env
 }
 
 /// 64 hexadecimal digits that nobody has had before.

@@ -59,7 +59,7 @@ pub use prune::{Pruned, Pruning};
 pub use remove::Removal;
 pub use start::Attach;
 pub use stats::{Sample, total_memory};
-pub use stop::Stopping;
+pub use stop::{Asked, Stopping};
 pub use top::Processes;
 
 /// The containers of one user.

@@ -3,17 +3,13 @@
 //! There is no daemon that would know of it. Whoever brings the machine up runs one command, and so
 //! do those who have ended all shims.
 
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
 
-use super::{Containers, kill, stop};
-use crate::shim::protocol::{Connection, Request};
-use crate::state::journal::{self, Event};
-use crate::state::{Container, Restart, Status};
+use super::{Containers, Stopping};
+use crate::state::{Container, Restart};
 
 /// Seconds for those that have as many as they need.
-const LONGEST_PATIENCE: u64 = 60;
+const LONGEST_PATIENCE: i64 = 60;
 
 impl Containers {
     /// Starts the containers that are to run always, and those that nobody stopped, in the order in
@@ -44,68 +40,37 @@ impl Containers {
         // Each has its own patience, which begins now.
         let asked: Vec<_> = running
             .iter()
-            .map(|container| self.ask_to_end(container))
+            .map(|container| self.ask_to_end(&container.id, stopping(container)))
             .collect();
         let stopped = running.into_iter().zip(asked).map(|(container, asked)| {
-            let done = asked
-                .and_then(|asked| asked.map_or(Ok(()), |asked| self.see_end(&container, asked)));
+            let ended = asked.and_then(|asked| self.see_end(asked));
+            let done = ended.and_then(|_| self.restore_wish(&container));
             (container, done)
         });
         Ok(stopped.collect())
     }
 
-    /// Writes down that its policy is not to start it again for now, and sends its signal.
-    fn ask_to_end(&self, container: &Container) -> Result<Option<Asked>> {
-        let mut locked = self.lock(&container.id)?;
-        let by_hand = locked.container.life.stopped_by_hand;
-        locked.container.life.stopped_by_hand = true;
-        locked.save()?;
-        drop(locked);
-        let Some(shim) = self.watch(container)? else {
-            return Ok(None);
-        };
-        match container.life.status {
-            Status::Restarting => drop(self.ask(container, &Request::Cancel)),
-            Status::Paused => drop(self.ask(container, &Request::Resume)),
-            _ => {}
-        }
-        let signal = kill::stop_signal(container)?;
-        let _ = self.ask(container, &Request::Signal { signal, all: false });
-        let seconds = container.config.stop_timeout.unwrap_or(stop::PATIENCE);
-        // Nobody can reboot who waits for ever.
-        let seconds = u64::try_from(seconds).unwrap_or(LONGEST_PATIENCE);
-        Ok(Some(Asked {
-            shim,
-            by_hand,
-            until: Instant::now() + Duration::from_secs(seconds),
-        }))
-    }
-
-    fn see_end(&self, container: &Container, asked: Asked) -> Result<()> {
-        let left = asked.until.saturating_duration_since(Instant::now());
-        if !stop::has_ended(&asked.shim, Some(left))? {
-            let signal = libc::SIGKILL;
-            let _ = self.ask(container, &Request::Signal { signal, all: true });
-            stop::has_ended(&asked.shim, None)?;
-        }
-        drop(asked.shim);
-        journal::tell(&self.dirs, &Event::of(container, "stop"));
+    /// Writes down whether somebody had stopped the container before all were.
+    fn restore_wish(&self, before: &Container) -> Result<()> {
         // One with --rm is gone.
-        let Ok(mut locked) = self.lock(&container.id) else {
+        let Ok(mut locked) = self.lock(&before.id) else {
             return Ok(());
         };
-        locked.container.life.stopped_by_hand = asked.by_hand;
+        locked.container.life.stopped_by_hand = before.life.stopped_by_hand;
         locked.save()
     }
 }
 
-/// A container that has its signal.
-struct Asked {
-    shim: Connection,
-    /// Whether somebody had stopped it before.
-    by_hand: bool,
-    /// The end of its patience.
-    until: Instant,
+/// As the container says; but nobody can reboot who waits for ever.
+fn stopping(container: &Container) -> Stopping {
+    let for_ever = container
+        .config
+        .stop_timeout
+        .is_some_and(|seconds| seconds < 0);
+    Stopping {
+        signal: None,
+        seconds: for_ever.then_some(LONGEST_PATIENCE),
+    }
 }
 
 /// Whether its policy wants it to run. One that never ran is nobody's to start.

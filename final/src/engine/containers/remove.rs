@@ -40,6 +40,10 @@ impl Containers {
         let status = locked.container.life.status;
         let name = &locked.container.name;
         ensure!(
+            status != Status::Paused,
+            "cannot remove container \"/{name}\": container is paused and must be unpaused first"
+        );
+        ensure!(
             !status.needs_shim(),
             "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
         );
@@ -80,6 +84,11 @@ impl Containers {
         let runtime = crate::runtime::Runtime::at(places.runtime);
         runtime.delete(&container.id.parse()?, true)?;
         let _ = std::fs::remove_dir_all(&places.run);
-        as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&container.id))
+        as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&container.id))?;
+        // It could not say what it is called.
+        for name in self.names.all()? {
+            self.names.give_back(&name, &container.id)?;
+        }
+        Ok(())
     }
 }

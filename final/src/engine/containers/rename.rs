@@ -22,9 +22,11 @@ impl Containers {
         );
         let id = locked.container.id.clone();
         // For a moment it has both: whoever dies here leaves a name that leads to it, and no doubt.
-        self.names.take(name, &id)?;
+        let taken = self.names.take(name, &id)?;
         locked.container.name = name.to_owned();
-        if let Err(error) = locked.save() {
+        let saved = locked.save();
+        drop(taken);
+        if let Err(error) = saved {
             self.names.give_back(name, &id)?;
             return Err(error);
         }

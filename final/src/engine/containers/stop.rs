@@ -13,7 +13,7 @@ use crate::state::journal::{self, Event};
 use crate::state::{Container, Locked, Status};
 
 /// How long a container has to end by itself unless somebody says otherwise, in seconds.
-pub(super) const PATIENCE: i64 = 10;
+const PATIENCE: i64 = 10;
 
 /// How a container is to be stopped; what is `None` is as the container says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,16 +24,40 @@ pub struct Stopping {
     pub seconds: Option<i64>,
 }
 
+/// A container that was asked to end.
+#[derive(Debug)]
+pub struct Asked {
+    container: Container,
+    /// Where its end is told; `None`: it does not run.
+    shim: Option<Connection>,
+    /// How long it has for that; `None` is for ever.
+    until: Option<Instant>,
+}
+
 impl Containers {
     /// Asks a container to end, and ends it if it does not. One that does not run is left as it is.
     ///
     /// # Errors
     /// It cannot be asked.
     pub fn stop(&self, what: &str, how: Stopping) -> Result<Container> {
+        self.see_end(self.ask_to_end(what, how)?)
+    }
+
+    /// The first half of [`stop`](Self::stop). Of several containers all can be asked before it is
+    /// waited for any.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn ask_to_end(&self, what: &str, how: Stopping) -> Result<Asked> {
         // Its policy must not start it again: that is written down before anything happens.
         let mut locked = self.lock(what)?;
         if !locked.container.life.status.needs_shim() {
-            return Ok(locked.container);
+            let container = locked.container;
+            return Ok(Asked {
+                container,
+                shim: None,
+                until: None,
+            });
         }
         note_by_hand(&mut locked);
         let container = locked.container.clone();
@@ -43,9 +67,7 @@ impl Containers {
         if container.life.status == Status::Restarting {
             let _ = self.ask(&container, &Request::Cancel);
         }
-        let Some(shim) = self.watch(&container)? else {
-            return self.find(&container.id);
-        };
+        let shim = self.watch(&container)?;
 
         // The signal that its image or its user chose; a frozen process would not get it.
         if container.life.status == Status::Paused {
@@ -57,17 +79,36 @@ impl Containers {
         };
         let _ = self.ask(&container, &Request::Signal { signal, all: false });
 
-        // Time to end, and then the signal that nobody can refuse.
         let seconds = how
             .seconds
             .or(container.config.stop_timeout)
             .unwrap_or(PATIENCE);
         let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
-        if !has_ended(&shim, patience)? {
-            self.kill_all(&container, &shim)?;
+        Ok(Asked {
+            container,
+            shim,
+            until: patience.and_then(|patience| Instant::now().checked_add(patience)),
+        })
+    }
+
+    /// The other half: time to end, and then the signal that nobody can refuse.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub fn see_end(&self, asked: Asked) -> Result<Container> {
+        let Asked {
+            container,
+            shim,
+            until,
+        } = asked;
+        if let Some(shim) = shim {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if !has_ended(&shim, left)? {
+                self.kill_all(&container, &shim)?;
+            }
+            drop(shim);
+            journal::tell(&self.dirs, &Event::of(&container, "stop"));
         }
-        drop(shim);
-        journal::tell(&self.dirs, &Event::of(&container, "stop"));
         self.find(&container.id).or(Ok(container))
     }
 

@@ -20,7 +20,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use namespaces::{Inside, Isolation, Joined, Signals};
 use nix::fcntl::OFlag;
@@ -79,27 +79,31 @@ impl Containers {
     /// Finds the best place to look at a container's files from.
     pub(super) fn view(&self, what: &str, sight: Sight) -> Result<View> {
         let container = self.find(what)?;
-        match container.life.status {
-            Status::Running | Status::Paused if sight == Sight::Mounts => {
-                if let Some(view) = self.view_of_first_process(&container)? {
-                    return Ok(view);
-                }
-            }
-            status if status.needs_shim() => {
-                if let Some(shim) = self.pidfd_of_shim(&container)? {
-                    return Ok(View {
-                        joined: vec![joined(shim)?],
-                        own: CloneFlags::CLONE_NEWNS,
-                        stacked: None,
-                        root: Some(self.root(&container, sight)),
-                        _locked: None,
-                    });
-                }
-            }
-            Status::Removing | Status::Dead => {
-                bail!("container {} is {}", container.id, container.life.status)
-            }
-            _ => {}
+        let status = container.life.status;
+        ensure!(
+            !matches!(status, Status::Removing | Status::Dead),
+            "container {} is {status}",
+            container.id
+        );
+        if sight == Sight::Mounts
+            && let Some(first) = self.pidfd_of_first(&container)?
+        {
+            return Ok(View {
+                joined: vec![joined(first)?],
+                own: CloneFlags::empty(),
+                stacked: None,
+                root: None,
+                _locked: None,
+            });
+        }
+        if let Some(shim) = self.pidfd_of_shim(&container)? {
+            return Ok(View {
+                joined: vec![joined(shim)?],
+                own: CloneFlags::CLONE_NEWNS,
+                stacked: None,
+                root: Some(self.root(&container, sight)),
+                _locked: None,
+            });
         }
         let locked = self.lock(&container.id)?;
         ensure!(
@@ -116,25 +120,18 @@ impl Containers {
         })
     }
 
-    fn view_of_first_process(&self, container: &Container) -> Result<Option<View>> {
-        let pid = container.life.pid;
-        let (Some(shim), Some(first)) = (
-            self.pid_of_shim(container)?,
-            Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
-        ) else {
+    /// The container's first process, while it has one.
+    fn pidfd_of_first(&self, container: &Container) -> Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(container.life.pid) else {
             return Ok(None);
         };
-        // A number may be another's by now; the shim's child it is only if it is still the same.
-        if parent_of(pid) != Some(shim) {
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
             return Ok(None);
-        }
-        Ok(Some(View {
-            joined: vec![joined(first)?],
-            own: CloneFlags::empty(),
-            stacked: None,
-            root: None,
-            _locked: None,
-        }))
+        };
+        // The number may be another's by now; it is the shim's child only if it still is the same.
+        let shim = self.pid_of_shim(container)?;
+        let same = shim.is_some() && parent_of(container.life.pid) == shim;
+        Ok(same.then_some(pidfd))
     }
 
     /// Who listens at the container's socket (unix(7), `SO_PEERCRED`).

@@ -20,6 +20,7 @@ mod process;
 mod profile;
 mod resources;
 mod security;
+mod shared_memory;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;

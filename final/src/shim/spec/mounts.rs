@@ -10,6 +10,7 @@ use crate::runtime;
 use crate::state::{Container, Places, Volume};
 
 use super::namespaces::{Namespaces, Whose};
+use super::shared_memory;
 
 /// Bytes in `/dev/shm`, where nobody says.
 const SHM: u64 = 64 << 20;
@@ -34,6 +35,12 @@ pub(super) fn of(
         let is_queue = [Path::new("/dev/shm"), Path::new("/dev/mqueue")].contains(&&*place);
         let none = namespaces.bare_ipc && is_queue;
         if none || is_taken(&place) || (over_dev && place.starts_with("/dev")) {
+            continue;
+        }
+        if let (Whose::Others { pid, .. }, "/dev/shm") =
+            (&namespaces.ipc, &*place.to_string_lossy())
+        {
+            all.push(bind(&shared_memory::borrow(*pid, places)?, &place, false));
             continue;
         }
         all.extend(adapted(mount, container, namespaces));

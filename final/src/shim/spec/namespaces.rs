@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use nix::sys::utsname::uname;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType as Kind};
@@ -62,6 +62,9 @@ impl Namespaces {
             }
             _ => Whose::Own,
         };
+        if let Some(("container", id)) = host.ipc_mode.split_once(':') {
+            refuse_private(dirs, id)?;
+        }
         Ok(Namespaces {
             pid: whose("pid", &host.pid_mode, &["", "private"])?,
             ipc: whose("ipc", &host.ipc_mode, &["", "private", "shareable", "none"])?,
@@ -145,7 +148,7 @@ fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
     })
 }
 
-/// The container `id`, and its first process, if it is still the one that the runtime made.
+/// The container `id`, and a process that is in its namespaces.
 ///
 /// # Errors
 /// It does not run.
@@ -171,5 +174,18 @@ fn first_process(places: &Places, id: &str) -> Result<Option<i32>> {
         return Ok(None);
     };
     let runs = matches!(found.status()?, Status::Running | Status::Paused);
-    Ok(runs.then_some(found.record().pid))
+    runs.then(|| found.member_pid()).transpose()
+}
+
+/// Who keeps its memory to itself has to be asked when it is created.
+fn refuse_private(dirs: &Dirs, id: &str) -> Result<()> {
+    let container = Places::of(dirs, id)
+        .read()
+        .with_context(|| format!("No such container: {id}"))?;
+    ensure!(
+        !["", "private", "none"].contains(&container.host.ipc_mode.as_str()),
+        "cannot join IPC of container {}: non-shareable IPC (hint: create it with --ipc shareable)",
+        container.name
+    );
+    Ok(())
 }

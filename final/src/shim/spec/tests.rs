@@ -447,7 +447,7 @@ fn the_hosts_namespaces_are_left_out() {
         .namespaces()
         .iter()
         .flatten()
-        .map(|one| one.typ())
+        .map(oci_spec::runtime::LinuxNamespace::typ)
         .collect();
     assert_eq!(
         kinds,

@@ -76,7 +76,7 @@ pub(super) fn name_of(path: &[u8]) -> Name {
     let whole = lexical(path);
     Name {
         base: split(&whole).1.to_vec(),
-        content: path == b"." || path.ends_with(b"/."),
+        content: last_part(path) == b".",
     }
 }
 
@@ -179,7 +179,14 @@ impl Destination {
 
 /// Whether a path says of itself that it is a directory's.
 fn means_directory(path: &[u8]) -> bool {
-    path == b"." || path.ends_with(b"/") || path.ends_with(b"/.")
+    path.ends_with(b"/") || last_part(path) == b"."
+}
+
+/// What stands before the slashes at the end.
+fn last_part(path: &[u8]) -> &[u8] {
+    let parts = path.split(|&byte| byte == b'/');
+    let mut named = parts.filter(|part| !part.is_empty());
+    named.next_back().unwrap_or_default()
 }
 
 /// The path without `.`, `..` and doubled slashes, by the letters alone, as docker does it.
@@ -254,6 +261,7 @@ mod tests {
             ("a", false, false),
             ("a/", true, false),
             ("a/.", true, true),
+            ("a/./", true, true),
             (".", true, true),
             ("a.", false, false),
         ] {
