@@ -45,11 +45,12 @@ const NEEDED: [(&str, &str); 27] = [
 
 /// The suites of which a virtual machine tells more than a real one with no
 /// controllers: all of it, or what is marked as for there alone.
-const IN_THE_VM: [(&str, &str); 7] = [
+const IN_THE_VM: [(&str, &str); 8] = [
     ("vm", WHOLE),
     ("step03", WHOLE),
     ("runtime_limits", "--ignored"),
     ("containers_rootless", "--ignored"),
+    ("containers_limits", WHOLE),
     ("harness", WHOLE),
     ("doctor", "--ignored"),
     ("cleanup", "--ignored"),
