@@ -1,21 +1,21 @@
 //! `run` and `create`
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod id_file;
+mod origin;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Args, ValueEnum};
-use images::{Image, ImageName, Platform};
+use anyhow::{Result, ensure};
+use clap::Args;
+use images::Image;
 use minidocker::engine::containers::session::{Manner, Session, check_input};
 use minidocker::engine::containers::{Attach, Containers, Wish};
-use minidocker::engine::images::Images;
 use minidocker::shim::protocol::Stream;
 use minidocker::state::Container;
 
 use crate::options::Options;
 use crate::session::{self, Keys};
-use crate::{Context, PROGRAM, pull};
+use crate::{Context, PROGRAM};
+use id_file::IdFile;
+use origin::{Found, Origin, warn};
 
 /// Create a container of an image, and start it
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     keys: Keys,
     #[command(flatten)]
-    from: From,
+    origin: Origin,
     #[command(flatten)]
     options: Options,
 }
@@ -45,34 +45,9 @@ pub(crate) struct Run {
 )]
 pub(crate) struct Create {
     #[command(flatten)]
-    from: From,
+    origin: Origin,
     #[command(flatten)]
     options: Options,
-}
-
-/// Where the image comes from.
-#[derive(Debug, Args)]
-struct From {
-    /// When to fetch the image
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pull: When,
-    /// Say nothing while fetching it
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum When {
-    Always,
-    Missing,
-    Never,
-}
-
-/// What a fetched image, or none, leads to.
-enum Found {
-    Image(Box<Image>),
-    /// Somebody ended the fetching, with this status.
-    Ended(u8),
 }
 
 impl Create {
@@ -92,7 +67,7 @@ impl Create {
                 return Ok(NO_SENSE);
             }
         };
-        let image = match self.from.find(context, &named, platform.as_ref())? {
+        let image = match self.origin.find(context, &named, platform.as_ref())? {
             Found::Image(image) => image,
             Found::Ended(status) => return Ok(status),
         };
@@ -125,7 +100,7 @@ impl Run {
         let Run {
             detach,
             keys,
-            from,
+            origin,
             options,
         } = self;
         ensure!(
@@ -145,7 +120,7 @@ impl Run {
         if wish.config.tty {
             wish.host.console_size = session::size();
         }
-        let image = match from.find(context, &named, platform.as_ref())? {
+        let image = match origin.find(context, &named, platform.as_ref())? {
             Found::Image(image) => image,
             Found::Ended(status) => return Ok(status),
         };
@@ -191,115 +166,4 @@ fn create(context: &Context, image: &Image, wish: Wish, file: Option<IdFile>) ->
         file.write(&container.id)?;
     }
     Ok(container)
-}
-
-fn warn(what: &str) {
-    let _ = writeln!(io::stderr(), "WARNING: {what}");
-}
-
-impl From {
-    /// The image, fetched where it is not at hand or `--pull` says so.
-    fn find(&self, context: &Context, named: &str, platform: Option<&Platform>) -> Result<Found> {
-        let find = || {
-            let image = Images::open(&context.dirs)?.find(named)?;
-            let fits = platform.is_none_or(|wanted| is_for(&image.platform(), wanted));
-            ensure!(
-                fits,
-                "image with reference {named} was found but its platform ({}) does not match the \
-                 specified platform",
-                shown(&image.platform())
-            );
-            Ok(image)
-        };
-        let found = match (find(), self.pull) {
-            (Ok(image), When::Missing | When::Never) => return Ok(with_warning(image, platform)),
-            (Err(error), When::Never) => return Err(error),
-            (found, _) => found,
-        };
-        let name: ImageName = named.parse()?;
-        if found.is_err() && self.pull == When::Missing && !self.quiet {
-            let _ = writeln!(io::stderr(), "Unable to find image '{name}' locally");
-        }
-        match pull::for_another(context, &name, platform, self.quiet)? {
-            0 => Ok(with_warning(find()?, platform)),
-            status => Ok(Found::Ended(status)),
-        }
-    }
-}
-
-fn with_warning(image: Image, wanted: Option<&Platform>) -> Found {
-    let (its, here) = (image.platform(), Platform::here());
-    if wanted.is_none() && its.architecture != here.architecture {
-        warn(&format!(
-            "The requested image's platform ({}) does not match the detected host platform ({}) \
-             and no specific platform was requested",
-            shown(&its),
-            shown(&here)
-        ));
-    }
-    Found::Image(Box::new(image))
-}
-
-fn is_for(its: &Platform, wanted: &Platform) -> bool {
-    its.os == wanted.os
-        && its.architecture == wanted.architecture
-        && (wanted.variant.is_none() || its.variant == wanted.variant)
-}
-
-fn shown(platform: &Platform) -> String {
-    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
-    format!(
-        "{}/{}{}",
-        platform.os,
-        platform.architecture,
-        variant.collect::<String>()
-    )
-}
-
-/// `--cidfile`: made before the container, so that two of them cannot share it. Dropped, it goes,
-/// unless an id was written to it.
-struct IdFile {
-    path: PathBuf,
-    file: File,
-    written: bool,
-}
-
-impl IdFile {
-    fn new(path: &Path) -> Result<IdFile> {
-        let shown = path.display();
-        let file = match File::create_new(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
-                "container ID file found, make sure the other container isn't running or delete \
-                 {shown}"
-            ),
-            file => {
-                file.with_context(|| format!("failed to create the container ID file {shown}"))?
-            }
-        };
-        Ok(IdFile {
-            path: path.to_owned(),
-            file,
-            written: false,
-        })
-    }
-
-    fn write(mut self, id: &str) -> Result<()> {
-        let written = self.file.write_all(id.as_bytes());
-        written.with_context(|| {
-            format!(
-                "failed to write the container ID to the file {}",
-                self.path.display()
-            )
-        })?;
-        self.written = true;
-        Ok(())
-    }
-}
-
-impl Drop for IdFile {
-    fn drop(&mut self) {
-        if !self.written {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

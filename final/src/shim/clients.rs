@@ -28,6 +28,8 @@ pub(super) enum Role {
     },
     /// To know when it ends.
     Waiting,
+    /// To keep its processes where they are.
+    Holding,
     /// They have what they wanted, or are gone.
     Gone,
 }

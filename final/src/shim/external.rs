@@ -190,8 +190,13 @@ impl External {
     fn carry_out(&self, command: &mut Command) -> Result<()> {
         let _ = fs::remove_file(self.log());
         let program = self.program.display();
+        // Where a directory of PATH is closed to us, a name that is in none is EACCES (execvp(3)).
+        let is_name = self.program.components().count() == 1;
         let status = command.status().map_err(|error| match error.kind() {
             ErrorKind::NotFound => anyhow!("unknown or invalid runtime name: {program}"),
+            ErrorKind::PermissionDenied if is_name => {
+                anyhow!("unknown or invalid runtime name: {program}")
+            }
             _ => anyhow!(error).context(format!("run {program}")),
         })?;
         if status.success() {

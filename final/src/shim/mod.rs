@@ -44,6 +44,7 @@ use anyhow::{Context, Result};
 use cli::Dirs;
 use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
+use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
@@ -95,6 +96,8 @@ pub fn launch(charge: &Charge) -> Result<()> {
         namespaces: CloneFlags::CLONE_NEWNS,
         ids: users.ids,
         joined: &users.joined,
+        // What the host unmounts would stay mounted here, and its device in use.
+        propagation: Some(MsFlags::MS_SLAVE | MsFlags::MS_REC),
         ..Isolation::users_only()?
     };
     let held = namespaces::spawn(&isolation, |inside| live(inside, charge))?;

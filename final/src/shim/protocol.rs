@@ -46,6 +46,8 @@ pub enum Request {
     },
     /// To stop all processes where they are.
     Pause,
+    /// The same for as long as this client is there, or until somebody lets them go on.
+    Hold,
     /// To let them go on.
     Resume,
     /// To give the container's terminal a size.

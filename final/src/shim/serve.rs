@@ -235,9 +235,14 @@ impl Shim<'_> {
             }
             Ok(Heard::Word(..) | Heard::Nothing) => {}
             Ok(Heard::End) | Err(_) => {
+                let held = client.role == Role::Holding;
                 client.role = Role::Gone;
                 if stdin {
                     end_input(run, pending);
+                }
+                if held {
+                    // Whoever held them was killed, and there is nobody left to tell.
+                    let _ = self.pause(false);
                 }
             }
         }
@@ -267,7 +272,23 @@ impl Shim<'_> {
             }
             Request::Signal { signal, all } => self.signal(signal, all),
             Request::Pause => self.pause(true),
-            Request::Resume => self.pause(false),
+            Request::Hold => match self.pause(true) {
+                Ok(()) => {
+                    let client = &mut self.clients.0[n];
+                    client.role = Role::Holding;
+                    client.tell(Frame::Done);
+                    return Ok(());
+                }
+                refused => refused,
+            },
+            Request::Resume => {
+                for client in &mut self.clients.0 {
+                    if client.role == Role::Holding {
+                        client.role = Role::Waiting;
+                    }
+                }
+                self.pause(false)
+            }
             Request::Resize { rows, columns } => {
                 resize(run, rows, columns);
                 Ok(())

@@ -13,7 +13,7 @@ use crate::vm::WITH_CLIENTS;
 use crate::{book, clients, images, rehearse, system, vm};
 
 /// What the tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 26] = [
+const NEEDED: [(&str, &str); 27] = [
     ("cc", "gcc"),
     ("git", "git"),
     ("jq", "jq"),
@@ -28,6 +28,7 @@ const NEEDED: [(&str, &str); 26] = [
     ("getcap", "libcap2-bin"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
+    ("slirp4netns", "slirp4netns"),
     ("busybox", "busybox-static"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("strip", "binutils"),
@@ -44,10 +45,12 @@ const NEEDED: [(&str, &str); 26] = [
 
 /// The suites of which a virtual machine tells more than a real one with no
 /// controllers: all of it, or what is marked as for there alone.
-const IN_THE_VM: [(&str, &str); 6] = [
+const IN_THE_VM: [(&str, &str); 8] = [
     ("vm", WHOLE),
     ("step03", WHOLE),
     ("runtime_limits", "--ignored"),
+    ("containers_rootless", "--ignored"),
+    ("containers_limits", WHOLE),
     ("harness", WHOLE),
     ("doctor", "--ignored"),
     ("cleanup", "--ignored"),

@@ -168,6 +168,26 @@ fn below_a_read_only_volume_nothing_can_be_written_either() {
 }
 
 #[test]
+fn what_the_host_unmounts_is_in_no_containers_way() {
+    let machine = harness::engine::Machine::of(Who::Root);
+    let host = machine.host();
+    host.shell("mkdir /tmp/a; mount -t tmpfs t /tmp/a; mount --make-shared /tmp/a; mkdir /tmp/a/b");
+    machine.ok("run -d --name aa --network none -v /tmp/a:/data:rslave host sleep 100");
+    machine.ok("run -d --name bb --network none -v /tmp/a:/data host sleep 100");
+    host.shell("mount -t tmpfs t /tmp/a/b; touch /tmp/a/b/late");
+    assert_eq!(machine.ok("exec aa ls /data/b"), "late");
+    assert_eq!(machine.ok("exec bb ls /data/b"), "");
+    host.shell("umount /tmp/a/b");
+    let mounts = machine.ok("exec aa cat /proc/mounts");
+    assert!(!mounts.contains("/data/b"), "{mounts}");
+    let said = refused(&machine, "-v /tmp/a:/data:rshared");
+    assert!(said.contains("rshared"), "{said}");
+    machine.ok("rm -f aa bb");
+    host.shell("umount /tmp/a; rmdir /tmp/a");
+    machine.nothing_left();
+}
+
+#[test]
 fn what_is_mounted_upon_is_no_change_of_the_containers() {
     for_each(|machine| {
         machine.ok(&words_of_kept(

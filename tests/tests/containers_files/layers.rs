@@ -181,6 +181,12 @@ fn a_container_stands_still_while_it_is_committed() {
         assert!(committing.is_running());
         committing.wait().ok();
         assert_eq!(c.status(), "running");
+        // Whoever is killed lets go of it.
+        let committing = machine.spawn("commit c1 img");
+        c.wait_until("paused");
+        committing.signal(nix::sys::signal::Signal::SIGKILL);
+        committing.wait();
+        c.wait_until("running");
         machine.ok("commit --pause=false c1 img2");
         assert_eq!(c.status(), "running");
         // One that was paused stays so.

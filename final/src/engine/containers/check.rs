@@ -47,9 +47,12 @@ impl Containers {
             tell,
             remains: Cell::new(false),
         };
-        let images = self.images()?;
+        // Opening a store would make what is missing of it.
+        let there = self.dirs.data.join("images/oci-layout").exists();
+        let images = there.then(|| self.images()).transpose()?;
+        let images = images.as_ref();
         for id in state::ids(&self.dirs)? {
-            check.container(&id, &images)?;
+            check.container(&id, images)?;
         }
         check.names()?;
         check.runs()?;
@@ -87,7 +90,7 @@ impl Check<'_> {
         (self.tell)(&Finding { what, mended });
     }
 
-    fn container(&self, id: &str, images: &Catalogue) -> Result<()> {
+    fn container(&self, id: &str, images: Option<&Catalogue>) -> Result<()> {
         let places = Places::of(&self.containers.dirs, id);
         let container = match places.read() {
             Ok(container) => container,
@@ -111,7 +114,7 @@ impl Check<'_> {
             });
             return Ok(());
         }
-        if images.of(&container).is_none() {
+        if images.is_some_and(|images| images.of(&container).is_none()) {
             let image = &container.image;
             self.told(&format!(
                 "the image of container {name} is gone: {image}; load or pull it again, or \
@@ -132,7 +135,7 @@ impl Check<'_> {
     }
 
     /// A state that cannot be read.
-    fn state(&self, id: &str, places: &Places, error: &str, images: &Catalogue) {
+    fn state(&self, id: &str, places: &Places, error: &str, images: Option<&Catalogue>) {
         if let Some(version) = version(places).filter(|version| *version != state::VERSION) {
             let what = format!("the state of container {id} is of version {version}");
             self.told(&format!("{what}; use the minidocker that wrote it"));
@@ -150,7 +153,7 @@ impl Check<'_> {
     }
 
     /// What can still be said of a container.
-    fn lost(&self, id: &str, places: &Places, images: &Catalogue) -> Result<Container> {
+    fn lost(&self, id: &str, places: &Places, images: Option<&Catalogue>) -> Result<Container> {
         // Whoever still holds it is no dead one's.
         ensure!(
             !shim::is_alive(places)?,
@@ -164,7 +167,7 @@ impl Check<'_> {
             error,
             ..Life::default()
         };
-        let image = images.of(&lost);
+        let image = images.and_then(|images| images.of(&lost));
         let called = image.and_then(|image| image.names().first());
         lost.config.image = called.map_or(lost.image.clone(), ToString::to_string);
         // Its bundle was written at its last start.

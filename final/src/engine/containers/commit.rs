@@ -9,8 +9,9 @@ use rustix::fs::MemfdFlags;
 
 use super::Containers;
 use crate::engine::images::{Commit, Images};
-use crate::state::Status;
+use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::journal::{self, Event};
+use crate::state::{Container, Status};
 
 impl Containers {
     /// Makes an image of a container, and returns its id. What every container gets is left out,
@@ -28,18 +29,34 @@ impl Containers {
                 container.id
             );
         }
-        let mut paused = commit.pause && status == Status::Running;
-        if paused && let Err(error) = self.pause(&container.id) {
-            // Without a cgroup nobody can hold all of its processes at once.
-            tracing::warn!("the container goes on while it is committed: {error:#}");
-            paused = false;
-        }
+        let held = match commit.pause && status == Status::Running {
+            true => self.hold(&container),
+            false => None,
+        };
         let made = self.commit_as_it_is(&container.id, commit);
         // Somebody else may have let it go on, or ended it.
-        if paused && self.find(&container.id)?.life.status == Status::Paused {
+        if held.is_some() && self.find(&container.id)?.life.status == Status::Paused {
             self.unpause(&container.id)?;
         }
         made
+    }
+
+    /// Lets the container stand still until the connection ends, with us at the latest.
+    fn hold(&self, container: &Container) -> Option<Connection> {
+        let held = Connection::to(&self.places(container)).and_then(|shim| {
+            let shim = shim.context("it is not running")?;
+            shim.request(&Request::Hold, &[])?;
+            match shim.hear()? {
+                Heard::Word(Frame::Done, _) => Ok(shim),
+                Heard::Word(Frame::Failed(_, sentence), _) => bail!("{sentence}"),
+                _ => bail!("it has just ended"),
+            }
+        });
+        // Without a cgroup nobody can hold all of its processes at once.
+        held.inspect_err(|error| {
+            tracing::warn!("the container goes on while it is committed: {error:#}");
+        })
+        .ok()
     }
 
     fn commit_as_it_is(&self, id: &str, commit: &Commit) -> Result<Digest> {

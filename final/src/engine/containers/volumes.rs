@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 
 use super::create::new_id;
@@ -15,7 +15,7 @@ use crate::state::{Container, Volume, volume_place};
 /// The disk is full, or a place of the host's is not ours to make.
 pub(super) fn make(dirs: &Dirs, all: &mut Vec<Volume>, container: &Container) -> Result<()> {
     for place in container.config.volumes.keys() {
-        let place = format!("/{}", place.trim_matches('/'));
+        let place = inside(place)?;
         let is_taken = all.iter().any(|mount| mount.destination == place);
         if !is_taken && !container.host.tmpfs.contains_key(&place) {
             all.push(Volume {
@@ -42,4 +42,35 @@ pub(super) fn make(dirs: &Dirs, all: &mut Vec<Volume>, container: &Container) ->
         }
     }
     Ok(())
+}
+
+/// Where an image wants to have a volume, without dots and double slashes.
+fn inside(wanted: &str) -> Result<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in wanted.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    ensure!(
+        !parts.is_empty(),
+        "the image wants a volume at {wanted:?}: destination can't be '/'"
+    );
+    Ok(format!("/{}", parts.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+
+    #[test]
+    fn an_image_s_volume_is_below_the_root() {
+        assert_eq!(inside("/data").unwrap(), "/data");
+        assert_eq!(inside("data//a/./../b/").unwrap(), "/data/b");
+        for wanted in ["", "/", "//", "/..", "/a/../..", "."] {
+            assert!(inside(wanted).is_err(), "{wanted:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::Mount;
 
 use crate::runtime;
@@ -134,7 +134,7 @@ fn users(container: &Container) -> Result<Vec<Mount>> {
     }
     for volume in &container.mounts {
         let mount = match volume.r#type.as_str() {
-            "bind" | "volume" => bound(volume),
+            "bind" | "volume" => bound(volume)?,
             "tmpfs" => tmpfs(&volume.destination, &volume.mode, volume.writable),
             kind => bail!("mount type unknown: {kind}"),
         };
@@ -144,7 +144,13 @@ fn users(container: &Container) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-fn bound(volume: &Volume) -> Mount {
+fn bound(volume: &Volume) -> Result<Mount> {
+    ensure!(
+        !volume.propagation.ends_with("shared"),
+        "{}: {}: what a container mounts is never shown to the host; rslave shows it what the host mounts",
+        volume.destination,
+        volume.propagation
+    );
     let mut mount = bind(
         Path::new(&volume.source),
         &clean(&volume.destination),
@@ -168,7 +174,7 @@ fn bound(volume: &Volume) -> Mount {
         options.push(volume.propagation.clone());
     }
     mount.set_options(Some(options));
-    mount
+    Ok(mount)
 }
 
 /// What is below a read-only place is read-only as well.
@@ -210,15 +216,10 @@ fn clean(place: &str) -> PathBuf {
     Path::new(place).components().collect()
 }
 
-/// What is to be seen of mounts that are made later in a shared volume, on this side or that
-/// (mount_namespaces(7)): it takes a root that is no more private than the volume.
+/// For a volume that shows what the host mounts there later it takes a root that is no more private
+/// (mount_namespaces(7)).
 pub(super) fn propagation(container: &Container) -> Option<String> {
-    let asks = |word: &str| {
-        let mut volumes = container.mounts.iter();
-        volumes.any(|volume| volume.propagation.trim_start_matches('r') == word)
-    };
-    if asks("shared") {
-        return Some("shared".to_owned());
-    }
-    asks("slave").then(|| "slave".to_owned())
+    let mut volumes = container.mounts.iter();
+    let asked = volumes.any(|volume| volume.propagation.ends_with("slave"));
+    asked.then(|| "slave".to_owned())
 }

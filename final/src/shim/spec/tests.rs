@@ -188,7 +188,7 @@ fn the_user_comes_from_the_containers_own_files() {
     let process = case.process();
     let user = process.user();
     assert_eq!((user.uid(), user.gid()), (33, 33));
-    assert_eq!(user.additional_gids(), &Some(vec![33, 4, 44, 4711]));
+    assert_eq!(user.additional_gids(), &Some(vec![4, 33, 44, 4711]));
     assert!(case.env().contains(&"HOME=/var/www".to_owned()));
     case.container.host.group_add = words(&["nosuch"]);
     assert_eq!(
@@ -410,6 +410,8 @@ fn a_volume_can_be_told_who_hears_of_its_mounts() {
     assert_eq!(options(&spec, "/srv"), ["rbind", "rslave"]);
     let linux = spec.linux().as_ref().unwrap();
     assert_eq!(linux.rootfs_propagation().as_deref(), Some("slave"));
+    case.container.mounts[0].propagation = "rshared".to_owned();
+    assert!(case.refusal().starts_with("/srv: rshared: "));
 }
 
 #[test]
