@@ -411,12 +411,17 @@ fn what_a_killed_shim_leaves_the_next_command_removes() {
         let a = machine.container("alpha");
         let (shim, init) = (a.shim().expect("a shim"), a.init().pid);
         host.shell(&format!("kill -9 {shim}"));
+        wait_for("the shim to be gone", 10, || {
+            a.process(shim).is_none().then_some(())
+        });
         machine.ok(next);
         // Who starts another looks at none but that one, and at the network.
         if !next.starts_with("run") {
-            wait_for("the container to end, too", 10, || {
-                a.process(init).is_none().then_some(())
-            });
+            wait_for(
+                &format!("the container to end, too, after {next}"),
+                10,
+                || a.process(init).is_none().then_some(()),
+            );
         }
         if next == "start alpha" {
             address(&machine, "alpha");

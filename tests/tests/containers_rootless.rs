@@ -289,6 +289,9 @@ fn the_carrier_and_the_container_end_with_a_killed_shim() {
             let alpha = machine.container("alpha");
             let (shim, init) = (alpha.shim().expect("a shim"), alpha.init().pid);
             machine.host().shell(&format!("kill -9 {shim}"));
+            wait_for("the shim to be gone", 10, || {
+                alpha.process(shim).is_none().then_some(())
+            });
             wait_for("the carrier to end", 10, || {
                 carriers(&machine).is_empty().then_some(())
             });
@@ -323,7 +326,10 @@ fn other_networks_are_there_as_well() {
 fn containers_share_namespaces() {
     for who in ORDINARY {
         let machine = online(who);
-        machine.ok(&shell("run -d --name alpha --hostname web host", SERVER));
+        machine.ok(&shell(
+            "run -d --name alpha --hostname web --ipc shareable host",
+            SERVER,
+        ));
         let alpha = machine.container("alpha");
         let net = machine.ok(&shell(
             "run --rm --network container:alpha host",
