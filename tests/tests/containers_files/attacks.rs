@@ -38,31 +38,6 @@ fn whoever_swaps_a_component_during_a_copy_gains_nothing() {
     });
 }
 
-#[test]
-fn whoever_owns_a_directory_in_the_container_cannot_lead_a_copy_elsewhere_in_it() {
-    for_root(|machine| {
-        start(
-            machine,
-            &[],
-            "mkdir -m 700 /secret; mkdir -p /w/d/sub; chown -R 1234 /w",
-        );
-        let swap = "cd /w/d; while :; do
-            mv sub x; ln -s /secret sub; rm sub; mv x sub; done 2>/dev/null";
-        machine.ok(&["exec", "-d", "-u", "1234", "c1", "sh", "-c", swap]);
-        machine
-            .script("cd /tmp/work; mkdir -p in/sub; for i in 1 2 3 4 5 6 7 8 9; do echo >in/sub/$i; done")
-            .ok();
-        let until = Instant::now() + Duration::from_secs(5);
-        let mut copied = 0;
-        while Instant::now() < until {
-            let out = machine.script("cd /tmp/work; minidocker cp in/. c1:/w/d");
-            copied += i32::from(out.code() == 0);
-        }
-        assert!(copied > 0, "nothing was copied at all");
-        assert_eq!(machine.ok("exec c1 ls -A /secret"), "");
-    });
-}
-
 /// CVE-2019-14271 and GHSA-x86f-5xw2-fm2r: programs and libraries of the container's in the way.
 #[test]
 fn nothing_of_the_container_is_executed_or_loaded() {
