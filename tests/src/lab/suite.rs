@@ -103,7 +103,7 @@ pub fn run() -> Result<u8> {
     phases.run("clients", || clients::ensure().map(|()| true))?;
     if geteuid().is_root() {
         phases.run("images", || images::ensure().map(|()| true))?;
-        phases.cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;
+        phases.run("tests", native)?;
         phases.cargo(
             "tests that ask the kernel as root",
             &["test", "--package", "final", "--lib", "--", "--ignored"],
@@ -232,6 +232,19 @@ fn install_what_is_missing() -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// All tests that this machine can run. They wait more than they compute, for processes, for clocks and
+/// for each other's locks: two for each processor keep it busy.
+fn native() -> Result<bool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    cargo.current_dir(crate::workspace()?);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        cargo.env("RUST_TEST_THREADS", (2 * cores).to_string());
+    }
+    succeeds(&mut cargo)
 }
 
 fn whole() -> Freight {
