@@ -162,7 +162,15 @@ const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 
 /// Every program of the workspace.
 pub const OWN: &[&str] = &[
-    "step01", "step02", "step03", "step04", "step05", "minirunc", "minidocker", "machine", "lab",
+    "step01",
+    "step02",
+    "step03",
+    "step04",
+    "step05",
+    "minirunc",
+    "minidocker",
+    "machine",
+    "lab",
 ];
 
 /// What a machine gets beside its tools.
