@@ -348,7 +348,7 @@ fn of_several_images_those_that_are_there_are_shown_and_removed() {
         );
         assert_eq!(
             seen.exits(1),
-            "minidocker: No such image: nope\nminidocker: No such image: no/pe"
+            "minidocker: No such object: nope\nminidocker: No such object: no/pe"
         );
         assert_eq!(seen.text(), "linux");
         let none = minidocker(&host, user, ["image", "inspect", "nope"]);
