@@ -448,6 +448,41 @@ fn top_and_stats_look_at_a_containers_processes() {
 }
 
 #[test]
+fn stats_go_on_at_a_terminal_until_nobody_wants_them() {
+    let machine = Machine::of(Who::Student);
+    machine.ok("run -d --network none --name busy host sleep 1000");
+    let mut terminal = machine.terminal("stats");
+    for _ in 0..2 {
+        // Each time the screen is cleared first.
+        terminal.expect("\x1b[H\x1b[2J");
+        terminal.expect("busy");
+    }
+    terminal.send("\x03");
+    terminal.wait();
+    let mut follower = machine.spawn("stats busy --format {{.Name}}={{.PIDs}}");
+    follower.expect("busy=1\nbusy=1\n");
+    machine.ok("rm -f busy");
+    assert_eq!(follower.wait().code(), 0);
+    machine.nothing_left();
+}
+
+#[test]
+fn containers_are_listed_although_the_images_cannot_be_read() {
+    let machine = Machine::of(Who::Root);
+    machine.ok("run -d --network none --name one host sleep 1000");
+    let index = machine.data().join("images/index.json");
+    let good = fs::read(&index).expect("an index");
+    fs::write(&index, "{").expect("damage it");
+    assert_eq!(machine.ok("ps --format {{.Names}}={{.Image}}"), "one=host");
+    assert_eq!(
+        machine.ok("inspect --type container -f {{.State.Status}} one"),
+        "running"
+    );
+    fs::write(&index, good).expect("mend it");
+    machine.nothing_left();
+}
+
+#[test]
 fn events_tell_a_whole_life_in_order() {
     for who in [Who::Root, Who::Student] {
         let machine = machine(who);

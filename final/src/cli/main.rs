@@ -204,6 +204,7 @@ fn main() -> ExitCode {
         return ExitCode::from(125);
     }
     cli::start(PROGRAM, explain);
+    minidocker::shim::keep_to_one_heap();
     let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
     let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
     if matches!(done, Ok(INTERRUPTED)) && io::stderr().is_terminal() {

@@ -96,7 +96,7 @@ impl Ps {
             // Without containers no image need be read.
             images: match shown.is_empty() || self.quiet {
                 true => None,
-                false => Some(containers.images()?),
+                false => containers.images_if_readable(),
             },
             sizes: match with_sizes {
                 true => containers.sizes(&shown)?,

@@ -269,4 +269,29 @@ fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+    let here = 0_u8;
+    let page = 4096;
+    // What calls reached once that have returned. The functions that are about to be called have
+    // some pages left, and so far below a stack the kernel maps nothing else (mmap(2), the gap that
+    // MAP_GROWSDOWN is about).
+    let end = ((&raw const here).addr() & !(page - 1)) - 4 * page;
+    let length = 64 * page;
+    // SAFETY: it is below this function's frame, and nothing there is in use.
+    unsafe {
+        libc::madvise(
+            (end - length) as *mut libc::c_void,
+            length,
+            libc::MADV_DONTNEED,
+        );
+    }
+}
+
+/// Lets all threads that there will be use one heap. What they have freed in heaps of their own is
+/// never given back (mallopt(3), M_ARENA_MAX), and a shim that comes of this process would keep it.
+pub fn keep_to_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number that malloc(3) reads.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }

@@ -117,20 +117,7 @@ impl Network {
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
         };
-        let files = match (&mode, &way) {
-            (Mode::Container(_), _) => None, // the other one's are its own as well
-            (Mode::Host, _) => Some(Files::of_host()?),
-            (_, Way::Leased(lease)) => {
-                let gateway = lease.gateway()?;
-                Some(Files::own(Some(lease.address()?.ip()), None, Some(gateway)))
-            }
-            (_, Way::Carried(_)) => {
-                let server = Some(IpAddr::from(Carrier::NAMESERVER));
-                Some(Files::own(Some(Carrier::ADDRESS), server, way_to_host()))
-            }
-            _ => Some(Files::own(None, None, None)),
-        };
-        if let Some(files) = files {
+        if let Some(files) = way.files(&mode)? {
             files.write(container, &places.data)?;
         }
         let is_own = matches!(mode, Mode::Bridge | Mode::None);
@@ -183,22 +170,30 @@ impl Network {
                 Carrier::connect(&to, &ports, &run)?.map(Connection::Carried)
             }
         };
-        let connected = connection.is_some();
-        let attached = Attached {
-            _connection: connection,
-        };
-        Ok((
-            attached,
-            if connected {
-                seen
-            } else {
-                state::Network::default()
-            },
-        ))
+        let seen = connection.as_ref().map_or_else(Default::default, |_| seen);
+        let _connection = connection;
+        Ok((Attached { _connection }, seen))
     }
 }
 
 impl Way {
+    /// The container's names, and those whom it asks; `None`: another container's are its own.
+    fn files(&self, mode: &Mode) -> Result<Option<Files>> {
+        Ok(Some(match (mode, self) {
+            (Mode::Container(_), _) => return Ok(None),
+            (Mode::Host, _) => Files::of_host()?,
+            (_, Way::Leased(lease)) => {
+                let gateway = lease.gateway()?;
+                Files::own(Some(lease.address()?.ip()), None, Some(gateway))
+            }
+            (_, Way::Carried(_)) => {
+                let server = Some(IpAddr::from(Carrier::NAMESERVER));
+                Files::own(Some(Carrier::ADDRESS), server, way_to_host())
+            }
+            _ => Files::own(None, None, None),
+        }))
+    }
+
     /// What people are told about it.
     fn seen(&self) -> Result<state::Network> {
         Ok(match self {

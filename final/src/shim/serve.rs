@@ -20,6 +20,9 @@ use crate::state::{Locked, Status};
 /// How much is read at once, in bytes: a pipe's capacity.
 const CHUNK: usize = 64 << 10;
 
+/// How much of a container that never wrote more at once, which is most of them.
+const QUIET: usize = 4 << 10;
+
 /// So much for the container's standard input waits here, in bytes, before clients have to.
 const MOST_INPUT: usize = 64 << 10;
 
@@ -56,7 +59,7 @@ impl Shim<'_> {
     pub(super) fn serve(&mut self, mut run: Run) -> Result<Ended> {
         let began = Instant::now();
         let mut pending = Pending::default();
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; QUIET];
         while !self.turn(&mut run, &mut pending, &mut buffer)? {}
         drop(pending);
         let Run {
@@ -92,7 +95,7 @@ impl Shim<'_> {
     }
 
     /// Waits for something to happen, and sees to it. Returns whether the first process has ended.
-    fn turn(&mut self, run: &mut Run, pending: &mut Pending, buffer: &mut [u8]) -> Result<bool> {
+    fn turn(&mut self, run: &mut Run, pending: &mut Pending, buffer: &mut Vec<u8>) -> Result<bool> {
         let (sources, mut polled) = self.interests(run, pending);
         wait_for(&mut polled, PollTimeout::NONE)?;
         let ready: Vec<(Source, PollFlags)> = sources
@@ -196,13 +199,16 @@ impl Shim<'_> {
     }
 
     /// What the container wrote goes to the log and to everybody who is attached.
-    fn pass_on(&mut self, n: usize, run: &mut Run, buffer: &mut [u8]) {
+    fn pass_on(&mut self, n: usize, run: &mut Run, buffer: &mut Vec<u8>) {
         let Some((stream, file)) = run.streams.outputs.get(n) else {
             return;
         };
         if let Ok(length @ 1..) = read(file, buffer) {
             self.log.write(*stream, &buffer[..length]);
             self.clients.show(*stream, &buffer[..length]);
+            if length == buffer.len() {
+                buffer.resize(CHUNK, 0);
+            }
         }
     }
 

@@ -31,6 +31,8 @@ mod terminal;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -164,15 +166,22 @@ pub fn spawn(isolation: &Isolation, child: impl Fn(&Inside) -> Result<u8>) -> Re
 /// stay locked in the child for ever, and unshare(2) of a user namespace fails
 /// with EINVAL.
 fn refuse_threads() -> Result<()> {
-    let threads = std::fs::read_dir("/proc/self/task")
-        .context("count this process's threads in /proc/self/task")?
-        .count();
-    if threads != 1 {
-        bail!(
-            "a container must be cloned by a single-threaded process, and this one has {threads} threads"
-        );
+    let end = Instant::now() + Duration::from_millis(100);
+    loop {
+        let threads = std::fs::read_dir("/proc/self/task")
+            .context("count this process's threads in /proc/self/task")?
+            .count();
+        if threads == 1 {
+            return Ok(());
+        }
+        // One that was joined is on the kernel's list for a moment longer.
+        if Instant::now() > end {
+            bail!(
+                "a container must be cloned by a single-threaded process, and this one has {threads} threads"
+            );
+        }
+        sleep(Duration::from_micros(100));
     }
-    Ok(())
 }
 
 /// Returns the held child in the parent, and `None` in the child.

@@ -20,8 +20,9 @@ fn status(machine: &Machine, options: &str, name: &str) -> String {
 fn capabilities(machine: &Machine, options: &str) -> u64 {
     let sets = inside(machine, options, "sed -n 's/^Cap//p' /proc/self/status");
     let set = |name: &str| {
-        let line = sets.lines().find(|line| line.starts_with(name)).unwrap();
-        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        let line = sets.lines().find(|line| line.starts_with(name));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        u64::from_str_radix(number.expect("a set"), 16).expect("a number")
     };
     assert_eq!(set("Eff"), set("Bnd"), "{sets}");
     assert_eq!(set("Eff"), set("Prm"), "{sets}");

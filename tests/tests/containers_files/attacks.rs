@@ -82,6 +82,7 @@ cases = {
     "deep": [("a/../../victim/f", R, "")],
     "hardlink": [("h", L, "../victim/f"), ("h", R, "")],
     "through": [("l", S, "../victim"), ("l", D, ""), ("l/f", R, "")],
+    "own": [("l", S, "../victim"), ("l/f", R, "")],
     "dir": [("link", D, ""), ("link/f", R, "")],
     "root": [(".", S, "/victim")] }
 with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -90,7 +91,7 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMA
         machine
             .script(&format!("cat >/tmp/work/evil.py <<'X'\n{evil}\nX"))
             .ok();
-        for case in ["dots", "deep", "hardlink", "through", "dir", "root"] {
+        for case in ["dots", "deep", "hardlink", "through", "own", "dir", "root"] {
             let out = machine.script(&format!(
                 "set -o pipefail; python3 /tmp/work/evil.py {case} | minidocker cp - c1:/d"
             ));

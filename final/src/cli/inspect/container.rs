@@ -26,8 +26,8 @@ pub(super) fn shown(containers: &Containers, container: &Container, sizes: bool)
         Some((path, args)) => (path.as_str(), args),
         None => ("", &[][..]),
     };
-    let images = containers.images()?;
-    let image = images.of(container);
+    let images = containers.images_if_readable();
+    let image = images.as_ref().and_then(|images| images.of(container));
     let mut shown = json!({
         "Id": container.id,
         "Created": container.created,

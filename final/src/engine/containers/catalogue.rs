@@ -18,6 +18,21 @@ impl Containers {
     pub fn images(&self) -> Result<Catalogue> {
         Ok(Catalogue(Store::open(&self.dirs.data)?.images()?))
     }
+
+    /// The same for those who only want to know what images are called: a store that cannot be read
+    /// is no reason to say nothing of containers. A note tells of it.
+    #[must_use]
+    pub fn images_if_readable(&self) -> Option<Catalogue> {
+        match self.images() {
+            Ok(images) => Some(images),
+            Err(error) => {
+                tracing::warn!(
+                    "the images cannot be read: {error:#}; try `minidocker system check`"
+                );
+                None
+            }
+        }
+    }
 }
 
 impl Catalogue {

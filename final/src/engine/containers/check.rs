@@ -309,16 +309,18 @@ impl Check<'_> {
                 continue;
             }
             let shown = left.path().display().to_string();
-            let living = left.processes()?.len();
+            // Those of another pid namespace have no number here, and live all the same.
+            let events = left.read("cgroup.events")?;
+            let is_populated = events.lines().any(|line| line == "populated 1");
             let is_ours = Places::of(&self.containers.dirs, &id).data.exists();
             let what = format!("the cgroup {shown} is left of a container that does not run");
             // Another engine's container may be born just now.
-            if !is_ours && living == 0 && is_younger(left.path(), NEWBORN) {
+            if !is_ours && !is_populated && is_younger(left.path(), NEWBORN) {
                 continue;
             }
-            if living > 0 && !is_ours {
+            if is_populated && !is_ours {
                 self.told(&format!(
-                    "{what}, and {living} processes are in it; if nobody else's container is \
+                    "{what}, and there are processes in it; if nobody else's container is \
                      there, end them with: echo 1 > {shown}/cgroup.kill"
                 ));
                 continue;
@@ -326,7 +328,9 @@ impl Check<'_> {
             self.found(&what, || {
                 let _locked = Locked::open(&self.containers.dirs, &id);
                 ensure!(!self.lives(&id)?, "it was started just now");
-                left.kill()?;
+                if is_ours {
+                    left.kill()?;
+                }
                 left.remove()?;
                 Ok("it was removed".into())
             });

@@ -86,6 +86,7 @@ pub(super) fn extract(
         rules,
         last: None,
         described: HashSet::new(),
+        brought: HashSet::new(),
         directories: Vec::new(),
         left_out: 0,
     };
@@ -106,6 +107,8 @@ struct Extraction {
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// The directories that the archive has had.
     described: HashSet<Vec<u8>>,
+    /// The links that it has brought: they are no way to anywhere.
+    brought: HashSet<Vec<u8>>,
     /// Their modes and times: what is made in them changes the one, and may need another.
     directories: Vec<(Vec<u8>, u32, Timespec)>,
     /// What could not be made.
@@ -146,6 +149,7 @@ impl Extraction {
             EntryType::Symlink => {
                 let link = || rustix::fs::symlinkat(&member.link[..], &parent, name);
                 replace(&parent, name, link)?;
+                self.brought.insert(path.clone());
                 self.describe_name(&parent, name, member)
             }
             EntryType::Link => {
@@ -239,11 +243,19 @@ impl Extraction {
     fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let plain = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match open(&self.dir, path, plain) {
-            Err(Errno::LOOP) if self.rules.follow && !self.described.contains(path) => {
+            Err(Errno::LOOP) if self.rules.follow && !self.is_archives(path) => {
                 open(&self.dir, path, ResolveFlags::NO_MAGICLINKS)
             }
             opened => opened,
         }
+    }
+
+    /// Whether the archive itself has said what a directory is, or what leads to it.
+    fn is_archives(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let mut prefixes = ends.map(|(end, _)| path.get(..end)).chain([Some(path)]);
+        self.described.contains(path)
+            || prefixes.any(|prefix| prefix.is_some_and(|it| self.brought.contains(it)))
     }
 
     /// `mkdir -p`, for an archive that has files and not their directories.
