@@ -194,7 +194,9 @@ fn end(process: &File) -> bool {
     if pidfd_send_signal(process, Signal::KILL).is_err() {
         return false;
     }
-    let is_there = || read(process, "environ").is_some_and(|environ| !environ.is_empty());
+    // Its memory goes first, and its locks when it is a zombie at the latest.
+    let lives = |status: String| !status.contains("\nState:\tZ") && !status.contains("\nState:\tX");
+    let is_there = || read(process, "status").is_some_and(lives);
     while is_there() {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -298,7 +300,7 @@ fn kills(who: Who, deed: &Deed, times: usize) {
         assert!(left.is_empty(), "{left:?}");
     }
     println!("{killed} of {times} were killed in time, {whole:?} each");
-    assert!(killed * 3 > times, "most ended before they were killed");
+    assert!(killed * 5 > times, "most ended before they were killed");
     bystander.is_unharmed();
     // What commands have made of it is not what this is about.
     if deed.line.starts_with("commit") {
