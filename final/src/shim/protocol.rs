@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! attach   ◀ stdout, stderr …                  ◀ ended
-//!          ▶ stdin …, end of stdin, size, signal
+//!          ▶ stdin …, end of stdin
 //! exec     ◀ started + the terminal's master   ◀ ended
 //! the rest ◀ done, or failed
 //! ```
@@ -89,10 +89,6 @@ pub enum Frame {
     Data(Stream, Vec<u8>),
     /// There will be no more for its standard input.
     EndOfInput,
-    /// A size for the terminal: rows and columns.
-    Size(u16, u16),
-    /// A signal for the first process.
-    Signal(i32),
     /// What was asked for is done; an exec has begun.
     Done,
     /// It could not be done: an exit status, and a sentence.
@@ -132,40 +128,30 @@ impl Frame {
             Frame::Data(Stream::Out, bytes) => with(1, bytes),
             Frame::Data(Stream::Err, bytes) => with(2, bytes),
             Frame::EndOfInput => with(3, &[]),
-            Frame::Size(rows, columns) => {
-                with(4, &[rows.to_ne_bytes(), columns.to_ne_bytes()].concat())
-            }
-            Frame::Signal(signal) => with(5, &signal.to_ne_bytes()),
-            Frame::Done => with(6, &[]),
+            Frame::Done => with(4, &[]),
             Frame::Failed(status, sentence) => {
                 let mut sentence = sentence.as_bytes();
                 sentence = sentence.get(..LARGEST).unwrap_or(sentence);
-                with(7, &[&[*status], sentence].concat())
+                with(5, &[&[*status], sentence].concat())
             }
-            Frame::Ended(status) => with(8, &[*status]),
+            Frame::Ended(status) => with(6, &[*status]),
         }
     }
 
     fn decode(packet: &[u8]) -> Result<Frame> {
         let what = "a packet that makes no sense came from the container's shim or client";
         let (kind, rest) = packet.split_first().context(what)?;
-        let number = |at: usize| -> Result<u16> {
-            let bytes = rest.get(at..at + 2).context(what)?;
-            Ok(u16::from_ne_bytes(bytes.try_into()?))
-        };
         Ok(match kind {
             0 => Frame::Data(Stream::In, rest.to_vec()),
             1 => Frame::Data(Stream::Out, rest.to_vec()),
             2 => Frame::Data(Stream::Err, rest.to_vec()),
             3 => Frame::EndOfInput,
-            4 => Frame::Size(number(0)?, number(2)?),
-            5 => Frame::Signal(i32::from_ne_bytes(rest.try_into().context(what)?)),
-            6 => Frame::Done,
-            7 => {
+            4 => Frame::Done,
+            5 => {
                 let (status, sentence) = rest.split_first().context(what)?;
                 Frame::Failed(*status, String::from_utf8_lossy(sentence).into_owned())
             }
-            8 => Frame::Ended(*rest.first().context(what)?),
+            6 => Frame::Ended(*rest.first().context(what)?),
             _ => bail!(what),
         })
     }

@@ -234,11 +234,6 @@ impl Shim<'_> {
                 feed(&mut run.streams.input, pending);
             }
             Ok(Heard::Word(Frame::EndOfInput, _)) if stdin => end_input(run, pending),
-            Ok(Heard::Word(Frame::Size(rows, columns), _)) => resize(run, rows, columns),
-            Ok(Heard::Word(Frame::Signal(signal), _)) => {
-                // To one that has just ended nothing need be said.
-                let _ = self.signal(signal, false);
-            }
             Ok(Heard::Word(..) | Heard::Nothing) => {}
             Ok(Heard::End) | Err(_) => {
                 let held = client.role == Role::Holding;
