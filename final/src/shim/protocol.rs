@@ -204,14 +204,14 @@ impl Connection {
         Ok((Connection(one), Connection(two)))
     }
 
-    /// Says what this connection is for.
+    /// Says what this connection is for. That the shim has gone meanwhile is what is heard next.
     ///
     /// # Errors
-    /// The shim is gone.
+    /// The packet cannot be sent.
     pub fn request(&self, request: &Request, files: &[RawFd]) -> Result<()> {
         let text = serde_json::to_vec(request)?;
         if text.len() <= LARGEST {
-            return self.send_packet(&text, files);
+            return unless_gone(self.send_packet(&text, files));
         }
         let memory =
             nix::sys::memfd::memfd_create(c"request", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
@@ -220,7 +220,7 @@ impl Connection {
         std::io::Write::write_all(&mut file, &text).context("write a request")?;
         std::io::Seek::rewind(&mut file)?;
         let files: Vec<RawFd> = files.iter().copied().chain([file.as_raw_fd()]).collect();
-        self.send_packet(b"long", &files)
+        unless_gone(self.send_packet(b"long", &files))
     }
 
     /// Hears what a new connection is for.
@@ -402,6 +402,16 @@ impl Listener {
 impl std::os::fd::AsFd for Listener {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The other side may have ended before it took the packet, which only says when.
+fn unless_gone(sent: Result<()>) -> Result<()> {
+    match sent {
+        Err(error) if matches!(error.downcast_ref(), Some(Errno::EPIPE | Errno::ECONNRESET)) => {
+            Ok(())
+        }
+        sent => sent,
     }
 }
 
