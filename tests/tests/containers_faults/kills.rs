@@ -9,7 +9,6 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use harness::engine::{Machine, Who};
-use harness::wait_for;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::{Bystander, listed};
