@@ -44,6 +44,27 @@ impl Who {
     }
 }
 
+/// Makes a check for each of those whose containers they may be, at the same time.
+pub fn for_each(check: impl Fn(&Machine) + Sync) {
+    std::thread::scope(|scope| {
+        for who in Who::ALL {
+            let check = &check;
+            scope.spawn(move || {
+                println!("{who:?}");
+                check(&Machine::of(who));
+            });
+        }
+    });
+}
+
+/// Words of a line, and a script for `sh -c` as the last one.
+#[must_use]
+pub fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
+    line.split_whitespace()
+        .chain(["sh", "-c", script])
+        .collect()
+}
+
 /// What a machine is to be like; the default is root's, offline, with the image `host` alone.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {

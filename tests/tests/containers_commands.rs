@@ -4,29 +4,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use harness::engine::{Machine, Wanted, Who};
+use harness::engine::{Machine, Wanted, Who, for_each, shell};
 use harness::registry::{Kind, Layout, Packing, Registry};
 use harness::{build_dir, made, wait_for};
-
-/// Makes a check for each of those whose containers they may be, at the same time.
-fn for_each(check: impl Fn(&Machine) + Sync) {
-    std::thread::scope(|scope| {
-        for who in Who::ALL {
-            let check = &check;
-            scope.spawn(move || {
-                println!("{who:?}");
-                check(&Machine::of(who));
-            });
-        }
-    });
-}
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
-}
 
 /// What a script prints in a container that the options make.
 #[track_caller]

@@ -2,33 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use harness::engine::{Machine, Wanted, Who};
+use harness::engine::{Machine, Wanted, Who, for_each, shell};
 use harness::{Host, wait_for};
 use nix::sys::signal::Signal;
 
 /// Says hello, waits, and says goodbye with status 3 when it is asked to end.
 const POLITE: &str =
     "trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 1000 & wait $!; done";
-
-/// Makes a check for each of those whose containers they may be, at the same time.
-fn for_each(check: impl Fn(&Machine) + Sync) {
-    std::thread::scope(|scope| {
-        for who in Who::ALL {
-            let check = &check;
-            scope.spawn(move || {
-                println!("{who:?}");
-                check(&Machine::of(who));
-            });
-        }
-    });
-}
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
-}
 
 #[track_caller]
 fn is_id(text: &str) -> bool {

@@ -3,16 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use harness::engine::{Machine, Who};
+use harness::engine::{Machine, Who, shell};
 use harness::wait_for;
 use serde_json::Value;
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
-}
 
 /// A container called `aa` that has run this script.
 fn ran(machine: &Machine, options: &str, script: &str) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use harness::engine::{Machine, Wanted};
+use harness::engine::{Machine, Wanted, shell};
 use harness::{Host, Running, assert_same, wait_for};
 
 /// Root's machine, with a network behind it.
@@ -13,13 +13,6 @@ fn online() -> Machine {
         outside: true,
         ..Wanted::default()
     })
-}
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
 }
 
 /// Answers on port 80 with one line: who it is.

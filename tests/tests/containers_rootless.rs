@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use harness::engine::{Machine, Wanted, Who};
+use harness::engine::{Machine, Wanted, Who, shell};
 use harness::{Running, in_the_vm, wait_for};
 
 /// Those who are not root.
@@ -18,13 +18,6 @@ fn online(who: Who) -> Machine {
         outside: true,
         ..Wanted::default()
     })
-}
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
 }
 
 /// The programs that carry packets; the first is another name of the second.

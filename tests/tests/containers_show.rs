@@ -3,16 +3,9 @@
 
 use std::fs;
 
-use harness::engine::{Machine, Wanted, Who};
+use harness::engine::{Machine, Wanted, Who, shell};
 use harness::wait_for;
 use serde_json::Value;
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
-}
 
 /// One where containers have cgroups, as after a login on a usual machine.
 fn machine(who: Who) -> Machine {

@@ -3,32 +3,12 @@
 
 use std::time::Duration;
 
-use harness::engine::{Machine, Who};
+use harness::engine::{Machine, Who, for_each, shell};
 use harness::{Terminal, wait_for};
 use nix::sys::signal::Signal;
 
 /// The prompt of a shell in a container.
 const PROMPT: &str = "# ";
-
-/// Makes a check for each of those whose containers they may be, at the same time.
-fn for_each(check: impl Fn(&Machine) + Sync) {
-    std::thread::scope(|scope| {
-        for who in Who::ALL {
-            let check = &check;
-            scope.spawn(move || {
-                println!("{who:?}");
-                check(&Machine::of(who));
-            });
-        }
-    });
-}
-
-/// Words of a line, and a script as the last one.
-fn shell<'a>(line: &'a str, script: &'a str) -> Vec<&'a str> {
-    line.split_whitespace()
-        .chain(["sh", "-c", script])
-        .collect()
-}
 
 /// A shell in a new container that is called `aa`.
 fn person(machine: &Machine) -> Terminal {

@@ -7,20 +7,7 @@ mod namespaces;
 mod privileges;
 mod runtimes;
 
-use harness::engine::{Machine, Wanted, Who};
-
-/// Makes a check for each of those whose containers they may be, at the same time.
-fn for_each(check: impl Fn(&Machine) + Sync) {
-    std::thread::scope(|scope| {
-        for who in Who::ALL {
-            let check = &check;
-            scope.spawn(move || {
-                println!("{who:?}");
-                check(&Machine::of(who));
-            });
-        }
-    });
-}
+use harness::engine::{Machine, Wanted, Who, for_each};
 
 /// A machine that has an image with users and groups, too.
 fn with_debian(who: Who) -> Machine {

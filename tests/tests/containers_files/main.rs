@@ -10,21 +10,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use harness::engine::{Machine, Who};
+use harness::engine::{self, Machine, Who};
 
 /// Makes a check for each of those whose containers they may be, at the same time.
 fn for_each(check: impl Fn(&Machine) + Sync) {
-    std::thread::scope(|scope| {
-        for who in Who::ALL {
-            let check = &check;
-            scope.spawn(move || {
-                println!("{who:?}");
-                let machine = Machine::of(who);
-                begin(&machine);
-                check(&machine);
-                end(&machine);
-            });
-        }
+    engine::for_each(|machine| {
+        begin(machine);
+        check(machine);
+        end(machine);
     });
 }
 
