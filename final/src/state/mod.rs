@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulimit};
 pub use life::{Life, Network, Status};
 pub use locked::Locked;
-pub use names::{Names, check_name};
+pub use names::{Names, check_name, is_name};
 pub use volumes::{remove_anonymous, volume_place};
 pub use wanted::{Config, Volume};
 

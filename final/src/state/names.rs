@@ -14,19 +14,22 @@ use cli::Dirs;
 
 use super::{Places, is_id};
 
-/// Docker's rule for names.
+/// Docker's rule for what people call containers and volumes.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let begins = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    begins && (2..=255).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// A container's name as it is kept: without the slash that docker writes before it.
 ///
 /// # Errors
 /// It is none.
 pub fn check_name(name: &str) -> Result<&str> {
     let name = name.strip_prefix('/').unwrap_or(name);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let begins = name
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
     ensure!(
-        begins && name.len() >= 2 && name.len() <= 255 && name.bytes().all(allowed),
+        is_name(name),
         "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
     );
     Ok(name)

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use minidocker::state::Volume;
+use minidocker::state::{Volume, is_name};
 
 use super::{boolean, size};
 
@@ -339,13 +339,8 @@ fn clean(path: &str) -> String {
 }
 
 fn volume_name(name: &str) -> Result<String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let begins = name
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
     ensure!(
-        begins && name.len() >= 2 && name.len() <= 255 && name.bytes().all(allowed),
+        is_name(name),
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
          \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use \
          absolute path"
