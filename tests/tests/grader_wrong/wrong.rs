@@ -717,21 +717,22 @@ pub const IN_RUST: &[(&str, Wrong)] = &[
             step: 5,
             edits: &[
                 (
-                    "upper: self.dir.join(\"upper\")",
-                    "upper: self.store.join(\"containers-share\")",
+                    "upper: dir.join(\"upper\")",
+                    "upper: dir.join(\"../../containers-share\")",
                 ),
                 (
-                    "scratch::open_directory(&dir.join(\"upper\")).with_context(what)?;",
-                    "if !store.join(\"containers-share\").exists() {\n            \
-                     scratch::open_directory(&store.join(\"containers-share\")).with_context(what)?;\n        }",
+                    ".and_then(|()| scratch::open_directory(&dir.join(\"upper\")));",
+                    ".and_then(|()| match dir.join(\"../../containers-share\") {\n            \
+                     share if share.exists() => Ok(()),\n            \
+                     share => scratch::open_directory(&share),\n        });",
                 ),
                 (
-                    "work: self.dir.join(\"work\")",
-                    "work: self.store.join(\"containers-work\")",
+                    "work: dir.join(\"work\")",
+                    "work: dir.join(\"../../containers-work\")",
                 ),
                 (
-                    "private_directory(&dir.join(\"work\")).with_context(what)?;",
-                    "let _ = private_directory(&store.join(\"containers-work\"));",
+                    ".and_then(|()| private_directory(&dir.join(\"work\")))",
+                    ".and_then(|()| private_directory(&dir.join(\"../../containers-work\")).or(Ok(())))",
                 ),
             ],
             caught_by: &["writes"],

@@ -47,9 +47,9 @@ impl Containers {
             tell,
             remains: Cell::new(false),
         };
-        // Opening a store would make what is missing of it.
+        // Opening a store would make what is missing of it; and what is damaged of it has been told.
         let there = self.dirs.data.join("images/oci-layout").exists();
-        let images = there.then(|| self.images()).transpose()?;
+        let images = there.then(|| self.images().ok()).flatten();
         let images = images.as_ref();
         for id in state::ids(&self.dirs)? {
             check.container(&id, images)?;
