@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
@@ -186,6 +187,13 @@ impl Gate {
         // SAFETY: both descriptors are open and owned; this one goes on to belong to `self`.
         let done = unsafe { libc::dup3(other.as_raw_fd(), self.0.as_raw_fd(), libc::O_CLOEXEC) };
         Errno::result(done).map(drop).context("take the new gate")
+    }
+
+    /// Parent: whether there is something to hear now.
+    pub(crate) fn has_word(&self) -> Result<bool> {
+        let mut waiting = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut waiting, PollTimeout::ZERO).context("look at the gate")?;
+        Ok(ready > 0)
     }
 
     /// Parent: the next word.

@@ -16,7 +16,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fmt, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
@@ -72,9 +72,13 @@ pub(crate) fn clone_elsewhere(
     // SAFETY: the process has one thread (`refuse_threads`), so the child finds no lock held.
     match unsafe { fork() }.context("fork the porter")? {
         ForkResult::Parent { child: porter } => {
-            let born = ours.receive_process();
-            let _ = waitpid(porter, None);
-            let (pid, pidfd) = born?;
+            // We hold her end of the gate as well, so that nobody would tell us of her end there.
+            while waitpid(porter, None) == Err(Errno::EINTR) {}
+            ensure!(
+                ours.has_word()?,
+                "the process that goes into the namespaces was killed on the way"
+            );
+            let (pid, pidfd) = ours.receive_process()?;
             let process = Process {
                 pid: Pid::from_raw(pid),
                 pidfd,

@@ -47,12 +47,12 @@ impl Containers {
             tell,
             remains: Cell::new(false),
         };
+        let ids = state::ids(&self.dirs)?;
         // Opening a store would make what is missing of it; and what is damaged of it has been told.
-        let there = self.dirs.data.join("images/oci-layout").exists();
-        let images = there.then(|| self.images().ok()).flatten();
-        let images = images.as_ref();
-        for id in state::ids(&self.dirs)? {
-            check.container(&id, images)?;
+        let wanted = !ids.is_empty() && self.dirs.data.join("images/oci-layout").exists();
+        let images = wanted.then(|| self.images().ok()).flatten();
+        for id in ids {
+            check.container(&id, images.as_ref())?;
         }
         check.names()?;
         check.runs()?;
