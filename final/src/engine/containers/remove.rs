@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use namespaces::as_root;
 
 use super::{Containers, stop};
+use crate::engine::images::Images;
 use crate::shim::protocol::Request;
 use crate::state::{Container, Places, Status, remove_anonymous};
 
@@ -22,6 +23,10 @@ impl Containers {
     /// # Errors
     /// It runs and that is not to be ended, or something of it cannot be removed.
     pub fn remove(&self, what: &str, how: Removal) -> Result<()> {
+        // What a removal left that was killed goes first. It may be all that there is of it.
+        if let Err(error) = Images::open(&self.dirs) {
+            tracing::debug!("{error:#}");
+        }
         let id = self.id_of(what)?;
         // One whose removal was given up is gone by now, and that is what is wanted.
         let Some(container) = self.look(&id)? else {
