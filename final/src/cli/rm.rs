@@ -30,10 +30,10 @@ impl Rm {
         };
         let mut status = 0;
         for name in &self.containers {
-            let missing = containers.find(name).is_err();
             let removed = containers.remove(name, how).and_then(|()| cli::say(name));
             let failed = complaint(&removed);
-            if !(self.force && missing) {
+            // Whoever removes by force does not mind who did it.
+            if !(self.force && containers.find(name).is_err()) {
                 status |= failed;
             }
         }

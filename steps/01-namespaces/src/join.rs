@@ -16,11 +16,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fmt, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::gate::Gate;
@@ -69,15 +69,16 @@ pub(crate) fn clone_elsewhere(
         call = "clone(SIGCHLD)",
         "a porter, who goes into the namespaces and comes to an end there"
     );
+    let before = children();
     // SAFETY: the process has one thread (`refuse_threads`), so the child finds no lock held.
     match unsafe { fork() }.context("fork the porter")? {
         ForkResult::Parent { child: porter } => {
             // We hold her end of the gate as well, so that nobody would tell us of her end there.
             while waitpid(porter, None) == Err(Errno::EINTR) {}
-            ensure!(
-                ours.has_word()?,
-                "the process that goes into the namespaces was killed on the way"
-            );
+            if !ours.has_word()? {
+                bury_sister(&before);
+                bail!("the process that goes into the namespaces was killed on the way");
+            }
             let (pid, pidfd) = ours.receive_process()?;
             let process = Process {
                 pid: Pid::from_raw(pid),
@@ -95,6 +96,23 @@ pub(crate) fn clone_elsewhere(
             }
         },
     }
+}
+
+/// Ends the child that a porter had made before she was killed, and could not tell us of. As long as
+/// nobody reaps it, the pid namespace that it is in cannot end (pid_namespaces(7)).
+fn bury_sister(before: &[i32]) {
+    for pid in children().into_iter().filter(|pid| !before.contains(pid)) {
+        let pid = Pid::from_raw(pid);
+        // Both can only fail because there is none.
+        let _ = kill(pid, Signal::SIGKILL);
+        while waitpid(pid, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Our children, the dead ones among them; none on a kernel that does not tell (proc_tid_children(5)).
+fn children() -> Vec<i32> {
+    let text = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    text.split_whitespace().flat_map(str::parse).collect()
 }
 
 fn leave(status: i32) -> ! {
