@@ -58,6 +58,7 @@ use anyhow::{Context, Result};
 pub use bundle::{Bundle, check_process, read_process};
 pub use capabilities::own as own_capabilities;
 pub use container::{Container, Status};
+#[cfg(feature = "engine")]
 pub(crate) use copy_up::copy as copy_tree;
 pub use create::Created;
 pub use features::features;

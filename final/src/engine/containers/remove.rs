@@ -1,5 +1,7 @@
 //! `docker rm`: a container, and all that it has written.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use namespaces::as_root;
 
@@ -7,6 +9,9 @@ use super::{Containers, stop};
 use crate::engine::images::Images;
 use crate::shim::protocol::Request;
 use crate::state::{Container, Places, Status, remove_anonymous};
+
+/// What a process takes to die, and much more.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// What may go with it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,12 +40,22 @@ impl Containers {
         if container.life.status == Status::Dead && container.version == 0 {
             return self.remove_damaged(&container, how);
         }
-        if how.force {
-            self.end(&container)?;
-        }
-        let Ok(locked) = self.lock(&id) else {
-            // Its own `--rm`, or somebody else, was faster.
-            return Ok(());
+        let until = Instant::now() + LAST_MOMENT;
+        let locked = loop {
+            if how.force {
+                self.end(&container)?;
+            }
+            let Ok(locked) = self.lock(&id) else {
+                // Its own `--rm`, or somebody else, was faster.
+                return Ok(());
+            };
+            // Of a shim that is killed just now the socket goes a moment before its lock.
+            let dies = how.force && locked.container.life.status.needs_shim();
+            if !dies || Instant::now() > until {
+                break locked;
+            }
+            drop(locked);
+            std::thread::sleep(Duration::from_millis(1));
         };
         let status = locked.container.life.status;
         let name = &locked.container.name;
