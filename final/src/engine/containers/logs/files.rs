@@ -169,18 +169,25 @@ impl Files {
 /// All files of the log that are there, the oldest first.
 fn present(path: &Path) -> Result<VecDeque<File>> {
     let mut files: VecDeque<File> = VecDeque::new();
+    let mut ids = Vec::new();
+    // While the log is put aside, one number is free for a moment: the one that the file moves to
+    // which had the number before. Two free ones are the end.
+    let mut is_free = false;
     for number in 0.. {
         let path = numbered(path, number);
         let file = match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(error) if error.kind() == ErrorKind::NotFound && is_free => break,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                is_free = true;
+                continue;
+            }
             file => file.with_context(|| format!("open {}", path.display()))?,
         };
-        // While we looked, the one that we have already may have been put aside.
-        let again = match files.front() {
-            Some(newer) => id(newer)? == id(&file)?,
-            None => false,
-        };
-        if !again {
+        is_free = false;
+        // While we looked, one that we have already may have been put aside.
+        let id = id(&file)?;
+        if !ids.contains(&id) {
+            ids.push(id);
             files.push_front(file);
         }
     }

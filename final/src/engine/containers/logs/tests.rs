@@ -70,6 +70,21 @@ fn files_are_read_as_one_the_oldest_first() {
 }
 
 #[test]
+fn a_log_that_is_just_put_aside_is_read_whole() {
+    let place = Place::new("aside");
+    // As each rename of it leaves them.
+    for ends in [["", ".1", ".3"], ["", ".2", ".3"], [".1", ".2", ".3"]] {
+        for (end, text) in ends.iter().zip(["c\n", "b\n", "a\n"]) {
+            place.write(end, text);
+        }
+        assert_eq!(rest(&mut place.open(None)), ["a", "b", "c"], "{ends:?}");
+        for end in ends {
+            fs::remove_file(place.log(end)).expect("remove a log");
+        }
+    }
+}
+
+#[test]
 fn the_last_lines_are_found_from_behind() {
     let place = Place::new("tail");
     place.write(".2", "a\nb\n");
