@@ -10,6 +10,8 @@
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+pub mod keeper;
+#[cfg(feature = "engine")]
 pub mod registry;
 pub mod runtime;
 #[cfg(feature = "engine")]

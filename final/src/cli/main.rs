@@ -19,6 +19,7 @@ mod list;
 mod load;
 mod login;
 mod logs;
+mod network;
 mod options;
 mod pause;
 mod port;
@@ -41,6 +42,7 @@ mod tag;
 mod top;
 mod usage;
 mod version;
+mod volume;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -95,6 +97,10 @@ enum Command {
     /// Manage images
     #[command(subcommand)]
     Image(Image),
+    #[command(subcommand)]
+    Network(network::Network),
+    #[command(subcommand)]
+    Volume(volume::Volume),
     #[command(subcommand)]
     System(system::System),
     Completion(completion::Completion),
@@ -230,6 +236,8 @@ fn run(command: Command, context: &Context) -> Result<u8> {
         Command::Events(events) => events.run(context),
         Command::Info(info) => info.run(context),
         Command::Version(version) => version.run(context),
+        Command::Network(network) => network.run(context),
+        Command::Volume(volume) => volume.run(context),
         Command::System(system) => system.run(context),
         Command::Completion(completion) => completion.run(),
         Command::Login(login) => login.run(),

@@ -21,7 +21,7 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let container = Containers::open(&context.dirs)?.find(&self.container)?;
-        let mut ports = container.life.network.ports;
+        let mut ports = container.life.ports;
         ports.sort_by_key(|port| (port.container, port.protocol.clone(), port.host));
         let Some(wanted) = self.port else {
             for port in &ports {

@@ -3,4 +3,6 @@
 pub mod containers;
 pub mod images;
 pub mod machine;
+pub mod networks;
 pub mod registries;
+pub mod volumes;

@@ -66,14 +66,14 @@ impl Shim<'_> {
         let runner = Runner::of(container, self.places);
         let born = runner.create(&self.id, &bundle, settings)?;
         let connected = || -> Result<_> {
-            let (attached, network) = network.attach(born.process.pid())?;
+            let (attached, seen) = network.attach(born.process.pid())?;
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,
             };
-            Ok((attached, network, streams))
+            Ok((attached, seen, streams))
         };
-        let (attached, network, streams) = match connected() {
+        let (attached, seen, streams) = match connected() {
             Ok(connected) => connected,
             Err(error) => {
                 born.give_up()?;
@@ -90,7 +90,7 @@ impl Shim<'_> {
         life.error.clear();
         life.exit_code = 0;
         life.oom_killed = false;
-        life.network = network;
+        (life.networks, life.ports) = (seen.networks, seen.ports);
         if let Err(error) = locked.save() {
             runner.delete(&self.id)?;
             return Err(error);

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Shim;
 use super::serve::Ended;
 use crate::state::journal::{self, Event};
-use crate::state::{Container, Locked, Network, Places, Restart, Status};
+use crate::state::{Container, Locked, Places, Restart, Status};
 
 /// Whoever ran so long is taken to be in order, and begins with the shortest pause again.
 const LONG: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub(super) fn record(
     life.exit_code = ended.status;
     life.oom_killed = ended.oom_killed;
     life.finished = Some(Timestamp::now());
-    life.network = Network::default();
+    life.unplug();
     if life.status != Status::Removing {
         life.status = match next {
             Next::Stop => Status::Exited,

@@ -11,21 +11,24 @@
 
 mod files;
 mod ports;
+pub mod relay;
+pub mod shared;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use cli::Dirs;
-use network::bridge::{Bridge, Endpoint, Lease};
+use network::bridge::{Bridge, Endpoint, Lease, Wish};
 use network::{Carrier, Publish, Reserved, Target};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::runtime;
-use crate::state::{self, Container, HostConfig, Places};
+use crate::state::{self, Container, HostConfig, Places, Port};
 use files::Files;
 
 /// What a container is connected to: `--network`.
@@ -39,6 +42,8 @@ pub enum Mode {
     Host,
     /// That of another container, by its id.
     Container(String),
+    /// One that people made, by its name.
+    Named(String),
 }
 
 impl Mode {
@@ -53,9 +58,8 @@ impl Mode {
             "host" => Mode::Host,
             other => match other.strip_prefix("container:") {
                 Some(id) if !id.is_empty() => Mode::Container(id.to_owned()),
-                _ => bail!(
-                    "network {other} not found: there are bridge, host, none and container:CONTAINER"
-                ),
+                Some(_) => bail!("invalid container format container:<name|id>"),
+                None => Mode::Named(other.to_owned()),
             },
         })
     }
@@ -84,6 +88,15 @@ pub struct Attached {
     _connection: Option<Connection>,
 }
 
+/// What is told about it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The container's places, by the networks' names.
+    pub networks: BTreeMap<String, state::Endpoint>,
+    /// The ports that are published.
+    pub ports: Vec<Port>,
+}
+
 /// Only held, to be dropped.
 enum Connection {
     Plugged(#[expect(dead_code)] Box<Endpoint>),
@@ -97,15 +110,16 @@ impl Network {
     /// A port of the host is taken; no address is free; the host's network may not be changed.
     pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
         let mode = Mode::of(&container.host)?;
-        ensure!(
-            container.host.address.is_none(),
-            "user specified IP address is supported on user defined networks only"
-        );
-        let way = match mode {
+        let way = match mode.clone() {
             Mode::Bridge if network::is_privileged()? => {
                 let bridge = Bridge::standard(&dirs.run)?;
                 let ports = ports::reserve(container, |port| bridge.reserve(port))?;
-                Way::Leased(Box::new(bridge.lease(&container.id, ports)?))
+                Way::Leased(Box::new(bridge.lease(Wish {
+                    id: &container.id,
+                    ports,
+                    address: None,
+                    six: None,
+                })?))
             }
             Mode::Bridge => {
                 let reserved = ports::reserve(container, Publish::reserve)?;
@@ -114,6 +128,7 @@ impl Network {
                 Way::Carried(reserved.iter().map(Reserved::port).collect())
             }
             Mode::None => Way::Loopback,
+            Mode::Named(name) => bail!("network {name} not found"),
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
         };
@@ -148,7 +163,7 @@ impl Network {
     ///
     /// # Errors
     /// The kernel refused a message, or the carrier failed; what was made is unmade.
-    pub fn attach(self, pid: Pid) -> Result<(Attached, state::Network)> {
+    pub fn attach(self, pid: Pid) -> Result<(Attached, Seen)> {
         let Network { way, netns, run } = self;
         let seen = way.seen()?;
         let netns = || netns.map_or_else(|| network::netns_of(pid), Ok);
@@ -195,29 +210,39 @@ impl Way {
     }
 
     /// What people are told about it.
-    fn seen(&self) -> Result<state::Network> {
-        Ok(match self {
-            Way::Shared | Way::Loopback => state::Network::default(),
+    fn seen(&self) -> Result<Seen> {
+        let (endpoint, ports) = match self {
+            Way::Shared | Way::Loopback => return Ok(Seen::default()),
             Way::Leased(lease) => {
                 let address = lease.address()?;
-                state::Network {
+                let mac = lease.hardware_address().map(|byte| format!("{byte:02x}"));
+                let endpoint = state::Endpoint {
+                    interface: "eth0".to_owned(),
                     address: Some(address.ip()),
                     prefix: address.prefix(),
                     gateway: Some(lease.gateway()?),
-                    mac: lease
-                        .hardware_address()
-                        .map(|byte| format!("{byte:02x}"))
-                        .join(":"),
-                    ports: lease.ports().map(ports::of).collect(),
-                }
+                    mac: mac.join(":"),
+                    leads_out: true,
+                    ..state::Endpoint::default()
+                };
+                (endpoint, lease.ports().map(ports::of).collect())
             }
-            Way::Carried(ports) => state::Network {
-                address: Some(Carrier::ADDRESS),
-                prefix: Carrier::PREFIX,
-                gateway: Some(Carrier::GATEWAY),
-                mac: String::new(), // the carrier's choice
-                ports: ports.iter().copied().map(ports::of).collect(),
-            },
+            Way::Carried(ports) => {
+                // The hardware address is the carrier's choice.
+                let endpoint = state::Endpoint {
+                    interface: "eth0".to_owned(),
+                    address: Some(Carrier::ADDRESS),
+                    prefix: Carrier::PREFIX,
+                    gateway: Some(Carrier::GATEWAY),
+                    leads_out: true,
+                    ..state::Endpoint::default()
+                };
+                (endpoint, ports.iter().copied().map(ports::of).collect())
+            }
+        };
+        Ok(Seen {
+            networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
+            ports,
         })
     }
 }

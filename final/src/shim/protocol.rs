@@ -21,7 +21,7 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::state::Places;
+use crate::state::{Places, Wanted};
 
 /// The most that is in one packet, in bytes: less than a socket's buffer has room for.
 pub const LARGEST: usize = 64 << 10;
@@ -59,6 +59,18 @@ pub enum Request {
     },
     /// To know when it has ended, and what followed from that is done.
     Wait,
+    /// To be in one more network, which [`crate::state::Wanted`] says more about.
+    Connect {
+        /// The network's name.
+        network: String,
+        /// What the container is to be there.
+        wanted: Wanted,
+    },
+    /// To leave a network.
+    Disconnect {
+        /// Its name.
+        network: String,
+    },
     /// To have it not started again: somebody has written down that it was stopped by hand.
     Cancel,
 }

@@ -1,7 +1,7 @@
 //! What the host gives a container, and keeps from it: docker's `HostConfig`, by its names.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,11 @@ pub struct HostConfig {
     pub ports: Vec<Port>,
     /// `-P`: every exposed port gets one of the host's.
     pub publish_all_ports: bool,
-    /// `bridge`, `none`, `host` or `container:ID`.
+    /// `bridge`, `none`, `host`, `container:ID`, or the name of a network.
     pub network_mode: String,
-    /// `--ip`, where one is wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<Ipv4Addr>,
+    /// The networks that it is to be in, by their names, and what it wants to be there; that of
+    /// `network_mode` is the first of them.
+    pub networks: BTreeMap<String, Wanted>,
     /// `--dns`.
     pub dns: Vec<String>,
     /// `--dns-search`.
@@ -96,6 +96,20 @@ pub struct HostConfig {
     pub console_size: (u16, u16),
 }
 
+/// What a container is to be in one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Wanted {
+    /// `--network-alias`: what it is called there, beside its name.
+    pub aliases: Vec<String>,
+    /// `--ip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// `--ip6`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub six: Option<Ipv6Addr>,
+}
+
 /// `-v SOURCE:DESTINATION[:MODE]`.
 pub type Bind = String;
 
@@ -104,7 +118,7 @@ pub type Bind = String;
 #[serde(rename_all = "PascalCase")]
 pub struct Port {
     /// The address of the host that answers; `None` is each of them.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// The port of the host; 0: any.
     pub host: u16,
     /// The last of those that would do as well, after `host`; 0: there is no other.

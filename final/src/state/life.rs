@@ -1,7 +1,8 @@
 //! Where a container is in its life.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -75,22 +76,50 @@ pub struct Life {
     pub restarts: u32,
     /// Whether somebody asked it to end, which no policy goes against.
     pub stopped_by_hand: bool,
-    /// What it is connected to while it runs.
-    pub network: Network,
+    /// The networks that it is in while it runs, by their names.
+    pub networks: BTreeMap<String, Endpoint>,
+    /// The ports that are published while it runs, with the host's that were picked.
+    pub ports: Vec<Port>,
 }
 
-/// A container's place in the network.
+impl Life {
+    /// It is in no network any more.
+    pub fn unplug(&mut self) {
+        self.networks.clear();
+        self.ports.clear();
+    }
+
+    /// Its place in the network that leads outside, or in the first.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        let mut all = self.networks.values();
+        let first = all.clone().next();
+        all.find(|endpoint| endpoint.leads_out).or(first)
+    }
+}
+
+/// A container's place in one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Network {
+pub struct Endpoint {
+    /// The network's id; empty for what is no network of anybody's: a carrier's.
+    pub network: String,
+    /// How the container calls the link: `eth0`.
+    pub interface: String,
     /// Its address.
     pub address: Option<Ipv4Addr>,
     /// The length of its subnet's prefix, in bits.
     pub prefix: u8,
     /// The way out.
     pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub six: Option<Ipv6Addr>,
+    /// The length of that prefix.
+    pub prefix6: u8,
+    /// The way out for IPv6.
+    pub gateway6: Option<Ipv6Addr>,
     /// The hardware address.
     pub mac: String,
-    /// The ports that are published, with the host's that were picked.
-    pub ports: Vec<Port>,
+    /// Whether the container's default route leads here.
+    pub leads_out: bool,
 }

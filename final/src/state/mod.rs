@@ -24,6 +24,7 @@ pub mod journal;
 mod life;
 mod locked;
 mod names;
+mod networks;
 mod volumes;
 mod wanted;
 
@@ -34,10 +35,11 @@ use cli::Dirs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulimit};
-pub use life::{Life, Network, Status};
+pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulimit, Wanted};
+pub use life::{Endpoint, Life, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name, is_name};
+pub use networks::Network;
 pub use volumes::{remove_anonymous, volume_place};
 pub use wanted::{Config, Volume};
 

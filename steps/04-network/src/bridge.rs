@@ -12,12 +12,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use crate::flows;
 use crate::links::{self, Cable};
@@ -46,9 +46,46 @@ pub struct Lease {
     file: File,
 }
 
+/// What a bridge is like beyond its subnet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// The host's address; `None` is the subnet's first.
+    pub gateway: Option<Ipv4Addr>,
+    /// Where addresses are given out; `None` is all of the subnet.
+    pub range: Option<Ipv4Network>,
+    /// The host's IPv6 address, with the prefix of the subnet; `None`: there is no IPv6.
+    pub six: Option<Ipv6Network>,
+    /// Whether nothing leads outside.
+    pub internal: bool,
+}
+
+/// What a container wants of a bridge.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// Whose it is.
+    pub id: &'a str,
+    /// Ports of the host that are to lead to it.
+    pub ports: Vec<Reserved>,
+    /// The address that it has to be.
+    pub address: Option<Ipv4Addr>,
+    /// The IPv6 address that it has to be; `None` where the bridge has IPv6: any.
+    pub six: Option<Ipv6Addr>,
+}
+
+/// Who lives in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resident {
+    /// The container.
+    pub id: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its IPv6 address.
+    pub six: Option<Ipv6Addr>,
+}
+
 /// A lease whose container is plugged in. Dropping it undoes everything.
 pub struct Endpoint {
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl Bridge {
@@ -146,11 +183,36 @@ impl Bridge {
         })
     }
 
+    /// The bridge, shaped.
+    ///
+    /// # Errors
+    /// The gateway or the range is outside the subnet.
+    pub fn shaped(self, _shape: Shape) -> Result<Self> {
+        Ok(self)
+    }
+
+    /// The living containers of this network, by their leases.
+    ///
+    /// # Errors
+    /// A lease cannot be read.
+    pub fn residents(&self) -> Result<Vec<Resident>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes all anew that somebody took away from living containers: bridge, cables, rules.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn rebuild(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
     ///
     /// # Errors
-    /// No subnet is free; no address is.
-    pub fn lease(&self, id: &str, ports: Vec<Reserved>) -> Result<Lease> {
+    /// No subnet is free; no address is, or the wanted one is taken.
+    pub fn lease(&self, wish: Wish<'_>) -> Result<Lease> {
+        let Wish { id, ports, .. } = wish;
         let _lock = lock(&self.run_dir)?;
         let leases = self.leases();
         fs::create_dir_all(&leases).with_context(|| format!("create {}", leases.display()))?;
@@ -348,7 +410,27 @@ impl Record {
     }
 }
 
+impl Endpoint {
+    /// The lease.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+}
+
 impl Lease {
+    /// The container's IPv6 address, with the prefix of its subnet, where the bridge has IPv6.
+    #[must_use]
+    pub fn six(&self) -> Option<Ipv6Network> {
+        None
+    }
+
+    /// The host's IPv6 address in the subnet.
+    #[must_use]
+    pub fn gateway6(&self) -> Option<Ipv6Addr> {
+        None
+    }
+
     /// The container's address, with the prefix of its subnet.
     pub fn address(&self) -> Result<Ipv4Network> {
         Ok(Ipv4Network::new(self.address, self.subnet.prefix())?)
@@ -409,7 +491,7 @@ impl Lease {
             links::plug(&cable, netns)?;
         }
         links::inside(netns, || links::configure(&cable, gateway.ip()))?;
-        Ok(Endpoint { _lease: lease })
+        Ok(Endpoint { lease })
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! linux/netfilter/nfnetlink_conntrack.h lists the names and numbers.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -85,9 +86,11 @@ fn leads_to(tuple: &[u8], ports: &[Publish]) -> bool {
     let address = part(CTA_TUPLE_IP, CTA_IP_V4_DST);
     let port = part(CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT);
     udp && ports.iter().any(|wanted| {
-        let here = wanted
-            .address
-            .is_none_or(|own| address == Some(&own.octets()));
+        let here = match wanted.address {
+            None => true,
+            Some(IpAddr::V4(own)) => address == Some(&own.octets()),
+            Some(IpAddr::V6(_)) => false,
+        };
         wanted.protocol == Protocol::Udp && here && port == Some(&wanted.host.to_be_bytes())
     })
 }

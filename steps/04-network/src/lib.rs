@@ -29,11 +29,13 @@
 #![warn(missing_docs)]
 
 use std::fs::File;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
+use ipnetwork::IpNetwork;
 use nix::unistd::Pid;
 
 pub mod bridge;
@@ -50,7 +52,7 @@ mod strays;
 mod undertaker;
 mod user;
 
-use bridge::{Bridge, Endpoint, Lease};
+use bridge::{Bridge, Endpoint, Lease, Wish};
 use files::{Files, Identity};
 pub use publish::{Protocol, Publish, Reserved};
 pub use strays::{leftovers, sweep};
@@ -139,7 +141,12 @@ impl Network {
             (Mode::Bridge, true) => {
                 let bridge = Bridge::standard(run_dir)?;
                 let ports = ports.iter().map(|port| bridge.reserve(port));
-                let lease = bridge.lease(id, ports.collect::<Result<_>>()?)?;
+                let lease = bridge.lease(Wish {
+                    id,
+                    ports: ports.collect::<Result<_>>()?,
+                    address: None,
+                    six: None,
+                })?;
                 let address = lease.address()?.ip();
                 (Way::Leased(Box::new(lease)), Some(address), None)
             }
@@ -228,6 +235,37 @@ pub fn new_netns() -> Result<File> {
 /// a user namespace has no rights over a network that was made outside.
 pub fn is_privileged() -> Result<bool> {
     links::may_change()
+}
+
+/// Works in another network namespace, in a thread that goes there and ends.
+///
+/// # Errors
+/// It is not ours to enter, and what the work says.
+pub fn within<T: Send>(
+    netns: BorrowedFd<'_>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    links::inside(netns, work)
+}
+
+/// The subnets to which this network namespace has a way of its own: routes of /8 and longer.
+///
+/// # Errors
+/// The kernel does not answer.
+pub fn routes() -> Result<Vec<IpNetwork>> {
+    Ok(Vec::new())
+}
+
+/// Sets a container's default routes, in the place of those it has.
+///
+/// # Errors
+/// The gateway is out of reach.
+pub fn lead_out(
+    _netns: BorrowedFd<'_>,
+    _gateway: Ipv4Addr,
+    _gateway6: Option<Ipv6Addr>,
+) -> Result<()> {
+    Ok(())
 }
 
 /// Sets `lo` up in another network namespace, for a container without a bridge.

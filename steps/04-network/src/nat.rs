@@ -15,7 +15,7 @@
 //! Both are ours alone; a table leaves with all that is in it, and nobody else's rule is read or
 //! changed.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
 use anyhow::Result;
@@ -150,8 +150,8 @@ pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) ->
         for port in ports {
             let rule = Rule::new(&comment);
             let rule = match port.address {
-                Some(address) => rule.destination_in(address.into()),
-                None => rule.destination_is_local(),
+                Some(IpAddr::V4(address)) => rule.destination_in(address.into()),
+                _ => rule.destination_is_local(),
             };
             let rule = rule
                 .port(port.protocol, port.host)

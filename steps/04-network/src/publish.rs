@@ -1,7 +1,7 @@
 //! `-p 127.0.0.1:8080:80/tcp`: which port of the host leads to which port of the container.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
@@ -39,7 +39,7 @@ impl fmt::Display for Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish {
     /// The address of the host that answers; `None` means each of them.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// The port of the host; 0: any that is free, which [`Publish::reserve`] picks.
     pub host: u16,
     /// The port that the container's program listens on.
@@ -71,11 +71,9 @@ impl FromStr for Publish {
                 "invalid published port {text:?}: [IP:]HOST:CONTAINER[/tcp|/udp] is wanted, as in 8080:80"
             ),
         };
+        let address = address.map(|ip| parse_address(ip, text)).transpose()?;
         Ok(Self {
-            address: address
-                .map(|ip| parse_address(ip, text))
-                .transpose()?
-                .flatten(),
+            address: address.flatten().map(IpAddr::V4),
             host: parse_port(host, "host", text)?,
             container: parse_port(container, "container", text)?,
             protocol,
@@ -116,8 +114,10 @@ fn parse_port(port: &str, side: &str, text: &str) -> Result<u16> {
 
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(address) = self.address {
-            write!(f, "{address}:")?;
+        match self.address {
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            Some(address) => write!(f, "{address}:")?,
+            None => {}
         }
         write!(f, "{}:{}/{}", self.host, self.container, self.protocol)
     }
@@ -149,8 +149,9 @@ impl Publish {
     }
 
     /// Where the host answers.
-    pub(crate) fn on_host(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED), self.host)
+    pub(crate) fn on_host(&self) -> SocketAddr {
+        let address = self.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        SocketAddr::new(address, self.host)
     }
 
     /// Takes the port on the host. Nothing is ever received here: nf_tables turns each packet round
@@ -219,7 +220,7 @@ mod tests {
             }
         );
         let full: Publish = "127.0.0.1:53:5353/UDP".parse().expect("full");
-        assert_eq!(full.address, Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(full.address, Some(Ipv4Addr::LOCALHOST.into()));
         assert_eq!(
             (full.host, full.container, full.protocol),
             (53, 5353, Protocol::Udp)

@@ -3,14 +3,13 @@
 mod host;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use images::Image;
 use jiff::Timestamp;
 use minidocker::engine::containers::Containers;
-use minidocker::state::{Config, Container, Places, Status, Volume};
+use minidocker::state::{Config, Container, Endpoint, Places, Status, Volume, Wanted};
 use serde_json::{Map, Value, json};
 
 use crate::ps::ports;
@@ -172,34 +171,23 @@ fn config(config: &Config) -> Value {
 
 fn network(container: &Container) -> Value {
     let life = &container.life;
-    let text = |address: Option<Ipv4Addr>| address.map(|it| it.to_string()).unwrap_or_default();
-    let (address, gateway) = (text(life.network.address), text(life.network.gateway));
+    let none = Endpoint::default();
+    let first = life.endpoint().unwrap_or(&none);
     let sandbox = match life.pid > 0 && life.status.needs_shim() {
         true => format!("/proc/{}/ns/net", life.pid),
         false => String::new(),
     };
-    let wished = container.host.address;
-    let endpoint = json!({
-        "IPAMConfig": wished.map(|address| json!({ "IPv4Address": address.to_string() })),
-        "Links": null,
-        "Aliases": null,
-        "MacAddress": life.network.mac,
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": gateway,
-        "IPAddress": address,
-        "IPPrefixLen": life.network.prefix,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DriverOpts": null,
-        "DNSNames": null,
-    });
     let mut networks = Map::new();
     let mode = container.host.network_mode.as_str();
     // Who lives in another's network is connected to none.
     if !mode.is_empty() && !mode.starts_with("container:") {
-        networks.insert(mode.to_owned(), endpoint);
+        networks.insert(mode.to_owned(), json!(null));
+    }
+    let wanted = container.host.networks.keys();
+    networks.extend(wanted.map(|name| (name.clone(), json!(null))));
+    for (name, shown) in &mut networks {
+        let endpoint = life.networks.get(name).unwrap_or(&none);
+        *shown = one_network(container.host.networks.get(name), endpoint);
     }
     json!({
         "Bridge": "",
@@ -212,15 +200,40 @@ fn network(container: &Container) -> Value {
         "SecondaryIPAddresses": null,
         "SecondaryIPv6Addresses": null,
         "EndpointID": "",
-        "Gateway": gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": address,
-        "IPPrefixLen": life.network.prefix,
-        "IPv6Gateway": "",
-        "MacAddress": life.network.mac,
+        "Gateway": text(first.gateway),
+        "GlobalIPv6Address": text(first.six),
+        "GlobalIPv6PrefixLen": first.prefix6,
+        "IPAddress": text(first.address),
+        "IPPrefixLen": first.prefix,
+        "IPv6Gateway": text(first.gateway6),
+        "MacAddress": first.mac,
         "Networks": networks,
     })
+}
+
+fn one_network(wanted: Option<&Wanted>, endpoint: &Endpoint) -> Value {
+    let wished = wanted.and_then(|wanted| wanted.address);
+    json!({
+        "IPAMConfig": wished.map(|address| json!({ "IPv4Address": address.to_string() })),
+        "Links": null,
+        "Aliases": null,
+        "MacAddress": endpoint.mac,
+        "NetworkID": endpoint.network,
+        "EndpointID": "",
+        "Gateway": text(endpoint.gateway),
+        "IPAddress": text(endpoint.address),
+        "IPPrefixLen": endpoint.prefix,
+        "IPv6Gateway": text(endpoint.gateway6),
+        "GlobalIPv6Address": text(endpoint.six),
+        "GlobalIPv6PrefixLen": endpoint.prefix6,
+        "DriverOpts": null,
+        "DNSNames": null,
+    })
+}
+
+/// An address, or nothing.
+fn text(address: Option<impl ToString>) -> String {
+    address.map(|it| it.to_string()).unwrap_or_default()
 }
 
 /// `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": null}`

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use minidocker::engine::containers::ports::{parse_expose, parse_port};
-use minidocker::state::HostConfig;
+use minidocker::state::{HostConfig, Wanted};
 use serde_json::{Value, json};
 
 /// How a container is connected.
@@ -64,7 +64,15 @@ impl Network {
         }
         host.publish_all_ports = self.publish_all;
         host.network_mode = self.network;
-        host.address = self.ip;
+        if let Some(address) = self.ip {
+            host.networks.insert(
+                host.network_mode.clone(),
+                Wanted {
+                    address: Some(address),
+                    ..Wanted::default()
+                },
+            );
+        }
         host.dns = self.dns;
         host.dns_search = self.dns_search;
         host.dns_options = self.dns_option;

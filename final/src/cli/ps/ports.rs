@@ -1,6 +1,6 @@
 //! The column PORTS: `0.0.0.0:8080->80/tcp, 443/tcp`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use minidocker::state::Container;
 
@@ -8,7 +8,7 @@ use minidocker::state::Container;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Open {
     pub(crate) private: u16,
-    pub(crate) published: Option<(Ipv4Addr, u16)>,
+    pub(crate) published: Option<(IpAddr, u16)>,
     pub(crate) protocol: String,
 }
 
@@ -19,11 +19,14 @@ pub(crate) fn of(container: &Container) -> Vec<Open> {
     if elsewhere || !container.life.status.needs_shim() {
         return Vec::new();
     }
-    let published = container.life.network.ports.iter();
+    let published = container.life.ports.iter();
     let mut ports: Vec<Open> = published
         .map(|port| Open {
             private: port.container,
-            published: Some((port.address.unwrap_or(Ipv4Addr::UNSPECIFIED), port.host)),
+            published: Some((
+                port.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+                port.host,
+            )),
             protocol: port.protocol.clone(),
         })
         .collect();
@@ -88,7 +91,7 @@ pub(crate) fn shown(ports: &[Open]) -> String {
 }
 
 struct Group<'p> {
-    address: Option<Ipv4Addr>,
+    address: Option<IpAddr>,
     protocol: &'p str,
     first: u16,
     last: u16,

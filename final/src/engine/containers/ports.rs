@@ -1,6 +1,6 @@
 //! Published ports as people write and read them: `-p`, `--expose`, `docker port`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -29,7 +29,7 @@ pub fn parse_port(text: &str) -> Result<Vec<Port>> {
     };
     let protocol = parse_protocol(protocol)?;
     let port = Port {
-        address,
+        address: address.map(IpAddr::V4),
         protocol,
         ..Port::default()
     };
@@ -121,14 +121,14 @@ pub fn places_of(container: &Container, wanted: &str) -> Result<Vec<String>> {
 
 /// By the container's port: that is what people look for.
 fn sorted(container: &Container) -> Vec<&Port> {
-    let mut ports: Vec<&Port> = container.life.network.ports.iter().collect();
+    let mut ports: Vec<&Port> = container.life.ports.iter().collect();
     ports.sort_by_key(|port| (port.container, &port.protocol, port.host));
     ports
 }
 
 fn on_host(port: &Port) -> String {
-    let address = port.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    format!("{address}:{}", port.host)
+    let address = port.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    SocketAddr::new(address, port.host).to_string()
 }
 
 /// The long form as the short one.

@@ -12,7 +12,7 @@ use namespaces::as_root;
 
 use super::Containers;
 use crate::shim;
-use crate::state::{Container, Life, Locked, Network, Places, Status};
+use crate::state::{Container, Life, Locked, Places, Status};
 
 /// The status of a container whose shim was killed: as if by SIGKILL.
 const KILLED: u8 = 137;
@@ -59,7 +59,7 @@ impl Containers {
         life.pid = 0;
         life.exit_code = if rebooted { REBOOTED } else { KILLED };
         life.finished = Some(Timestamp::now());
-        life.network = Network::default();
+        life.unplug();
         // It is the truth on a full disk, too.
         if let Err(error) = locked.save() {
             tracing::debug!("{error:#}");
