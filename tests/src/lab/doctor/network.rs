@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 
 use anyhow::{Context, Error, Result, ensure};
 use namespaces::Isolation;
-use network::bridge::Bridge;
+use network::bridge::{Bridge, Wish};
 use network::{Mode, Network, Protocol, Publish, Settings};
 use nix::sched::CloneFlags;
 
@@ -31,7 +31,12 @@ fn bridge(caller: &Caller) -> Finding {
     let alone = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
     let plugged = caller.attempt(alone, || {
         let bridge = Bridge::standard(&unseen_directory()?)?;
-        let lease = bridge.lease("doctor", vec![bridge.reserve(&port(8080))?])?;
+        let lease = bridge.lease(Wish {
+            id: "doctor",
+            ports: vec![bridge.reserve(&port(8080))?],
+            address: None,
+            six: None,
+        })?;
         let netns = File::open("/proc/self/ns/net").context("open /proc/self/ns/net")?;
         // Nobody takes it down: it ends with its namespaces.
         std::mem::forget(lease.attach(netns.as_fd(), "eth0")?);
