@@ -358,7 +358,7 @@ mod tests {
             Network::all(&dirs).expect("list"),
             [back.clone(), front.clone()]
         );
-        for what in ["front", "a", "aaaaaaaaaaaa"] {
+        for what in ["front", "aa", "aaaaaaaaaaaa"] {
             assert_eq!(Network::find(&dirs, what).expect(what), front);
         }
         assert_eq!(
