@@ -1,4 +1,4 @@
-//! `inspect`, `container inspect` and `image inspect`
+//! `inspect`, and the same for one kind of thing: `container inspect`, …
 
 mod container;
 mod image;
@@ -7,12 +7,13 @@ use anyhow::{Error, Result, bail};
 use clap::{Args, ValueEnum};
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::Images;
+use minidocker::engine::volumes::Volumes;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::format::Template;
-use crate::{Context, PROGRAM, complaint};
+use crate::{Context, PROGRAM, complaint, volume};
 
 /// What a template that makes no sense ends with.
 const NO_TEMPLATE: u8 = 64;
@@ -24,6 +25,18 @@ pub(crate) struct InspectImages {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Show all that is known about volumes
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker volume inspect -f '{{.Mountpoint}}' data")]
+pub(crate) struct InspectVolumes {
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    volumes: Vec<String>,
     /// How to print them: json, or a template of Go's
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
@@ -44,7 +57,7 @@ pub(crate) struct InspectContainers {
     size: bool,
 }
 
-/// Show all that is known about containers and images
+/// Show all that is known about containers, images and volumes
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker inspect -f '{{.State.Status}}' web")]
 pub(crate) struct Inspect {
@@ -66,6 +79,7 @@ pub(crate) struct Inspect {
 enum Kind {
     Container,
     Image,
+    Volume,
 }
 
 /// What is shown of an object.
@@ -81,7 +95,8 @@ impl Inspect {
             match self.kind {
                 Some(Kind::Container) => of_container(context, name, self.size),
                 Some(Kind::Image) => of_image(context, name),
-                None => of_either(context, name, self.size),
+                Some(Kind::Volume) => of_volume(context, name),
+                None => of_any(context, name, self.size),
             }
         })
     }
@@ -103,6 +118,22 @@ impl InspectImages {
     }
 }
 
+impl InspectVolumes {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        show(&self.volumes, self.format.as_deref(), |name| {
+            of_volume(context, name)
+        })
+    }
+}
+
+fn of_volume(context: &Context, name: &str) -> Result<Document> {
+    let volumes = Volumes::open(&context.dirs);
+    Ok(Document {
+        shown: volume::shown(&volumes, &volumes.find(name)?),
+        unsaid: Value::Null,
+    })
+}
+
 fn of_container(context: &Context, name: &str, size: bool) -> Result<Document> {
     let containers = Containers::open(&context.dirs)?;
     let container = containers.find(name)?;
@@ -120,17 +151,24 @@ fn of_image(context: &Context, name: &str) -> Result<Document> {
     })
 }
 
-/// A container goes before an image of that name.
-fn of_either(context: &Context, name: &str, size: bool) -> Result<Document> {
-    let is_missing = |error: &Error| error.to_string().starts_with("No such ");
-    match of_container(context, name, size) {
-        Err(error) if is_missing(&error) => {}
-        found => return found,
+/// Of one name a container goes before an image, and that before a volume.
+fn of_any(context: &Context, name: &str, size: bool) -> Result<Document> {
+    let is_missing = |error: &Error| {
+        let said = error.to_string();
+        said.starts_with("No such ") || said.ends_with("no such volume")
+    };
+    let kinds: [&dyn Fn() -> Result<Document>; 3] = [
+        &|| of_container(context, name, size),
+        &|| of_image(context, name),
+        &|| of_volume(context, name),
+    ];
+    for find in kinds {
+        match find() {
+            Err(error) if is_missing(&error) => {}
+            found => return found,
+        }
     }
-    match of_image(context, name) {
-        Err(error) if is_missing(&error) => bail!("No such object: {name}"),
-        found => found,
-    }
+    bail!("No such object: {name}")
 }
 
 /// Those that are there are shown.

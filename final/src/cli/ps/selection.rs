@@ -179,13 +179,13 @@ fn descendants(name: &str, containers: &Containers) -> Result<Vec<String>> {
 }
 
 /// A text, or a regular expression that is somewhere in one.
-struct Pattern {
+pub(crate) struct Pattern {
     text: String,
     regex: Option<Regex>,
 }
 
 impl Pattern {
-    fn new(text: &str) -> Pattern {
+    pub(crate) fn new(text: &str) -> Pattern {
         Pattern {
             text: text.to_owned(),
             // What is none matches what is the same, as with docker.
@@ -193,7 +193,7 @@ impl Pattern {
         }
     }
 
-    fn is_in(&self, text: &str) -> bool {
+    pub(crate) fn is_in(&self, text: &str) -> bool {
         let matches = |regex: &Regex| regex.is_match(text);
         self.text == text || self.regex.as_ref().is_some_and(matches)
     }
