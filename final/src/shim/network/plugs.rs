@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::Result;
 use cli::Dirs;
-use network::bridge::{Bridge, Endpoint, Lease, Wish};
+use network::bridge::{Endpoint, Lease, Wish};
 
 use super::ports;
 use super::shared::Place;
@@ -21,51 +21,16 @@ pub struct Plugs {
 }
 
 /// A place in one of them.
-pub struct Plug {
-    /// The network's name.
-    name: String,
+struct Plug {
+    network: state::Network,
     /// As the container calls its end of the cable.
     interface: String,
-    /// Its id; empty for what is no network of anybody's.
-    id: String,
-    /// Whether somebody made it.
-    is_made: bool,
-    /// Whether it has a way out.
-    is_open: bool,
     held: Held,
 }
 
 enum Held {
     Lease(Box<Lease>),
     Endpoint(Box<Endpoint>),
-}
-
-/// A network, found.
-struct Found {
-    bridge: Bridge,
-    id: String,
-    is_made: bool,
-    is_open: bool,
-}
-
-impl Found {
-    fn of(name: &str, dirs: &Dirs) -> Result<Found> {
-        if name == state::Network::DEFAULT {
-            return Ok(Found {
-                bridge: Bridge::standard(&dirs.run)?,
-                id: String::new(),
-                is_made: false,
-                is_open: true,
-            });
-        }
-        let made = state::Network::find(dirs, name)?;
-        Ok(Found {
-            bridge: made.bridge(dirs)?,
-            is_open: !made.internal,
-            id: made.id,
-            is_made: true,
-        })
-    }
 }
 
 impl Plugs {
@@ -75,24 +40,31 @@ impl Plugs {
     /// # Errors
     /// A network is gone; a port of the host is taken; no address is free. Nothing is kept then.
     pub fn lease(place: Place, container: &Container, dirs: &Dirs) -> Result<Plugs> {
+        // Nobody removes a network before it is seen that somebody is in it.
+        let _kept = state::Network::hold(dirs)?;
         let wanted = container.host.memberships().into_iter();
-        let wanted = wanted.map(|(name, wanted)| Ok((name, wanted, Found::of(name, dirs)?)));
+        let wanted = wanted.map(|(name, wanted)| Ok((find(name, dirs)?, wanted)));
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
-        let leading = wanted.iter().position(|(_, _, found)| found.is_open);
+        let leading = wanted.iter().position(|(network, _)| !network.internal);
         let all = place.within(|| {
             let mut all = Vec::new();
-            for (n, (name, wanted, found)) in wanted.into_iter().enumerate() {
+            for (n, (network, wanted)) in wanted.into_iter().enumerate() {
+                let bridge = network.bridge(dirs)?;
                 let ports = match leading == Some(n) {
-                    true => ports::reserve(container, |port| found.bridge.reserve(port))?,
+                    true => ports::reserve(container, |port| bridge.reserve(port))?,
                     false => Vec::new(),
                 };
-                let wish = Wish {
+                let lease = bridge.lease(Wish {
                     id: &container.id,
                     ports,
                     address: wanted.address,
                     six: wanted.six,
-                };
-                all.push(Plug::lease(name, format!("eth{n}"), found, wish)?);
+                })?;
+                all.push(Plug {
+                    network,
+                    interface: format!("eth{n}"),
+                    held: Held::Lease(Box::new(lease)),
+                });
             }
             Ok(all)
         })?;
@@ -133,7 +105,7 @@ impl Plugs {
 
     /// Whether one of them was made by somebody: its containers find each other by their names.
     pub fn has_names(&self) -> bool {
-        self.all.iter().any(|plug| plug.is_made)
+        self.all.iter().any(|plug| !plug.network.is_predefined())
     }
 
     /// What people are told about it.
@@ -141,11 +113,11 @@ impl Plugs {
     /// # Errors
     /// As [`addresses`](Plugs::addresses).
     pub fn seen(&self) -> Result<BTreeMap<String, state::Endpoint>> {
-        let leading = self.leading().map(|plug| &plug.name);
+        let leading = self.leading().map(|plug| &plug.network.name);
         let seen = self.all.iter().map(|plug| {
             let mut endpoint = plug.seen()?;
-            endpoint.leads_out = leading == Some(&plug.name);
-            Ok((plug.name.clone(), endpoint))
+            endpoint.leads_out = leading == Some(&plug.network.name);
+            Ok((plug.network.name.clone(), endpoint))
         });
         seen.collect()
     }
@@ -160,7 +132,7 @@ impl Plugs {
 
     /// The one that has the way out.
     fn leading(&self) -> Option<&Plug> {
-        self.all.iter().find(|plug| plug.is_open)
+        self.all.iter().find(|plug| !plug.network.internal)
     }
 }
 
@@ -181,18 +153,6 @@ impl Drop for Plugs {
 }
 
 impl Plug {
-    fn lease(name: &str, interface: String, found: Found, wish: Wish<'_>) -> Result<Plug> {
-        let lease = found.bridge.lease(wish)?;
-        Ok(Plug {
-            name: name.to_owned(),
-            interface,
-            id: found.id,
-            is_made: found.is_made,
-            is_open: found.is_open,
-            held: Held::Lease(Box::new(lease)),
-        })
-    }
-
     fn attach(self, netns: BorrowedFd<'_>) -> Result<Plug> {
         let held = match self.held {
             Held::Lease(lease) => Box::new(lease.attach(netns, &self.interface)?),
@@ -214,7 +174,7 @@ impl Plug {
         let (address, six) = (lease.address()?, lease.six());
         let mac = lease.hardware_address().map(|byte| format!("{byte:02x}"));
         Ok(state::Endpoint {
-            network: self.id.clone(),
+            network: self.network.id.clone(),
             interface: self.interface.clone(),
             address: Some(address.ip()),
             prefix: address.prefix(),
@@ -225,5 +185,13 @@ impl Plug {
             mac: mac.join(":"),
             leads_out: false,
         })
+    }
+}
+
+fn find(name: &str, dirs: &Dirs) -> Result<state::Network> {
+    let [default, ..] = state::Network::predefined();
+    match name == default.name {
+        true => Ok(default),
+        false => state::Network::find(dirs, name),
     }
 }
