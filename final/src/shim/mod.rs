@@ -20,6 +20,7 @@
 
 mod begin;
 mod clients;
+mod connect;
 mod end;
 mod execs;
 mod external;
