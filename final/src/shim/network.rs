@@ -272,7 +272,7 @@ impl Attached {
 
     /// What can be read when nobody answers the container's questions for names any more.
     pub fn silence(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.names.as_ref()?.registration.connection()?.as_fd())
+        Some(self.names.as_ref()?.registration.connection())
     }
 
     /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
