@@ -68,7 +68,7 @@ pub(super) fn connect(dirs: &Dirs, overlay: &Path) -> Result<Connection> {
 }
 
 /// Its lock keeps beginnings and ends apart.
-fn door(place: &Path) -> Result<File> {
+pub(super) fn door(place: &Path) -> Result<File> {
     let path = place.join("lock");
     let door = File::create(&path);
     door.with_context(|| format!("make {}", path.display()))
