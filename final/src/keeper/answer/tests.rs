@@ -91,7 +91,6 @@ fn what_lives_elsewhere_is_not_known() -> Result<()> {
 fn several_of_one_name_take_turns() -> Result<()> {
     let first = |turn| -> Result<_> {
         let (_, data) = reply("worker.", Rtype::A, turn)?;
-        assert_eq!(data.len(), 40);
         data.into_iter().next().context("an address")
     };
     assert_ne!(first(0)?, first(1)?);
