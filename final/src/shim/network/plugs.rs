@@ -26,7 +26,7 @@ pub struct Plug {
     name: String,
     /// As the container calls its end of the cable.
     interface: String,
-    /// Its id; empty for what is no network of anybody's.
+    /// Its id.
     id: String,
     /// Whether somebody made it.
     is_made: bool,
@@ -50,20 +50,12 @@ struct Found {
 
 impl Found {
     fn of(name: &str, dirs: &Dirs) -> Result<Found> {
-        if name == state::Network::DEFAULT {
-            return Ok(Found {
-                bridge: Bridge::standard(&dirs.run)?,
-                id: String::new(),
-                is_made: false,
-                is_open: true,
-            });
-        }
-        let made = state::Network::find(dirs, name)?;
+        let network = state::Network::find(dirs, name)?;
         Ok(Found {
-            bridge: made.bridge(dirs)?,
-            is_open: !made.internal,
-            id: made.id,
-            is_made: true,
+            bridge: network.bridge(dirs)?,
+            is_made: !network.is_predefined(),
+            is_open: !network.internal,
+            id: network.id,
         })
     }
 }
@@ -75,6 +67,8 @@ impl Plugs {
     /// # Errors
     /// A network is gone; a port of the host is taken; no address is free. Nothing is kept then.
     pub fn lease(place: Place, container: &Container, dirs: &Dirs) -> Result<Plugs> {
+        // None of them goes between being found and being in use.
+        let _held = state::Network::hold(dirs)?;
         let wanted = container.host.memberships().into_iter();
         let wanted = wanted.map(|(name, wanted)| Ok((name, wanted, Found::of(name, dirs)?)));
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
