@@ -20,6 +20,7 @@
 
 mod begin;
 mod clients;
+mod connect;
 mod end;
 mod execs;
 mod external;
@@ -254,7 +255,7 @@ pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
 }
 
 /// What is said from here on nobody hears; and a pipe that we held would never end for its reader.
-fn let_streams_go() -> Result<()> {
+pub(crate) fn let_streams_go() -> Result<()> {
     let null = File::options()
         .read(true)
         .write(true)
@@ -267,7 +268,7 @@ fn let_streams_go() -> Result<()> {
 }
 
 /// What was needed to start a container is not needed to wait for it, and there may be hundreds.
-fn give_memory_back() {
+pub(crate) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it only gives free pages back to the kernel (malloc_trim(3)).
     unsafe {

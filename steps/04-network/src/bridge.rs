@@ -10,6 +10,8 @@
 //! a dead container's, and whatever is named after its address is removed. The lease is therefore
 //! written before anything else is made, and is the last to go.
 
+mod handover;
+
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
