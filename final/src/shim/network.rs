@@ -143,7 +143,7 @@ impl Network {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
-            Mode::Bridge | Mode::Named(_) => match bridges(&container.host, places, dirs)? {
+            Mode::Bridge | Mode::Named(_) => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
@@ -315,10 +315,10 @@ impl Attached {
 }
 
 /// Where the container's bridges are; `None`: it has none.
-fn bridges(host: &HostConfig, places: &Places, dirs: &Dirs) -> Result<Option<Place>> {
+fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
     let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
-    if network::is_privileged()? || host.memberships().iter().any(made) {
-        return Place::of(places, dirs).map(Some);
+    if network::is_privileged()? || container.host.memberships().iter().any(made) {
+        return Place::of(container, dirs).map(Some);
     }
     Ok(None)
 }

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cli::Dirs;
 
 use super::uplink::{self, Uplink};
-use crate::state::Places;
+use crate::state::{Container, Places};
 
 /// Where bridges are.
 #[derive(Debug)]
@@ -24,11 +25,17 @@ impl Place {
     ///
     /// # Errors
     /// Its shim is outside of the user namespace to which the networks belong.
-    pub fn of(places: &Places, dirs: &Dirs) -> Result<Place> {
+    pub fn of(container: &Container, dirs: &Dirs) -> Result<Place> {
         if network::is_privileged()? {
             return Ok(Place::Here);
         }
-        let (uplink, netns) = uplink::find(dirs, None, &layers(places))?;
+        ensure!(
+            uplink::is_member(),
+            "without root, container {} was started apart from the network that others share; stop \
+             it, and connect it before it is started again",
+            container.name
+        );
+        let (uplink, netns) = uplink::find(dirs, None, &layers(container, dirs))?;
         Ok(Place::Shared(netns, uplink))
     }
 
@@ -55,15 +62,15 @@ impl Place {
     ///
     /// # Errors
     /// There can be no process that does it.
-    pub fn reconnect(&mut self, places: &Places, dirs: &Dirs) -> Result<()> {
+    pub fn reconnect(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
         if let Place::Shared(netns, uplink) = self {
-            *uplink = uplink::find(dirs, Some(netns), &layers(places))?.0;
+            *uplink = uplink::find(dirs, Some(netns), &layers(container, dirs))?.0;
         }
         Ok(())
     }
 }
 
 /// Where a shim has its container's layers stacked.
-fn layers(places: &Places) -> std::path::PathBuf {
-    places.data.join("merged")
+fn layers(container: &Container, dirs: &Dirs) -> PathBuf {
+    Places::of(dirs, &container.id).data.join("merged")
 }

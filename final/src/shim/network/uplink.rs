@@ -96,18 +96,18 @@ impl Membership {
     }
 }
 
+/// Whether this process is a member.
+pub fn is_member() -> bool {
+    IS_MEMBER.load(Ordering::Relaxed)
+}
+
 /// The uplink of this process, which is a member, and the network namespace that it connects; a new
 /// one where it was killed. `netns`: what it connected; `layers`: what is mounted here and must not
 /// be kept by it.
 ///
 /// # Errors
-/// We are no member; there can be no uplink.
+/// There can be none.
 pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink, File)> {
-    ensure!(
-        IS_MEMBER.load(Ordering::Relaxed),
-        "without root, a container that was started outside of this user's networks cannot join one \
-         while it runs: stop it, connect it, and start it again"
-    );
     let place = place(dirs)?;
     let _begin = lock(&place.join("begin"))?;
     if Uplink::find(&place)?.is_none() {
