@@ -26,16 +26,27 @@
 //!
 //! - `registration`: a shim hands the sockets of its container over, and knows by the connection,
 //!   which stays open, whether there is still somebody to answer;
-//! - `life`: how the first shim forks the process off, and how it ends after the last.
+//! - `life`: how the first shim forks the process off, and how it ends after the last;
+//! - `desk`: where one container's questions come in, and its answers go out;
+//! - `neighbours`: who is called what, and lives where;
+//! - `answer`: what a question is answered with;
+//! - `forward`: how others are asked.
 
+mod answer;
+mod desk;
+mod forward;
 mod life;
+mod neighbours;
 mod registration;
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use cli::Dirs;
 
+use crate::shim::protocol::Connection;
 pub use registration::Registration;
 
 /// Where a container finds its resolver.
@@ -47,4 +58,30 @@ const SOCKET: &str = "socket";
 /// The keeper's directory.
 fn place(dirs: &Dirs) -> PathBuf {
     dirs.run.join("network/keeper")
+}
+
+/// The socket of a keeper that was killed, until the next one takes its place.
+///
+/// # Errors
+/// It cannot be asked whether somebody listens there.
+pub fn leftover(dirs: &Dirs) -> Result<Option<PathBuf>> {
+    let socket = place(dirs).join(SOCKET);
+    let gone = socket.exists() && Connection::at(&place(dirs), SOCKET)?.is_none();
+    Ok(gone.then_some(socket))
+}
+
+/// Removes that.
+///
+/// # Errors
+/// What the disk refuses.
+pub fn sweep(dirs: &Dirs) -> Result<()> {
+    // Whoever begins one has this locked.
+    let door = life::door(&place(dirs))?;
+    door.lock().context("lock the keeper's door")?;
+    match leftover(dirs)? {
+        None => Ok(()),
+        Some(socket) => {
+            fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))
+        }
+    }
 }
