@@ -35,6 +35,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::desk::Desk;
+use super::neighbours::Directory;
 use super::registration::{HERE, Request, sockets};
 use super::{SOCKET, place};
 use crate::shim::protocol::{Connection, Heard, Listener};
@@ -113,7 +115,10 @@ fn live(inside: &Inside, dirs: &Dirs, listener: &Listener, overlay: &Path) -> Re
     inside.pause()?;
     let_streams_go()?;
     give_memory_back();
-    let keeper = Rc::new(Keeper { place: place(dirs) });
+    let keeper = Rc::new(Keeper {
+        place: place(dirs),
+        directory: Rc::new(Directory::new(dirs)),
+    });
     LocalSet::new().block_on(&runtime, keeper.serve(listener))?;
     Ok(0)
 }
@@ -155,6 +160,8 @@ fn raise_limit() {
 /// What a keeper has at hand.
 struct Keeper {
     place: PathBuf,
+    /// Who is called what.
+    directory: Rc<Directory>,
 }
 
 impl Keeper {
@@ -209,12 +216,15 @@ impl Keeper {
             return Ok(());
         };
         match serde_json::from_slice(&packet).context("read a request")? {
-            Request::Register { id: _ } => {
-                let (_udp, _tcp) = sockets(files)?;
+            Request::Register { id } => {
+                let (udp, tcp) = sockets(files)?;
+                let desk = Desk::new(id, Rc::clone(&self.directory));
                 guest.get_ref().send_packet(HERE, &[])?;
-                // They say no more; what is heard is their end.
-                hear(&guest).await?;
-                Ok(())
+                tokio::select! {
+                    failed = Rc::new(desk).answer(udp, tcp) => failed.map(|never| match never {}),
+                    // They say no more; what is heard is their end.
+                    end = hear(&guest) => end.map(drop),
+                }
             }
         }
     }

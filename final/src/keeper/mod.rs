@@ -26,9 +26,17 @@
 //!
 //! - `registration`: a shim hands the sockets of its container over, and knows by the connection,
 //!   which stays open, whether there is still somebody to answer;
-//! - `life`: how the first shim forks the process off, and how it ends after the last.
+//! - `life`: how the first shim forks the process off, and how it ends after the last;
+//! - `desk`: where one container's questions come in, and its answers go out;
+//! - `neighbours`: who is called what, and lives where;
+//! - `answer`: what a question is answered with;
+//! - `forward`: how others are asked.
 
+mod answer;
+mod desk;
+mod forward;
 mod life;
+mod neighbours;
 mod registration;
 
 use std::fs;

@@ -16,6 +16,7 @@ mod plugs;
 mod ports;
 pub mod relay;
 pub mod shared;
+pub mod uplink;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -142,7 +143,7 @@ impl Network {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
-            Mode::Bridge | Mode::Named(_) => match bridges(&container.host)? {
+            Mode::Bridge | Mode::Named(_) => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
@@ -314,22 +315,21 @@ impl Attached {
 }
 
 /// Where the container's bridges are; `None`: it has none.
-fn bridges(host: &HostConfig) -> Result<Option<Place>> {
-    if network::is_privileged()? {
-        return Ok(Some(Place::Here));
+fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
+    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
+    if network::is_privileged()? || container.host.memberships().iter().any(made) {
+        return Place::of(container, dirs).map(Some);
     }
-    let mut names = host.memberships().into_iter().map(|(name, _)| name);
-    match names.find(|name| *name != state::Network::DEFAULT) {
-        None => Ok(None),
-        Some(name) => bail!("network {name} not found"),
-    }
+    Ok(None)
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
+/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
+/// but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
+    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
+    runtime::is_in_user_namespace() && (joins || uplink::is_member())
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.

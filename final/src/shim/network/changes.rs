@@ -41,7 +41,7 @@ impl Attached {
             );
         };
         if connection.is_none()
-            && let Some(place) = bridges(&container.host)?
+            && let Some(place) = bridges(container, dirs)?
         {
             *connection = Some(Connection::Plugged(Plugs::none(place)));
         }
