@@ -6,6 +6,7 @@
 //! machine numbers them.
 
 mod container;
+pub mod kills;
 mod processes;
 mod stores;
 

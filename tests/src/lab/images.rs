@@ -35,7 +35,7 @@ const IMAGES: &str = "
 /// for a compiler of queries.
 const SERVICES: &str = r#"
     mmdebstrap --quiet --variant=essential \
-        --include=bind9-dnsutils,curl,iperf3,iproute2,iputils-ping,nginx-light,postgresql-15 \
+        --include=bind9-dnsutils,curl,dnsmasq-base,iperf3,iproute2,iputils-ping,nginx-light,postgresql-15 \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/*/libLLVM*' \
         --dpkgopt='path-exclude=/usr/lib/postgresql/*/bitcode/*' \

@@ -77,10 +77,15 @@ impl<'a> Far<'a> {
         self.spawn(line).wait()
     }
 
+    /// Starts a program of the image's in the machine's own network.
+    pub fn spawn_here(&self, line: &str) -> Running {
+        self.enter("/proc/1/ns/net", line)
+    }
+
     /// Runs a program of the image's in the machine's own network, to its end.
     #[track_caller]
     pub fn here(&self, line: &str) -> Output {
-        self.enter("/proc/1/ns/net", line).wait()
+        self.spawn_here(line).wait()
     }
 
     fn enter(&self, net: &str, line: &str) -> Running {

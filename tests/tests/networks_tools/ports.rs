@@ -97,8 +97,8 @@ fn iperf3_moves_megabytes_both_ways_by_tcp_and_udp() {
     machine.ok("run -d --name iperf -p 5201:5201 -p 5201:5201/udp services iperf3 -s");
     listens(&machine, "iperf", 5201);
     for options in [
-        "-n 20M",
-        "-n 20M -R",
+        "-n 100M",
+        "-n 100M -R",
         "-u -b 50M -n 1M",
         "-u -b 50M -n 1M -R",
     ] {
@@ -109,8 +109,8 @@ fn iperf3_moves_megabytes_both_ways_by_tcp_and_udp() {
             (out.code() == 0).then_some(out)
         });
         // What was on its way when the sender ended is not counted.
-        let wanted = if options.contains("20M") {
-            18 << 20
+        let wanted = if options.contains("100M") {
+            90 << 20
         } else {
             900_000
         };
