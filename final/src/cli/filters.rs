@@ -6,6 +6,7 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use minidocker::engine::restriction::Restriction;
 
 /// One `--filter NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,29 @@ fn seconds(text: &str) -> Option<(i64, i32)> {
     let nanoseconds = format!("{fraction:0<9}");
     let nanoseconds = nanoseconds.get(..9).filter(|_| is_fraction)?;
     Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
+}
+
+/// What the filters of a `prune` ask for that are the same for whatever there is.
+///
+/// # Errors
+/// There is no such filter, or its value makes no sense.
+pub(crate) fn restriction<'f>(
+    filters: impl IntoIterator<Item = &'f Filter>,
+) -> Result<Restriction> {
+    let mut only = Restriction::default();
+    let now = Timestamp::now();
+    for filter in filters {
+        filter.is_one_of(&["label", "label!", "until"])?;
+        match filter.name.as_str() {
+            "label" => only.labels.push(filter.value.parse()?),
+            "label!" => only.but.push(filter.value.parse()?),
+            _ => {
+                let until = moment(&filter.value, now)?;
+                only.until = Some(only.until.map_or(until, |known| known.min(until)));
+            }
+        }
+    }
+    Ok(only)
 }
 
 /// Whether `name` is as the pattern says: `*` is any characters but a slash, `?` one of them,

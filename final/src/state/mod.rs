@@ -8,6 +8,7 @@
 //!     hosts hostname resolv.conf mounted over the image's
 //!     ID-json.log                what it wrote
 //! DATA/volumes/NAME/_data      a volume
+//! DATA/networks/ID.json        a network
 //! DATA/names/NAME              holds the id of who is called that
 //! RUN/events.json              what happened
 //! RUN/containers/ID/           what a reboot may forget: the shim's lock and its socket
@@ -39,7 +40,7 @@ pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulim
 pub use life::{Endpoint, Life, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name, is_name};
-pub use networks::Network;
+pub use networks::{Changing, Network};
 pub use volumes::{remove_anonymous, volume_place};
 pub use wanted::{Config, Volume};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use minidocker::engine::containers::Containers;
-use minidocker::engine::images::Label;
+use minidocker::engine::restriction::Label;
 use minidocker::state::{Container, Status};
 use regex_lite::Regex;
 

@@ -5,7 +5,7 @@ use clap::Args;
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::{self, Images};
 
-use crate::filters::Filter;
+use crate::filters::{Filter, restriction};
 use crate::{Context, prompt, prune, remove};
 
 /// Remove what nobody uses: stopped containers, images without containers, unfinished downloads
@@ -28,18 +28,12 @@ pub(crate) struct Prune {
 
 impl Prune {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        let stopped = prune::which(&self.filter)?;
-        let unused = images::Pruning {
-            all: self.all,
-            until: stopped.until,
-            labels: stopped.labels.clone(),
-            but: stopped.but.clone(),
-        };
+        let only = restriction(&self.filter)?;
         if !self.force && !prompt::confirmed(&self.warning())? {
             return Ok(0);
         }
         let containers = Containers::open(&context.dirs)?;
-        let pruned = containers.prune(&stopped)?;
+        let pruned = containers.prune(&only)?;
         prune::say(&pruned)?;
         let mut freed = pruned.freed;
         if self.volumes {
@@ -49,6 +43,10 @@ impl Prune {
                 cli::say(&format!("Deleted Volumes:\n{}\n", volumes.join("\n")))?;
             }
         }
+        let unused = images::Pruning {
+            all: self.all,
+            only,
+        };
         Images::change(&context.dirs, |images| {
             let removed = images.prune(&unused)?;
             remove::say(&removed)?;
