@@ -113,6 +113,33 @@ impl HostConfig {
         std::iter::once((first, wanted)).chain(others).collect()
     }
 
+    /// The names of the networks that people see it in: `host` and `none` are among them.
+    #[must_use]
+    pub fn network_names(&self) -> Vec<&str> {
+        match self.network_mode.as_str() {
+            "host" => vec!["host"],
+            "none" if self.is_in_none() => vec!["none"],
+            _ => self
+                .memberships()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
+        }
+    }
+
+    /// Whether it is to be in this network.
+    #[must_use]
+    pub fn is_in(&self, network: &str) -> bool {
+        self.network_names().contains(&network)
+    }
+
+    /// Whether somebody wants it to be in none. Who has left all of them, and that too, has the same
+    /// mode, and may join others.
+    #[must_use]
+    pub fn is_in_none(&self) -> bool {
+        self.network_mode == "none" && self.networks.contains_key("none")
+    }
+
     /// It is to be in one more network. One that was in none has its mode from that.
     pub fn join(&mut self, network: &str, wanted: Wanted) {
         if self.network_mode == "none" {

@@ -4,11 +4,13 @@ use anyhow::Result;
 use clap::Args;
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::{self, Images};
+use minidocker::engine::networks::Networks;
 
 use crate::filters::{Filter, restriction};
-use crate::{Context, prompt, prune, remove};
+use crate::{Context, network, prompt, prune, remove};
 
-/// Remove what nobody uses: stopped containers, images without containers, unfinished downloads
+/// Remove what nobody uses: stopped containers, networks and images without containers, unfinished
+/// downloads
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker system prune --all --volumes --force")]
 pub(crate) struct Prune {
@@ -36,6 +38,7 @@ impl Prune {
         let pruned = containers.prune(&only)?;
         prune::say(&pruned)?;
         let mut freed = pruned.freed;
+        network::say(&Networks::open(&context.dirs).prune(&only)?)?;
         if self.volumes {
             let (volumes, bytes) = containers.prune_volumes()?;
             freed += bytes;
@@ -58,6 +61,7 @@ impl Prune {
 
     fn warning(&self) -> String {
         let mut parts = vec!["all stopped containers"];
+        parts.push("all networks not used by at least one container");
         if self.volumes {
             parts.push("all anonymous volumes not used by at least one container");
         }

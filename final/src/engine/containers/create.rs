@@ -8,6 +8,7 @@ use images::{Image, Store};
 use jiff::Timestamp;
 
 use super::{Containers, names, settings, volumes};
+use crate::engine::networks;
 use crate::state::journal::{self, Event};
 use crate::state::{
     Config, Container, HostConfig, Life, Locked, Volume, check_name, remove_anonymous,
@@ -46,6 +47,7 @@ impl Containers {
         ] {
             self.resolve(mode)?;
         }
+        networks::resolve(&self.dirs, &mut host)?;
         if config.hostname.is_empty() {
             config.hostname = match host.network_mode == "host" || host.uts_mode == "host" {
                 true => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
@@ -183,7 +185,7 @@ fn variables(image: &[String], user: Vec<String>) -> Vec<String> {
 }
 
 /// 64 hexadecimal digits that nobody has had before.
-pub(super) fn new_id() -> Result<String> {
+pub(crate) fn new_id() -> Result<String> {
     let mut bytes = [0; 32];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("read random numbers for a container's id")?;

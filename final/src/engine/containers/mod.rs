@@ -52,6 +52,7 @@ use crate::state::{self, Container, Locked, Names, Places};
 pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
 pub use create::Wish;
+pub(crate) use create::new_id;
 pub use disk::{Disk, ImageUse, VolumeUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
@@ -135,7 +136,7 @@ impl Containers {
     }
 
     /// The container, to be changed; what its state says is the truth.
-    fn lock(&self, what: &str) -> Result<Locked> {
+    pub(super) fn lock(&self, what: &str) -> Result<Locked> {
         let id = self.id_of(what)?;
         let mut locked = Locked::open(&self.dirs, &id)?;
         self.settle(&mut locked)?;
@@ -143,7 +144,7 @@ impl Containers {
     }
 
     /// Asks a container's shim for something that is done at once.
-    fn ask(&self, container: &Container, request: &Request) -> Result<()> {
+    pub(super) fn ask(&self, container: &Container, request: &Request) -> Result<()> {
         let name = &container.name;
         let Some(shim) = Connection::to(&self.places(container))? else {
             bail!("container {name} is not running");
