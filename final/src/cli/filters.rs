@@ -7,6 +7,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use minidocker::engine::restriction::Restriction;
+use regex_lite::Regex;
 
 /// One `--filter NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,27 @@ fn seconds(text: &str) -> Option<(i64, i32)> {
     let nanoseconds = format!("{fraction:0<9}");
     let nanoseconds = nanoseconds.get(..9).filter(|_| is_fraction)?;
     Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
+}
+
+/// A text, or a regular expression that is somewhere in one.
+pub(crate) struct Pattern {
+    text: String,
+    regex: Option<Regex>,
+}
+
+impl Pattern {
+    pub(crate) fn new(text: &str) -> Pattern {
+        Pattern {
+            text: text.to_owned(),
+            // What is none matches what is the same, as with docker.
+            regex: Regex::new(text).ok(),
+        }
+    }
+
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        let matches = |regex: &Regex| regex.is_match(text);
+        self.text == text || self.regex.as_ref().is_some_and(matches)
+    }
 }
 
 /// What the filters of a `prune` ask for that are the same for whatever there is.
@@ -230,6 +252,20 @@ mod tests {
         assert!(filter.is_true().is_err());
         assert!("dangling".parse::<Filter>().is_err());
         assert!(!"dangling=0".parse::<Filter>().unwrap().is_true().unwrap());
+    }
+
+    #[test]
+    fn a_pattern_is_somewhere_in_a_text() {
+        for (pattern, text, expected) in [
+            ("web", "my-web-1", true),
+            ("^web", "my-web-1", false),
+            ("^/web$", "/web", true),
+            ("w.b", "web", true),
+            ("(", "(", true),
+            ("(", "a(", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).is_in(text), expected, "{pattern}");
+        }
     }
 
     #[test]

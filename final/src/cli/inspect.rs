@@ -2,11 +2,13 @@
 
 mod container;
 mod image;
+mod network;
 
 use anyhow::{Error, Result, bail};
 use clap::{Args, ValueEnum};
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::Images;
+use minidocker::engine::networks::Networks;
 use minidocker::engine::volumes::Volumes;
 use serde::Serialize;
 use serde_json::Value;
@@ -57,7 +59,22 @@ pub(crate) struct InspectContainers {
     size: bool,
 }
 
-/// Show all that is known about containers, images and volumes
+/// Show all that is known about networks
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker network inspect -f '{{json .Containers}}' front")]
+pub(crate) struct InspectNetworks {
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Accepted: there is nothing else to tell without a swarm
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Show all that is known about containers, images, networks and volumes
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker inspect -f '{{.State.Status}}' web")]
 pub(crate) struct Inspect {
@@ -79,6 +96,7 @@ pub(crate) struct Inspect {
 enum Kind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
@@ -95,6 +113,7 @@ impl Inspect {
             match self.kind {
                 Some(Kind::Container) => of_container(context, name, self.size),
                 Some(Kind::Image) => of_image(context, name),
+                Some(Kind::Network) => of_network(context, name),
                 Some(Kind::Volume) => of_volume(context, name),
                 None => of_any(context, name, self.size),
             }
@@ -114,6 +133,14 @@ impl InspectImages {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         show(&self.images, self.format.as_deref(), |name| {
             of_image(context, name)
+        })
+    }
+}
+
+impl InspectNetworks {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        show(&self.networks, self.format.as_deref(), |name| {
+            of_network(context, name)
         })
     }
 }
@@ -138,7 +165,12 @@ fn of_container(context: &Context, name: &str, size: bool) -> Result<Document> {
     let containers = Containers::open(&context.dirs)?;
     let container = containers.find(name)?;
     Ok(Document {
-        shown: container::shown(&containers, &container, size)?,
+        shown: container::shown(
+            &containers,
+            &Networks::open(&context.dirs),
+            &container,
+            size,
+        )?,
         unsaid: container::unsaid(),
     })
 }
@@ -151,19 +183,32 @@ fn of_image(context: &Context, name: &str) -> Result<Document> {
     })
 }
 
-/// Of one name a container goes before an image, and that before a volume.
+fn of_network(context: &Context, name: &str) -> Result<Document> {
+    let networks = Networks::open(&context.dirs);
+    let network = networks.find(name)?;
+    Ok(Document {
+        shown: network::shown(&networks, &network)?,
+        unsaid: Value::Null,
+    })
+}
+
+/// Of those of one name a container goes before an image, and that before a network, and that before a
+/// volume.
 fn of_any(context: &Context, name: &str, size: bool) -> Result<Document> {
-    let is_missing = |error: &Error| {
-        let said = error.to_string();
-        said.starts_with("No such ") || said.ends_with("no such volume")
-    };
-    let kinds: [&dyn Fn() -> Result<Document>; 3] = [
+    let looks: [&dyn Fn() -> Result<Document>; 4] = [
         &|| of_container(context, name, size),
         &|| of_image(context, name),
+        &|| of_network(context, name),
         &|| of_volume(context, name),
     ];
-    for find in kinds {
-        match find() {
+    let is_missing = |error: &Error| {
+        let said = error.to_string();
+        said.starts_with("No such ")
+            || said.ends_with("no such volume")
+            || said == format!("network {name} not found")
+    };
+    for look in looks {
+        match look() {
             Err(error) if is_missing(&error) => {}
             found => return found,
         }

@@ -66,7 +66,8 @@ impl Shim<'_> {
         let runner = Runner::of(container, self.places);
         let born = runner.create(&self.id, &bundle, settings)?;
         let connected = || -> Result<_> {
-            let (attached, seen) = network.attach(born.process.pid())?;
+            let attached = network.attach(born.process.pid(), container, self.dirs)?;
+            let seen = attached.seen()?;
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,

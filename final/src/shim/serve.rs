@@ -44,6 +44,7 @@ enum Source {
     Input,
     Exec(usize),
     ExecOther(usize),
+    Names,
 }
 
 /// For the container's standard input, and not taken by it yet.
@@ -129,6 +130,7 @@ impl Shim<'_> {
                         exec.attend();
                     }
                 }
+                Source::Names => run.network.break_silence(&self.places.read()?, self.dirs),
             }
         }
         // From behind, so that the numbers before stay right.
@@ -182,6 +184,8 @@ impl Shim<'_> {
                 all.push((Source::ExecOther(n), other, PollFlags::POLLIN));
             }
         }
+        let silence = run.network.silence().into_iter();
+        all.extend(silence.map(|file| (Source::Names, file, PollFlags::POLLIN)));
         all.into_iter()
             .map(
                 |(source, file, events): (Source, BorrowedFd<'a>, PollFlags)| {
@@ -294,10 +298,9 @@ impl Shim<'_> {
                 resize(run, rows, columns);
                 Ok(())
             }
+            Request::Connect { network, wanted } => self.connect(run, &network, wanted),
+            Request::Disconnect { network } => self.disconnect(run, &network),
             // It runs, and what is written down counts when it ends.
-            Request::Connect { .. } | Request::Disconnect { .. } => {
-                anyhow::bail!("not yet")
-            }
             Request::Cancel => Ok(()),
         };
         let client = &mut self.clients.0[n];

@@ -20,6 +20,7 @@ use network::bridge::{Bridge, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::is_id;
+use super::journal::{Event, Kind};
 
 /// The version of a network's file that is written.
 const VERSION: u32 = 1;
@@ -126,10 +127,19 @@ impl Network {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
+    /// Something that happens to it now.
+    #[must_use]
+    pub fn event(&self, action: &str) -> Event {
+        Event::new(Kind::Network, action, &self.id)
+            .with("name", &self.name)
+            .with("type", self.driver())
+    }
+
     /// How the host calls its bridge.
     #[must_use]
     pub fn link(&self) -> String {
         match self.options.get(Network::BRIDGE_NAME) {
+            _ if self.name == Network::DEFAULT => "mini0".to_owned(),
             Some(name) => name.clone(),
             None => format!("mini-{}", self.id.get(..10).unwrap_or(&self.id)),
         }
@@ -165,9 +175,14 @@ impl Network {
     /// # Errors
     /// There is none ("network NAME not found"), or there are several.
     pub fn find(dirs: &Dirs, what: &str) -> Result<Network> {
+        let is_called = |it: &Network| it.id == what || it.name == what;
+        // Most containers want one of these, and for them no file is read.
+        if let Some(found) = Network::predefined().into_iter().find(is_called) {
+            return Ok(found);
+        }
         let mut all = Network::all(dirs)?;
         all.extend(Network::predefined());
-        if let Some(found) = all.iter().find(|it| it.id == what || it.name == what) {
+        if let Some(found) = all.iter().find(|it| is_called(it)) {
             return Ok(found.clone());
         }
         // One that is damaged is told of by whoever asks for it by its id.
@@ -202,6 +217,22 @@ impl Network {
             }
         }
         all.sort_by(|one, two| (&one.name, &one.id).cmp(&(&two.name, &two.id)));
+        Ok(all)
+    }
+
+    /// The files of networks that cannot be read, each with the reason.
+    ///
+    /// # Errors
+    /// Their directory cannot be read.
+    pub fn damaged(dirs: &Dirs) -> Result<Vec<(PathBuf, anyhow::Error)>> {
+        let mut all = Vec::new();
+        for path in files(dirs)? {
+            if let Err(error) = read(&path)
+                && path.exists()
+            {
+                all.push((path, error));
+            }
+        }
         Ok(all)
     }
 

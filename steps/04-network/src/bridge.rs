@@ -1,25 +1,23 @@
 //! A bridge, its subnet, and the leases on its addresses.
 //!
-//! On disk, under `<run_dir>/network`:
-//! ```text
-//! lock                     held (flock) by whoever changes any of this, or the links and rules
-//! mini0/subnet             10.88.0.0/16, settled when the first container came
-//! mini0/leases/10.88.0.2   the container's id, a published port a line; held by its owner for life
-//! ```
-//! The kernel drops a lock when its holder dies, of kill -9 too: a lease whose lock can be taken is
-//! a dead container's, and whatever is named after its address is removed. The lease is therefore
+//! A lease is an address that a living container holds ([`crate::leases`] says how it lies on disk).
+//! When its owner dies, whatever is named after the address is removed. The lease is therefore
 //! written before anything else is made, and is the last to go.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+mod handover;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use ipnetwork::{Ipv4Network, Ipv6Network};
+use anyhow::{Context, Result, bail, ensure};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::flows;
+use crate::leases::{Book, Entry, Place, Record, first, lock, lock_to_look};
 use crate::links::{self, Cable};
 use crate::nat;
 use crate::publish::{Publish, Reserved};
@@ -32,14 +30,17 @@ pub struct Bridge {
     run_dir: PathBuf,
     name: String,
     subnets: Vec<Ipv4Network>,
+    shape: Shape,
+    book: Book,
 }
 
 /// A container's address, and the ports of the host that are kept for it. Dropping it gives both
 /// back, and takes down what was attached.
 pub struct Lease {
     bridge: Bridge,
-    subnet: Ipv4Network,
+    place: Place,
     address: Ipv4Addr,
+    six: Option<Ipv6Addr>,
     id: String,
     ports: Vec<Reserved>,
     /// The lease on disk; its lock says that we live.
@@ -128,12 +129,36 @@ impl Bridge {
             run_dir: run_dir.to_owned(),
             name: name.to_owned(),
             subnets,
+            shape: Shape::default(),
+            book: Book::of(run_dir, name),
         })
+    }
+
+    /// The bridge, shaped.
+    ///
+    /// # Errors
+    /// The gateway or the range is outside the subnet.
+    pub fn shaped(self, shape: Shape) -> Result<Self> {
+        for subnet in &self.subnets {
+            if let Some(gateway) = shape.gateway {
+                ensure!(
+                    is_for_hosts(*subnet, gateway),
+                    "no matching subnet for gateway {gateway}: {subnet} has no such place"
+                );
+            }
+            if let Some(range) = shape.range {
+                ensure!(
+                    range.is_subnet_of(*subnet),
+                    "no matching subnet for range {range}: it is not within {subnet}"
+                );
+            }
+        }
+        Ok(Self { shape, ..self })
     }
 
     /// Removes what dead containers left of this network.
     pub fn sweep(&self) -> Result<()> {
-        if !self.leases().is_dir() {
+        if !self.book.leases().is_dir() {
             return Ok(());
         }
         let _lock = lock(&self.run_dir)?;
@@ -142,24 +167,17 @@ impl Bridge {
 
     /// Links and tables that no living container of this network needs.
     pub(crate) fn strays(&self) -> Result<Strays> {
-        let gateways = self.subnets.iter().map(|subnet| gateway(*subnet));
-        let gateways = gateways.collect::<Result<Vec<_>>>()?;
-        let (mut living, mut dead) = (Vec::new(), Vec::new());
-        for record in self.records_if_any()? {
-            match record.file.try_lock() {
-                Ok(()) => dead.push(record.address),
-                Err(_) => living.push(record.address),
-            }
-        }
+        let gateways = self.gateways()?;
+        let (living, dead) = self.book.living_and_dead()?;
+        let addresses = |records: Vec<Record>| records.iter().map(|one| one.address).collect();
+        let (living, dead): (Vec<_>, Vec<_>) = (addresses(living), addresses(dead));
         Strays::find(&self.name, &gateways, &living, &dead)
     }
 
     /// The leases of dead containers.
     pub(crate) fn dead(&self) -> Result<Vec<PathBuf>> {
-        let leases = self.records_if_any()?.into_iter();
-        let dead = leases.filter(|record| record.file.try_lock().is_ok());
-        let path = |record: Record| self.leases().join(record.address.to_string());
-        Ok(dead.map(path).collect())
+        let (_, dead) = self.book.living_and_dead()?;
+        Ok(dead.into_iter().map(|record| record.path).collect())
     }
 
     /// Takes a port of the host for a container.
@@ -168,35 +186,43 @@ impl Bridge {
     /// It is taken; another container's is known from its lease, so that the error can name it.
     pub fn reserve(&self, port: &Publish) -> Result<Reserved> {
         port.reserve().or_else(|error| {
-            let _lock = lock(&self.run_dir)?;
-            for record in self.records_if_any()? {
-                let (owner, taken) = record.read()?;
-                ensure!(
-                    record.file.try_lock().is_ok()
-                        || !taken.iter().any(|other| port.collides(other)),
-                    "Bind for {}/{} failed: port is already allocated to container {owner}",
-                    port.on_host(),
-                    port.protocol
-                );
+            let _lock = lock_to_look(&self.run_dir)?;
+            for bridge in Book::all(&self.run_dir) {
+                let (living, _) = Book::of(&self.run_dir, &bridge).living_and_dead()?;
+                // One that cannot be read is passed over: its owner is not known.
+                for entry in living.iter().flat_map(Record::read) {
+                    ensure!(
+                        !entry.ports.iter().any(|other| port.collides(other)),
+                        "Bind for {}/{} failed: port is already allocated to container {}",
+                        port.on_host(),
+                        port.protocol,
+                        entry.id
+                    );
+                }
             }
             Err(error)
         })
     }
 
-    /// The bridge, shaped.
+    /// The living containers of this network, by their leases. Takes no privileges.
     ///
     /// # Errors
-    /// The gateway or the range is outside the subnet.
-    pub fn shaped(self, _shape: Shape) -> Result<Self> {
-        Ok(self)
-    }
-
-    /// The living containers of this network, by their leases.
-    ///
-    /// # Errors
-    /// A lease cannot be read.
+    /// The leases cannot be read.
     pub fn residents(&self) -> Result<Vec<Resident>> {
-        Ok(Vec::new())
+        let Some(_lock) = lock_to_look(&self.run_dir)? else {
+            return Ok(Vec::new());
+        };
+        let (living, _) = self.book.living_and_dead()?;
+        // A lease that somebody has written over tells nobody who lives there.
+        let resident = |record: &Record| {
+            let Entry { id, six, .. } = record.read().ok()?;
+            Some(Resident {
+                id,
+                address: record.address,
+                six,
+            })
+        };
+        Ok(living.iter().filter_map(resident).collect())
     }
 
     /// Makes all anew that somebody took away from living containers: bridge, cables, rules.
@@ -212,64 +238,70 @@ impl Bridge {
     /// # Errors
     /// No subnet is free; no address is, or the wanted one is taken.
     pub fn lease(&self, wish: Wish<'_>) -> Result<Lease> {
-        let Wish { id, ports, .. } = wish;
         let _lock = lock(&self.run_dir)?;
-        let leases = self.leases();
-        fs::create_dir_all(&leases).with_context(|| format!("create {}", leases.display()))?;
+        self.book.open()?;
         let living = self.bury()?;
-        let subnet = if living.is_empty() {
+        let place = if living.is_empty() {
             self.settle()?
         } else {
-            self.remembered()?
+            self.place(&living)?
         };
-        let address = subnet
-            .iter()
-            .skip(2) // the network itself, and the gateway
-            .find(|address| {
-                *address != subnet.broadcast()
-                    && !living.iter().any(|other| other.address == *address)
-            })
-            .with_context(|| format!("every address of {subnet} is taken by a container"))?;
-        let file = self.write_lease(address, id, &ports)?;
+        let address = self.pick(&place, &living, wish.address)?;
+        let six = pick_six(&place, &living, address, wish.six)?;
+        let entry = Entry {
+            id: wish.id.to_owned(),
+            six,
+            ports: wish.ports.iter().map(Reserved::port).collect(),
+        };
+        let file = self.book.write(address, &entry)?;
         Ok(Lease {
             bridge: self.clone(),
-            subnet,
+            place,
             address,
-            id: id.to_owned(),
-            ports,
+            six,
+            id: entry.id,
+            ports: wish.ports,
             file,
         })
     }
 
-    fn write_lease(&self, address: Ipv4Addr, id: &str, ports: &[Reserved]) -> Result<File> {
-        let path = self.leases().join(address.to_string());
-        let write = || {
-            let mut file = File::create_new(&path)?;
-            file.lock()?;
-            let ports = ports
-                .iter()
-                .map(|reserved| format!("{}\n", reserved.port()));
-            file.write_all(format!("{id}\n{}", ports.collect::<String>()).as_bytes())?;
-            Ok(file)
+    /// An address that nobody has: the wanted one, or the first of the range.
+    fn pick(&self, place: &Place, living: &[Record], wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+        let subnet = place.gateway;
+        let taken: HashSet<_> = living.iter().map(|other| other.address).collect();
+        let is_free = |address: Ipv4Addr| {
+            is_for_hosts(subnet, address)
+                && address != subnet.ip()
+                && !taken.contains(&address)
+                // Its lease was lost, but somebody lives there.
+                && !links::exists(&host_end(address))
         };
-        write().map_err(|error: std::io::Error| {
-            let _ = fs::remove_file(&path); // what cannot be removed either is swept later
-            anyhow!(error).context(format!("write the lease {}", path.display()))
-        })
+        if let Some(wanted) = wanted {
+            ensure!(
+                subnet.contains(wanted),
+                "no configured subnet or ip-range contain the IP address {wanted}"
+            );
+            ensure!(is_free(wanted), "Address already in use: {wanted}");
+            return Ok(wanted);
+        }
+        let range = self.shape.range.unwrap_or(subnet);
+        range
+            .iter()
+            .find(|address| is_free(*address))
+            .with_context(|| {
+                format!(
+                    "no available IPv4 addresses on this network's address pools: every address of \
+                     {}/{} is taken by a container",
+                    range.network(),
+                    range.prefix()
+                )
+            })
     }
 
     /// Buries the dead: their rules, links and leases, and without living ones the bridge. Answers
     /// who lives.
     fn bury(&self) -> Result<Vec<Record>> {
-        let mut living = Vec::new();
-        let mut dead = Vec::new();
-        for record in self.records()? {
-            match record.file.try_lock() {
-                Ok(()) => dead.push(record),
-                Err(TryLockError::WouldBlock) => living.push(record),
-                Err(TryLockError::Error(error)) => bail!("lock a lease of {}: {error}", self.name),
-            }
-        }
+        let (living, dead) = self.book.living_and_dead()?;
         if !dead.is_empty() {
             self.take_down(&dead, living.is_empty())?;
         }
@@ -286,14 +318,17 @@ impl Bridge {
                 condemned.push(host_end);
             }
         }
-        if last && links::condemn_bridge(&self.name, gateway(self.remembered()?)?)? {
+        if last
+            && let Ok(place) = self.place(dead)
+            && links::condemn_bridge(&self.name, place.gateway)?
+        {
             condemned.push(self.name.clone());
         }
         // A lease that was cut short is one whose owner came no further.
         let mut published = Vec::new();
         let mut tables = Vec::new();
         for record in dead {
-            let ports = record.read().map(|(_, ports)| ports).unwrap_or_default();
+            let ports = record.read().map(|entry| entry.ports).unwrap_or_default();
             tables.extend(
                 (!ports.is_empty()).then(|| nat::container_table(&self.name, record.address)),
             );
@@ -306,56 +341,28 @@ impl Bridge {
             links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
         }
         for record in dead {
-            let path = self.leases().join(record.address.to_string());
-            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+            fs::remove_file(&record.path)
+                .with_context(|| format!("remove {}", record.path.display()))?;
         }
         Ok(())
     }
 
-    fn records_if_any(&self) -> Result<Vec<Record>> {
-        match self.leases().is_dir() {
-            true => self.records(),
-            false => Ok(Vec::new()),
-        }
-    }
-
-    fn records(&self) -> Result<Vec<Record>> {
-        let leases = self.leases();
-        let read = || -> std::io::Result<Vec<Record>> {
-            let mut records = Vec::new();
-            for entry in fs::read_dir(&leases)? {
-                let entry = entry?;
-                let Some(Ok(address)) = entry.file_name().to_str().map(str::parse) else {
-                    continue;
-                };
-                records.push(Record {
-                    address,
-                    file: File::open(entry.path())?,
-                });
-            }
-            Ok(records)
-        };
-        read().with_context(|| format!("read the leases in {}", leases.display()))
-    }
-
     /// Chooses the subnet, while there is no container: the one of last time, or the first to which
     /// the host knows no other way.
-    fn settle(&self) -> Result<Ipv4Network> {
-        let gateways: Vec<_> = self
-            .subnets
-            .iter()
-            .filter_map(|subnet| gateway(*subnet).ok())
-            .collect();
-        links::remove_orphan(&self.name, &gateways)?;
+    fn settle(&self) -> Result<Place> {
+        links::remove_orphan(&self.name, &self.gateways()?)?;
         let routed = links::routed()?;
-        let remembered = self
-            .remembered()
-            .ok()
-            .filter(|subnet| self.subnets.contains(subnet));
-        let subnet = remembered
-            .iter()
+        let remembered = self.book.place().ok();
+        let last_time = remembered
+            .and_then(|place| self.subnets.iter().find(|net| is_in(&place, **net)))
+            .into_iter();
+        let subnet = last_time
             .chain(&self.subnets)
-            .find(|subnet| !routed.iter().any(|known| collide(*known, **subnet)))
+            .find(|subnet| {
+                !routed
+                    .iter()
+                    .any(|known| collide(*known, IpNetwork::V4(**subnet)))
+            })
             .with_context(|| {
                 let tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
                 format!(
@@ -364,49 +371,46 @@ impl Bridge {
                     tried.join(", ")
                 )
             })?;
-        if remembered != Some(*subnet) {
-            // Written aside and renamed: a file cut short would forget where the bridge is.
-            let path = self.subnet_file();
-            let aside = path.with_extension("new");
-            fs::write(&aside, format!("{subnet}\n"))
-                .and_then(|()| fs::rename(&aside, &path))
-                .with_context(|| format!("write {}", path.display()))?;
+        let place = self.place_in(*subnet)?;
+        if remembered != Some(place) {
+            self.book.settle(&place)?;
         }
-        Ok(*subnet)
+        Ok(place)
     }
 
-    fn remembered(&self) -> Result<Ipv4Network> {
-        let path = self.subnet_file();
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        text.trim()
-            .parse()
-            .with_context(|| format!("{} holds no subnet", path.display()))
+    /// Where the bridge is: as it was settled, or where its containers are, if that was lost.
+    fn place(&self, records: &[Record]) -> Result<Place> {
+        let mine = |place: &Place| self.subnets.iter().any(|subnet| is_in(place, *subnet));
+        let settled = self.book.place();
+        if let Some(place) = settled.as_ref().ok().copied().filter(mine) {
+            return Ok(place);
+        }
+        let inhabited = |subnet: &&Ipv4Network| {
+            let mut records = records.iter();
+            records.any(|record| subnet.contains(record.address))
+        };
+        match self.subnets.iter().find(inhabited) {
+            Some(subnet) => self.place_in(*subnet),
+            None => settled,
+        }
     }
 
-    fn subnet_file(&self) -> PathBuf {
-        self.run_dir.join("network").join(&self.name).join("subnet")
+    /// The host's place, were this the subnet.
+    fn place_in(&self, subnet: Ipv4Network) -> Result<Place> {
+        let gateway = match self.shape.gateway {
+            Some(gateway) => Ipv4Network::new(gateway, subnet.prefix())?,
+            None => first(subnet)?,
+        };
+        Ok(Place {
+            gateway,
+            six: self.shape.six,
+            internal: self.shape.internal,
+        })
     }
 
-    fn leases(&self) -> PathBuf {
-        self.run_dir.join("network").join(&self.name).join("leases")
-    }
-}
-
-/// A lease found on disk.
-struct Record {
-    address: Ipv4Addr,
-    file: File,
-}
-
-impl Record {
-    fn read(&self) -> Result<(String, Vec<Publish>)> {
-        let mut text = String::new();
-        (&self.file)
-            .read_to_string(&mut text)
-            .with_context(|| format!("read the lease of {}", self.address))?;
-        let mut lines = text.lines().map(str::to_owned);
-        let id = lines.next().unwrap_or_default();
-        Ok((id, lines.map(|line| line.parse()).collect::<Result<_>>()?))
+    fn gateways(&self) -> Result<Vec<Ipv4Network>> {
+        let places = self.subnets.iter().map(|subnet| self.place_in(*subnet));
+        places.map(|place| Ok(place?.gateway)).collect()
     }
 }
 
@@ -422,23 +426,23 @@ impl Lease {
     /// The container's IPv6 address, with the prefix of its subnet, where the bridge has IPv6.
     #[must_use]
     pub fn six(&self) -> Option<Ipv6Network> {
-        None
+        Ipv6Network::new(self.six?, self.place.six?.prefix()).ok()
     }
 
     /// The host's IPv6 address in the subnet.
     #[must_use]
     pub fn gateway6(&self) -> Option<Ipv6Addr> {
-        None
+        Some(self.place.six?.ip())
     }
 
     /// The container's address, with the prefix of its subnet.
     pub fn address(&self) -> Result<Ipv4Network> {
-        Ok(Ipv4Network::new(self.address, self.subnet.prefix())?)
+        Ok(Ipv4Network::new(self.address, self.place.gateway.prefix())?)
     }
 
     /// The host's address in the subnet: the container's way out.
     pub fn gateway(&self) -> Result<Ipv4Addr> {
-        Ok(gateway(self.subnet)?.ip())
+        Ok(self.place.gateway.ip())
     }
 
     /// The hardware address that the container's end of the cable gets.
@@ -460,19 +464,21 @@ impl Lease {
     pub fn attach(self, netns: BorrowedFd<'_>, interface: &str) -> Result<Endpoint> {
         let lease = self; // dropped on any error, which takes down what was made so far
         let Bridge { run_dir, name, .. } = &lease.bridge;
-        let address = lease.address()?;
-        let gateway = gateway(lease.subnet)?;
+        let Place {
+            gateway, internal, ..
+        } = lease.place;
         let host_end = host_end(lease.address);
         let cable = Cable {
             host_end: &host_end,
             bridge: name,
             interface,
-            address,
+            address: lease.address()?,
+            gateway: (!internal).then_some(gateway.ip()),
         };
         {
             let _lock = lock(run_dir)?;
             // Rules first: no packet finds the bridge without its guard.
-            nat::serve_bridge(name, lease.subnet)?;
+            nat::serve_bridge(name, gateway)?;
             links::ensure_bridge(name, gateway)?;
             sysctl(
                 "net/ipv4/ip_forward",
@@ -490,7 +496,7 @@ impl Lease {
             }
             links::plug(&cable, netns)?;
         }
-        links::inside(netns, || links::configure(&cable, gateway.ip()))?;
+        links::inside(netns, || links::configure(&cable))?;
         Ok(Endpoint { lease })
     }
 }
@@ -523,37 +529,69 @@ pub(crate) fn address_behind(link: &str) -> Option<Ipv4Addr> {
     (host_end(address) == link).then_some(address)
 }
 
-/// The host's address in the subnet, the first, with the subnet's prefix.
-fn gateway(subnet: Ipv4Network) -> Result<Ipv4Network> {
-    let first = subnet
-        .nth(1)
-        .with_context(|| format!("{subnet} has no room for a gateway"))?;
-    Ok(Ipv4Network::new(first, subnet.prefix())?)
+/// Whether a host can have the address: it is neither the subnet's own nor its broadcast.
+fn is_for_hosts(subnet: Ipv4Network, address: Ipv4Addr) -> bool {
+    subnet.contains(address) && address != subnet.network() && address != subnet.broadcast()
 }
 
-/// Whether a subnet would hide, or be hidden by, what the host knows already. Routes shorter than
-/// /8 (the default route, a VPN's two halves of everything) say where strangers live, and are no
-/// claim on an address.
-fn collide(known: Ipv4Network, subnet: Ipv4Network) -> bool {
-    known.prefix() >= 8 && known.overlaps(subnet)
+fn is_in(place: &Place, subnet: Ipv4Network) -> bool {
+    place.gateway.network() == subnet.network() && place.gateway.prefix() == subnet.prefix()
 }
 
-/// Takes the lock on everything below `<run_dir>/network`, waiting for it.
-pub(crate) fn lock(run_dir: &Path) -> Result<File> {
-    let path = run_dir.join("network/lock");
-    let take = || {
-        let file = match File::create(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(run_dir.join("network"))?;
-                File::create(&path)?
+/// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
+/// the IPv4 address in its own.
+fn pick_six(
+    place: &Place,
+    living: &[Record],
+    address: Ipv4Addr,
+    wanted: Option<Ipv6Addr>,
+) -> Result<Option<Ipv6Addr>> {
+    let Some(subnet) = place.six else {
+        return match wanted {
+            Some(wanted) => {
+                bail!("no configured subnet or ip-range contain the IP address {wanted}")
             }
-            other => other?,
+            None => Ok(None),
         };
-        file.lock()?;
-        Ok(file)
     };
-    take()
-        .map_err(|error: std::io::Error| anyhow!(error).context(format!("lock {}", path.display())))
+    let entries = living.iter().flat_map(Record::read);
+    let taken: HashSet<_> = entries.filter_map(|entry| entry.six).collect();
+    let is_free = |address: &Ipv6Addr| {
+        subnet.contains(*address)
+            && ![subnet.network(), subnet.ip()].contains(address)
+            && !taken.contains(address)
+    };
+    if let Some(wanted) = wanted {
+        ensure!(
+            subnet.contains(wanted),
+            "no configured subnet or ip-range contain the IP address {wanted}"
+        );
+        ensure!(is_free(&wanted), "Address already in use: {wanted}");
+        return Ok(Some(wanted));
+    }
+    let number = u32::from(address) - u32::from(place.gateway.network());
+    let alike = Ipv6Addr::from(u128::from(subnet.network()) | u128::from(number));
+    iter::once(alike)
+        .chain(subnet.iter())
+        .find(is_free)
+        .map(Some)
+        .with_context(|| {
+            format!(
+                "no available IPv6 addresses on this network's address pools: every address of \
+                 {}/{} is taken by a container",
+                subnet.network(),
+                subnet.prefix()
+            )
+        })
+}
+
+/// Whether a subnet would hide, or be hidden by, what the host knows already.
+fn collide(known: IpNetwork, subnet: IpNetwork) -> bool {
+    match (known, subnet) {
+        (IpNetwork::V4(known), IpNetwork::V4(subnet)) => known.overlaps(subnet),
+        (IpNetwork::V6(known), IpNetwork::V6(subnet)) => known.overlaps(subnet),
+        _ => false,
+    }
 }
 
 /// Switches a sysctl on where it is off. /proc/sys/net shows the caller's network namespace.
@@ -575,13 +613,13 @@ mod tests {
     }
 
     #[test]
-    fn a_route_into_the_subnet_is_in_its_way_and_the_default_route_is_not() {
-        let ours = network("10.88.0.0/16");
+    fn a_route_into_the_subnet_is_in_its_way() {
+        let ours = IpNetwork::V4(network("10.88.0.0/16"));
         for route in ["10.0.0.0/8", "10.88.3.4/32", "10.88.0.0/24"] {
-            assert!(collide(network(route), ours), "{route}");
+            assert!(collide(route.parse().expect(route), ours), "{route}");
         }
-        for route in ["0.0.0.0/0", "0.0.0.0/1", "10.89.0.0/16"] {
-            assert!(!collide(network(route), ours), "{route}");
+        for route in ["10.89.0.0/16", "fd00::/8"] {
+            assert!(!collide(route.parse().expect(route), ours), "{route}");
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::bridge::lock;
+use crate::leases::lock;
 
 /// The container's files, with their places in it.
 const TARGETS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];

@@ -14,6 +14,7 @@
 //! ```
 //!
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
+//! - `leases`: how that lies on disk;
 //! - `links` and `request`: bridge, veth pair, addresses and routes, by rtnetlink;
 //! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
 //! - `flows`: what the kernel must forget of those who went there before;
@@ -41,6 +42,7 @@ use nix::unistd::Pid;
 pub mod bridge;
 pub mod files;
 mod flows;
+mod leases;
 mod links;
 mod nat;
 mod netlink;
@@ -136,6 +138,12 @@ impl Network {
         ensure!(
             mode == Mode::Bridge || ports.is_empty(),
             "a container without a network cannot publish ports: leave out -p, or --network none"
+        );
+        ensure!(
+            ports
+                .iter()
+                .all(|port| !port.address.is_some_and(|ip| ip.is_ipv6())),
+            "the container has no IPv6 address: publish ports on IPv4 addresses only"
         );
         let (way, address, nameserver) = match (mode, privileged) {
             (Mode::Bridge, true) => {
@@ -253,7 +261,7 @@ pub fn within<T: Send>(
 /// # Errors
 /// The kernel does not answer.
 pub fn routes() -> Result<Vec<IpNetwork>> {
-    Ok(Vec::new())
+    links::routed()
 }
 
 /// Sets a container's default routes, in the place of those it has.
@@ -261,11 +269,11 @@ pub fn routes() -> Result<Vec<IpNetwork>> {
 /// # Errors
 /// The gateway is out of reach.
 pub fn lead_out(
-    _netns: BorrowedFd<'_>,
-    _gateway: Ipv4Addr,
-    _gateway6: Option<Ipv6Addr>,
+    netns: BorrowedFd<'_>,
+    gateway: Ipv4Addr,
+    gateway6: Option<Ipv6Addr>,
 ) -> Result<()> {
-    Ok(())
+    links::inside(netns, || links::lead_out(gateway, gateway6))
 }
 
 /// Sets `lo` up in another network namespace, for a container without a bridge.

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -47,6 +47,8 @@ pub(crate) struct Cable<'a> {
     pub interface: &'a str,
     /// The address of the other end, with the prefix of the subnet.
     pub address: Ipv4Network,
+    /// The way out; `None`: there is none.
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// The bridge, up and with its address, whether it was there or not.
@@ -107,6 +109,7 @@ pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
         bridge,
         interface,
         address,
+        ..
     } = *cable;
     let peer = LinkMessageBuilder::<LinkUnspec>::default()
         .name(interface)
@@ -135,14 +138,17 @@ pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// The container's side, from within its namespace: loopback, address, way out.
-pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
+pub(crate) fn configure(cable: &Cable<'_>) -> Result<()> {
     // task 04.3 {
     let Cable {
-        interface, address, ..
+        interface,
+        address,
+        gateway,
+        ..
     } = *cable;
     let index = index(interface)?;
     let up = LinkUnspec::new_with_index(index).up().build();
-    carry_out(&[
+    let mut requests = vec![
         loopback(),
         add_address(
             format!("RTM_NEWADDR {address} dev {interface}"),
@@ -155,8 +161,9 @@ pub(crate) fn configure(cable: &Cable<'_>, gateway: Ipv4Addr) -> Result<()> {
             "a link carries nothing, and takes no route, until it is up",
             up,
         ),
-        default_route(gateway),
-    ])
+    ];
+    requests.extend(gateway.map(|gateway| default_route(gateway.into())));
+    carry_out(&requests)
     // } todo!("task 04.3: give the container its address and its way out (book: 4.3)")
 }
 
@@ -268,29 +275,55 @@ pub(crate) fn remove_condemned(names: &[String], keep: Option<BorrowedFd<'_>>) -
     carry_out(&[request])
 }
 
-/// The IPv4 networks to which this host knows a way, its own addresses among them.
-pub(crate) fn routed() -> Result<Vec<Ipv4Network>> {
-    let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(every));
-    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let network = |route: &RouteMessage| {
-        let address = route
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
-                _ => None,
-            })?;
-        Ipv4Network::new(address, route.header.destination_prefix_length).ok()
+/// The networks to which this host knows a way, its own addresses among them. Routes shorter than /8
+/// (the default route, a VPN's two halves of everything) say where strangers live, and are no claim
+/// on an address.
+pub(crate) fn routed() -> Result<Vec<IpNetwork>> {
+    let questions = [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ];
+    let mut networks = Vec::new();
+    for every in questions {
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(every));
+        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        for answer in fetch("RTM_GETROUTE", message)? {
+            if let RouteNetlinkMessage::NewRoute(route) = answer {
+                networks.extend(destination(&route).filter(|network| network.prefix() >= 8));
+            }
+        }
+    }
+    Ok(networks)
+}
+
+fn destination(route: &RouteMessage) -> Option<IpNetwork> {
+    let mut attributes = route.attributes.iter();
+    let address = attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    })?;
+    IpNetwork::new(address, route.header.destination_prefix_length).ok()
+}
+
+/// Sets the default routes of this namespace, in the place of those that it has.
+pub(crate) fn lead_out(gateway: Ipv4Addr, gateway6: Option<Ipv6Addr>) -> Result<()> {
+    let anew = |route: Request| Request {
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        harmless: 0,
+        ..route
     };
-    let answers = fetch("RTM_GETROUTE", message)?;
-    Ok(answers
-        .iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(route) => network(route),
-            _ => None,
-        })
-        .collect())
+    let six = match gateway6 {
+        Some(gateway6) => anew(default_route(gateway6.into())),
+        None => Request {
+            call: "RTM_DELROUTE default inet6".to_owned(),
+            why: "the network that leads outside has no IPv6",
+            message: RouteNetlinkMessage::DelRoute(RouteMessageBuilder::<Ipv6Addr>::new().build()),
+            flags: 0,
+            harmless: libc::ESRCH,
+        },
+    };
+    carry_out(&[anew(default_route(gateway.into())), six])
 }
 
 /// A link of this namespace, by what tells whose it is.
@@ -395,6 +428,11 @@ pub(crate) fn mac(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x6d, a, b, c, d]
 }
 
+/// Whether there is a link of this name.
+pub(crate) fn exists(link: &str) -> bool {
+    if_nametoindex(link).is_ok()
+}
+
 fn index(link: &str) -> Result<u32> {
     if_nametoindex(link).with_context(|| format!("look for the link {link}"))
 }
@@ -402,10 +440,7 @@ fn index(link: &str) -> Result<u32> {
 /// Whether the links are gone, within a second.
 fn vanish(names: &[String]) -> bool {
     let start = Instant::now();
-    while names
-        .iter()
-        .any(|name| if_nametoindex(name.as_str()).is_ok())
-    {
+    while names.iter().any(|name| exists(name)) {
         if start.elapsed() > Duration::from_secs(1) {
             return false;
         }
@@ -434,10 +469,15 @@ fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network
     }
 }
 
-fn default_route(gateway: Ipv4Addr) -> Request {
-    let way_out = RouteMessageBuilder::<Ipv4Addr>::new()
-        .gateway(gateway)
-        .build();
+fn default_route(gateway: IpAddr) -> Request {
+    let way_out = match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(gateway)
+            .build(),
+    };
     Request {
         call: format!("RTM_NEWROUTE default via {gateway}"),
         why: "everything else goes to the host, which forwards it",

@@ -1,11 +1,16 @@
 //! `-p 127.0.0.1:8080:80/tcp`: which port of the host leads to which port of the container.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind,
+    getsockname, listen, setsockopt, socket, sockopt,
+};
 
 /// The transport of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +43,7 @@ impl fmt::Display for Protocol {
 /// One published port: `[IP:]HOST:CONTAINER[/tcp|/udp]`, as docker's `-p` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish {
-    /// The address of the host that answers; `None` means each of them.
+    /// The address of the host that answers; `None` means each of IPv4, `::` each of IPv6.
     pub address: Option<IpAddr>,
     /// The port of the host; 0: any that is free, which [`Publish::reserve`] picks.
     pub host: u16,
@@ -51,8 +56,8 @@ pub struct Publish {
 impl FromStr for Publish {
     type Err = anyhow::Error;
 
-    /// Reads docker's syntax; what docker has beyond it (ranges, a port that is picked for you,
-    /// IPv6, SCTP) is refused with a sentence.
+    /// Reads docker's syntax; what docker has beyond it (ranges, a port that is picked for you, SCTP)
+    /// is refused with a sentence.
     fn from_str(text: &str) -> Result<Self> {
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let protocol = match protocol.to_ascii_lowercase().as_str() {
@@ -60,20 +65,19 @@ impl FromStr for Publish {
             "udp" => Protocol::Udp,
             _ => bail!("invalid protocol {protocol:?} in {text:?}: tcp and udp are known"),
         };
-        ensure!(
-            !ports.contains('['),
-            "{text:?}: IPv6 addresses cannot be published"
-        );
-        let (address, host, container) = match *ports.split(':').collect::<Vec<_>>().as_slice() {
-            [host, container] => (None, host, container),
-            [address, host, container] => (Some(address), host, container),
-            _ => bail!(
+        let unclear = || {
+            format!(
                 "invalid published port {text:?}: [IP:]HOST:CONTAINER[/tcp|/udp] is wanted, as in 8080:80"
-            ),
+            )
         };
-        let address = address.map(|ip| parse_address(ip, text)).transpose()?;
+        let (rest, container) = ports.rsplit_once(':').with_context(unclear)?;
+        let (address, host) = match rest.rsplit_once(':') {
+            Some((address, host)) => (Some(parse_address(address, text)?), host),
+            None => (None, rest),
+        };
         Ok(Self {
-            address: address.flatten().map(IpAddr::V4),
+            // All of IPv4, as without.
+            address: address.filter(|address| *address != Ipv4Addr::UNSPECIFIED),
             host: parse_port(host, "host", text)?,
             container: parse_port(container, "container", text)?,
             protocol,
@@ -81,11 +85,13 @@ impl FromStr for Publish {
     }
 }
 
-fn parse_address(ip: &str, text: &str) -> Result<Option<Ipv4Addr>> {
-    let address: Ipv4Addr = ip
-        .parse()
-        .with_context(|| format!("invalid IP address {ip:?} in {text:?}"))?;
-    Ok(Some(address).filter(|address| !address.is_unspecified()))
+fn parse_address(ip: &str, text: &str) -> Result<IpAddr> {
+    let six = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    let address = match six {
+        Some(six) => six.parse().map(IpAddr::V6),
+        None => ip.parse().map(IpAddr::V4),
+    };
+    address.with_context(|| format!("invalid IP address {ip:?} in {text:?}"))
 }
 
 fn parse_port(port: &str, side: &str, text: &str) -> Result<u16> {
@@ -142,8 +148,11 @@ impl Publish {
     /// Whether both want a port of the host that only one of them can have.
     pub(crate) fn collides(&self, other: &Self) -> bool {
         let addresses_meet = match (self.address, other.address) {
-            (Some(one), Some(two)) => one == two,
-            _ => true,
+            (Some(one), Some(two)) if one.is_ipv4() == two.is_ipv4() => {
+                one == two || one.is_unspecified() || two.is_unspecified()
+            }
+            (None, Some(one)) | (Some(one), None) => one.is_ipv4(),
+            (one, two) => one == two,
         };
         self.protocol == other.protocol && self.host == other.host && addresses_meet
     }
@@ -165,21 +174,7 @@ impl Publish {
     /// A program of the host has it, or it is not ours to take.
     pub fn reserve(&self) -> Result<Reserved> {
         let place = self.on_host();
-        let socket = match self.protocol {
-            Protocol::Tcp => TcpListener::bind(place)
-                .and_then(|socket| Ok((socket.local_addr()?, socket.into()))),
-            Protocol::Udp => {
-                UdpSocket::bind(place).and_then(|socket| Ok((socket.local_addr()?, socket.into())))
-            }
-        };
-        let reserved = socket.map(|(place, _socket)| Reserved {
-            port: Self {
-                host: place.port(),
-                ..*self
-            },
-            _socket,
-        });
-        reserved.map_err(|error| {
+        self.take(place).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EADDRINUSE) => format!(
                     "a program of this host has it (`ss -ltunp sport = {}` names it)",
@@ -195,6 +190,39 @@ impl Publish {
                 "cannot publish {self}: {place}/{} is not to be had: {hint}",
                 self.protocol
             ))
+        })
+    }
+
+    fn take(&self, place: SocketAddr) -> io::Result<Reserved> {
+        let (family, address) = match place {
+            SocketAddr::V4(place) => (AddressFamily::Inet, SockaddrStorage::from(place)),
+            SocketAddr::V6(place) => (AddressFamily::Inet6, SockaddrStorage::from(place)),
+        };
+        let kind = match self.protocol {
+            Protocol::Tcp => SockType::Stream,
+            Protocol::Udp => SockType::Datagram,
+        };
+        let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        if place.is_ipv6() {
+            // Otherwise [::] would be the IPv4 addresses as well (ipv6(7)), which are somebody else's.
+            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+        }
+        if self.protocol == Protocol::Tcp {
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?; // connections that are over do not count
+        }
+        bind(socket.as_raw_fd(), &address)?;
+        if self.protocol == Protocol::Tcp {
+            listen(&socket, Backlog::new(1)?)?;
+        }
+        let taken: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+        let four = taken.as_sockaddr_in().map(SockaddrIn::port);
+        let six = || taken.as_sockaddr_in6().map(SockaddrIn6::port);
+        Ok(Reserved {
+            port: Self {
+                host: four.or_else(six).unwrap_or(self.host),
+                ..*self
+            },
+            _socket: socket,
         })
     }
 }
@@ -231,7 +259,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["8080:80/tcp", "127.0.0.1:53:5353/udp"] {
+        for text in [
+            "8080:80/tcp",
+            "127.0.0.1:53:5353/udp",
+            "[::]:80:80/tcp",
+            "[fd00::1]:80:80/udp",
+        ] {
             assert_eq!(text.parse::<Publish>().expect(text).to_string(), text);
         }
     }
@@ -246,7 +279,7 @@ mod tests {
         assert!(error("80:80/sctp").contains("sctp"));
         assert!(error("300.1.1.1:80:80").contains("300.1.1.1"));
         assert!(error("127.0.0.1::80").contains("none is picked"));
-        assert!(error("[::1]:80:80").contains("IPv6"));
+        assert!(error("::1:80:80").contains("IP address"));
         assert!(error("").contains("HOST:CONTAINER"));
     }
 
@@ -256,5 +289,8 @@ mod tests {
         assert!(port("80:1").collides(&port("127.0.0.1:80:2")));
         assert!(!port("127.0.0.2:80:1").collides(&port("127.0.0.1:80:2")));
         assert!(!port("80:1").collides(&port("80:1/udp")));
+        assert!(!port("80:1").collides(&port("[::]:80:1")));
+        assert!(!port("127.0.0.1:80:1").collides(&port("[::]:80:1")));
+        assert!(port("[::1]:80:1").collides(&port("[::]:80:1")));
     }
 }

@@ -21,7 +21,7 @@ use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
 use crate::bridge::{self, Bridge};
-use crate::{files, links, nat, nft};
+use crate::{files, leases, links, nat, nft};
 
 /// What programs that are gone left behind, each as a person would call it. It looks only.
 /// `privileged` as in [`crate::Settings`]: links and tables are root's.
@@ -30,7 +30,7 @@ use crate::{files, links, nat, nft};
 /// The kernel, or the directory, cannot be asked.
 pub fn leftovers(run_dir: &Path, privileged: bool) -> Result<Vec<String>> {
     let made = run_dir.join("network").is_dir();
-    let _lock = made.then(|| bridge::lock(run_dir)).transpose()?;
+    let _lock = made.then(|| leases::lock(run_dir)).transpose()?;
     let mut left = Vec::new();
     if privileged {
         let bridge = Bridge::standard(run_dir)?;
@@ -55,7 +55,7 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     if privileged {
         bridge.sweep()?;
     }
-    let _lock = bridge::lock(run_dir)?;
+    let _lock = leases::lock(run_dir)?;
     if privileged {
         bridge.strays()?.remove()?;
     }

@@ -4,12 +4,14 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::{self, Images};
+use minidocker::engine::networks::Networks;
 use minidocker::engine::volumes::{self, Volumes};
 
 use crate::filters::{Filter, restriction};
-use crate::{Context, prompt, prune, remove, volume};
+use crate::{Context, network, prompt, prune, remove, volume};
 
-/// Remove what nobody uses: stopped containers, images without containers, unfinished downloads
+/// Remove what nobody uses: stopped containers, networks and images without containers, unfinished
+/// downloads
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker system prune --all --volumes --force")]
 pub(crate) struct Prune {
@@ -41,6 +43,7 @@ impl Prune {
         let pruned = containers.prune(&only)?;
         prune::say(&pruned)?;
         let mut freed = pruned.freed;
+        network::say(&Networks::open(&context.dirs).prune(&only)?)?;
         if self.volumes {
             let which = volumes::Pruning {
                 all: false,
@@ -65,6 +68,7 @@ impl Prune {
 
     fn warning(&self) -> String {
         let mut parts = vec!["all stopped containers"];
+        parts.push("all networks not used by at least one container");
         if self.volumes {
             parts.push("all anonymous volumes not used by at least one container");
         }

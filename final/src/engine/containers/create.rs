@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::volumes::Made;
 use super::{Containers, names, settings};
+use crate::engine::networks;
 use crate::state::journal::{self, Event};
 use crate::state::{
     Config, Container, HostConfig, Life, Locked, Volume, begin_creation, check_name, new_id,
@@ -47,6 +48,7 @@ impl Containers {
         ] {
             self.resolve(mode)?;
         }
+        networks::resolve(&self.dirs, &mut host)?;
         if config.hostname.is_empty() {
             config.hostname = match host.network_mode == "host" || host.uts_mode == "host" {
                 true => nix::unistd::gethostname()?.to_string_lossy().into_owned(),

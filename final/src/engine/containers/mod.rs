@@ -135,7 +135,7 @@ impl Containers {
     }
 
     /// The container, to be changed; what its state says is the truth.
-    fn lock(&self, what: &str) -> Result<Locked> {
+    pub(super) fn lock(&self, what: &str) -> Result<Locked> {
         let id = self.id_of(what)?;
         let mut locked = Locked::open(&self.dirs, &id)?;
         self.settle(&mut locked)?;
@@ -143,7 +143,7 @@ impl Containers {
     }
 
     /// Asks a container's shim for something that is done at once.
-    fn ask(&self, container: &Container, request: &Request) -> Result<()> {
+    pub(super) fn ask(&self, container: &Container, request: &Request) -> Result<()> {
         let name = &container.name;
         let Some(shim) = Connection::to(&self.places(container))? else {
             bail!("container {name} is not running");

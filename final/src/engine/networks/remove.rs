@@ -1,0 +1,46 @@
+//! `network rm`.
+
+use anyhow::{Result, ensure};
+
+use super::Networks;
+use crate::shim;
+use crate::state::journal;
+use crate::state::{Changing, Network};
+
+impl Networks {
+    /// Removes a network. Containers that don't run and are configured for it do not hinder: they
+    /// cannot be started, until there is one of that name again.
+    ///
+    /// # Errors
+    /// A container is in it, or nobody made it.
+    pub fn remove(&self, what: &str) -> Result<()> {
+        let changing = Changing::begin(&self.dirs)?;
+        let network = self.find(what)?;
+        ensure!(
+            !network.is_predefined(),
+            "{} is a pre-defined network and cannot be removed",
+            network.name
+        );
+        ensure!(
+            !self.is_used(&network)?,
+            "error while removing network: network {} id {} has active endpoints",
+            network.name,
+            network.id
+        );
+        self.forget(&changing, &network)
+    }
+
+    /// Whether a container is in it, or about to be.
+    pub(super) fn is_used(&self, network: &Network) -> Result<bool> {
+        Ok(!network.bridge(&self.dirs)?.residents()?.is_empty())
+    }
+
+    /// Removes one that nobody is in.
+    pub(super) fn forget(&self, changing: &Changing, network: &Network) -> Result<()> {
+        // The bridge goes by the network's file, if killed containers have left it.
+        shim::sweep_network(&self.dirs)?;
+        changing.remove(network)?;
+        journal::tell(&self.dirs, &network.event("destroy"));
+        Ok(())
+    }
+}
