@@ -75,7 +75,7 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
 fn copy(from: &OwnedFd, to: &Path) -> Result<()> {
     let to = OwnedFd::from(File::open(to)?);
     runtime::copy_tree(from, &to)?;
-    Ok(runtime::copy_attributes(from, &to, &fstat(from)?)?)
+    runtime::copy_attributes(from, &to, &fstat(from)?)
 }
 
 /// Moves all that is in a directory. What has come to be at its new place meanwhile, stays.

@@ -8,6 +8,7 @@ mod inspection;
 mod pair;
 mod tables;
 mod things;
+mod volumes;
 
 use pair::Pair;
 
@@ -35,6 +36,12 @@ fn an_inspection_has_dockers_keys_and_values() {
     let pair = Pair::new();
     inspection::compare(&pair);
     pair.end();
+}
+
+#[test]
+fn volumes_are_dockers() {
+    both(&volumes::LINES);
+    both(&volumes::REFUSED);
 }
 
 #[test]
