@@ -350,11 +350,7 @@ impl Bridge {
         {
             condemned.push(self.name.clone());
         }
-        let side = Side {
-            bridge: self.name.clone(),
-            internal: place.is_ok_and(|place| place.internal),
-            doors: dead.iter().flat_map(doors_of).collect(),
-        };
+        let side = self.side(dead);
         let freed = nat::dismiss(&self.run_dir, &side, last, || sides(&self.run_dir))?;
         let published: Vec<_> = side.doors.iter().map(|door| door.port).collect();
         flows::forget(&published)?;
@@ -370,6 +366,14 @@ impl Bridge {
             self.book.close();
         }
         Ok(())
+    }
+
+    fn side(&self, records: &[Record]) -> Side {
+        Side {
+            bridge: self.name.clone(),
+            place: self.place(records).ok(),
+            doors: records.iter().flat_map(doors_of).collect(),
+        }
     }
 
     /// Chooses the subnet, while there is no container: the one of last time, or the first to which
@@ -442,20 +446,10 @@ impl Bridge {
 /// Every bridge that somebody alive is plugged into.
 fn sides(run_dir: &Path) -> Result<Vec<Side>> {
     let mut sides = Vec::new();
-    for bridge in Book::all(run_dir) {
-        let book = Book::of(run_dir, &bridge);
-        let (living, _) = book.living_and_dead()?;
-        // Rather shut in than let out, where it is not known any more.
-        let internal = book
-            .place()
-            .map_or(bridge != STANDARD, |place| place.internal);
-        let doors = living.iter().flat_map(doors_of).collect();
+    for bridge in Bridge::all(run_dir)? {
+        let (living, _) = bridge.book.living_and_dead()?;
         if !living.is_empty() {
-            sides.push(Side {
-                bridge,
-                internal,
-                doors,
-            });
+            sides.push(bridge.side(&living));
         }
     }
     Ok(sides)
@@ -530,7 +524,7 @@ impl Lease {
     fn side(&self) -> Side {
         Side {
             bridge: self.bridge.name.clone(),
-            internal: self.place.internal,
+            place: Some(self.place),
             doors: doors(self.address, self.six, self.ports()),
         }
     }

@@ -126,7 +126,8 @@ impl Book {
     pub fn living_and_dead(&self) -> Result<(Vec<Record>, Vec<Record>)> {
         let (mut living, mut dead) = (Vec::new(), Vec::new());
         for record in self.records()? {
-            match record.file.try_lock() {
+            // Shared, so that two who look do not take each other for the owner.
+            match record.file.try_lock_shared() {
                 Ok(()) => dead.push(record),
                 Err(TryLockError::WouldBlock) => living.push(record),
                 Err(TryLockError::Error(error)) => {

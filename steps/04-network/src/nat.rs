@@ -6,7 +6,7 @@
 //!   forward      forward, filter      elsewhere -> a bridge, not published  drop
 //!                                     from or to an internal bridge         drop
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
-//!                                     a bridge -> a bridge, published       masquerade
+//!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
 //!   prerouting   prerouting, dstnat   from elsewhere: published
 //!   output       output, dstnat       from programs of the host itself: published
@@ -14,6 +14,7 @@
 //!     ports      address . tcp . 8080 -> 10.88.0.2 . 80      ports6: the same in IPv6
 //!     any        tcp . 8080 -> 10.88.0.2 . 80, for each address of this host, and any6
 //!   bridges, internal, neighbours     sets of links: each bridge; those; each with itself
+//!   subnets, subnets6                 sets of addresses: those behind the bridges
 //! ```
 //!
 //! The rules never change. Who comes and goes is an element of a set or a map, and a packet finds it
@@ -29,6 +30,7 @@ use anyhow::{Result, bail};
 use ipnetwork::Ipv4Network;
 
 use crate::firewall;
+use crate::leases::Place;
 use crate::nft::{Batch, Chain, Element, Field, Set, comment_of_table};
 use crate::publish::Publish;
 use crate::rule::{IS, IS_NOT, Rule, link_name};
@@ -71,45 +73,40 @@ const OUTPUT: Chain = Chain {
 const PUBLISHED: &str = "published";
 
 /// The links that are bridges of ours.
-const BRIDGES: Set = Set {
-    name: "bridges",
-    key: &[Field::Link],
-    value: &[],
-};
+const BRIDGES: Set = Set::of("bridges", &[Field::Link]);
 /// Those of them from which nothing leads outside.
-const INTERNAL: Set = Set {
-    name: "internal",
-    key: &[Field::Link],
-    value: &[],
-};
+const INTERNAL: Set = Set::of("internal", &[Field::Link]);
 /// Each bridge with itself: where a packet enters, and where it leaves, if it stays in its network.
-const NEIGHBOURS: Set = Set {
-    name: "neighbours",
-    key: &[Field::Link, Field::Link],
-    value: &[],
-};
+const NEIGHBOURS: Set = Set::of("neighbours", &[Field::Link, Field::Link]);
+/// The addresses behind the bridges.
+const SUBNETS: Set = Set::of_ranges("subnets", &[Field::Ipv4]);
+const SUBNETS6: Set = Set::of_ranges("subnets6", &[Field::Ipv6]);
 /// Ports that are published on one address of the host.
-pub(crate) const PORTS: Set = Set {
-    name: "ports",
-    key: &[Field::Ipv4, Field::Protocol, Field::Port],
-    value: &[Field::Ipv4, Field::Port],
-};
+pub(crate) const PORTS: Set = Set::map(
+    "ports",
+    &[Field::Ipv4, Field::Protocol, Field::Port],
+    &[Field::Ipv4, Field::Port],
+);
 /// Ports that are published on each.
-pub(crate) const ANY: Set = Set {
-    name: "any",
-    key: &[Field::Protocol, Field::Port],
-    value: &[Field::Ipv4, Field::Port],
-};
-pub(crate) const PORTS6: Set = Set {
-    name: "ports6",
-    key: &[Field::Ipv6, Field::Protocol, Field::Port],
-    value: &[Field::Ipv6, Field::Port],
-};
-pub(crate) const ANY6: Set = Set {
-    name: "any6",
-    key: &[Field::Protocol, Field::Port],
-    value: &[Field::Ipv6, Field::Port],
-};
+pub(crate) const ANY: Set = Set::map(
+    "any",
+    &[Field::Protocol, Field::Port],
+    &[Field::Ipv4, Field::Port],
+);
+pub(crate) const PORTS6: Set = Set::map(
+    "ports6",
+    &[Field::Ipv6, Field::Protocol, Field::Port],
+    &[Field::Ipv6, Field::Port],
+);
+pub(crate) const ANY6: Set = Set::map(
+    "any6",
+    &[Field::Protocol, Field::Port],
+    &[Field::Ipv6, Field::Port],
+);
+
+const SETS: [Set; 9] = [
+    BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6, PORTS, ANY, PORTS6, ANY6,
+];
 
 /// A port of the host, and the container that it leads to.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +119,8 @@ pub(crate) struct Door {
 #[derive(Debug)]
 pub(crate) struct Side {
     pub bridge: String,
-    pub internal: bool,
+    /// `None`: it is not known any more.
+    pub place: Option<Place>,
     pub doors: Vec<Door>,
 }
 
@@ -196,7 +194,7 @@ pub(crate) fn renew(run_dir: &Path, everybody: &[Side]) -> Result<OwnedFd> {
     let mut batch = Batch::new();
     batch.no_table();
     batch.table(&mark(run_dir));
-    for set in [BRIDGES, INTERNAL, NEIGHBOURS, PORTS, ANY, PORTS6, ANY6] {
+    for set in SETS {
         batch.set(set);
     }
     protect(&mut batch)?;
@@ -245,17 +243,20 @@ fn ways_out(batch: &mut Batch) -> Result<()> {
         .enters(IS, BRIDGES)
         .leaves(IS_NOT, BRIDGES)
         .masquerade();
-    // Otherwise the answer goes straight to the neighbour, who never asked that address.
-    let hairpin = Rule::new("a container calls a published port: the answer passes here again")
-        .enters(IS, BRIDGES)
-        .leaves(IS, BRIDGES)
-        .published(IS)
-        .masquerade();
+    // Otherwise the answer goes straight to the neighbour, who never asked that address. By which
+    // link it came cannot be asked: where br_netfilter is loaded, the packet never left the bridge.
+    let answer = "a container calls a published port: the answer passes here again";
+    let hairpin = |rule: Rule| rule.leaves(IS, BRIDGES).published(IS).masquerade();
     let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address")
         .comes_from(loopback()?)
         .leaves(IS, BRIDGES)
         .masquerade();
-    for rule in [out, hairpin, local] {
+    for rule in [
+        out,
+        hairpin(Rule::new(answer).comes_from_one_of(SUBNETS)),
+        hairpin(Rule::new(answer).comes_from_one_of(SUBNETS6)),
+        local,
+    ] {
         batch.rule(POSTROUTING.name, &rule);
     }
     Ok(())
@@ -289,37 +290,51 @@ fn ways_in(batch: &mut Batch) {
 
 /// Puts a bridge and its doors into the sets and maps; what is there already may be.
 fn enter(batch: &mut Batch, side: &Side) {
-    for (set, element) in links(side) {
-        batch.add(set, &[element]);
-    }
-    for (map, doors) in by_map(&side.doors) {
-        batch.add(map, &doors);
+    for (set, elements) in by_set(side).into_iter().chain(by_map(&side.doors)) {
+        batch.add(set, &elements);
     }
 }
 
-/// Takes them out.
+/// Takes doors out, and with the last container its bridge.
 fn leave(batch: &mut Batch, side: &Side, with_bridge: bool) {
-    for (map, doors) in by_map(&side.doors) {
-        batch.take(map, &doors);
-    }
-    for (set, element) in links(side).into_iter().filter(|_| with_bridge) {
-        batch.take(set, &[element]);
+    let bridge = by_set(side).into_iter().filter(|_| with_bridge);
+    for (set, elements) in by_map(&side.doors).into_iter().chain(bridge) {
+        batch.take(set, &elements);
     }
 }
 
-fn links(side: &Side) -> Vec<(Set, Element)> {
-    let name = link_name(&side.bridge);
-    let is = |key: Vec<u8>| Element {
-        called: side.bridge.clone(),
-        key,
-        value: vec![],
-    };
-    let mut elements = vec![
-        (BRIDGES, is(name.to_vec())),
-        (NEIGHBOURS, is(name.repeat(2))),
+/// The bridge, as elements of the sets that it belongs into.
+fn by_set(side: &Side) -> Vec<(Set, Vec<Element>)> {
+    let link = link_name(&side.bridge);
+    let is = |key: Vec<u8>| vec![Element::new(side.bridge.clone(), key)];
+    let mut sets = vec![
+        (BRIDGES, is(link.to_vec())),
+        (NEIGHBOURS, is(link.repeat(2))),
     ];
-    elements.extend(side.internal.then(|| (INTERNAL, is(name.to_vec()))));
-    elements
+    // Rather shut in than let out, where it is not known any more.
+    if side.place.is_none_or(|place| place.internal) {
+        sets.push((INTERNAL, is(link.to_vec())));
+    }
+    if let Some(Place { gateway, six, .. }) = side.place {
+        let behind = u32::from(gateway.broadcast()).wrapping_add(1);
+        let (from, to) = (gateway.network().octets(), behind.to_be_bytes());
+        sets.push((SUBNETS, range(&gateway, &from, &to)));
+        sets.extend(six.map(|six| {
+            let behind = u128::from(six.broadcast()).wrapping_add(1);
+            let (from, to) = (six.network().octets(), behind.to_be_bytes());
+            (SUBNETS6, range(&six, &from, &to))
+        }));
+    }
+    sets
+}
+
+/// A subnet: its first address, and the first one behind it.
+fn range(subnet: &impl ToString, from: &[u8], to: &[u8]) -> Vec<Element> {
+    let behind = Element {
+        ends: true,
+        ..Element::new(String::new(), to.into())
+    };
+    vec![Element::new(subnet.to_string(), from.into()), behind]
 }
 
 /// The doors, as elements of the maps that they belong into.
@@ -363,9 +378,8 @@ impl Door {
         key.extend(port(host));
         let value = [octets(self.to), port(container)].concat();
         Element {
-            called: self.to_string(),
-            key,
             value,
+            ..Element::new(self.to_string(), key)
         }
     }
 }

@@ -58,11 +58,13 @@ const NFTA_SET_KEY_LEN: u16 = 5;
 const NFTA_SET_DATA_TYPE: u16 = 6;
 const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_USERDATA: u16 = 13;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_FLAGS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;
@@ -102,6 +104,9 @@ impl Attributes {
             data.nest(NFTA_SET_ELEM_KEY, |key| {
                 key.bytes(NFTA_DATA_VALUE, &element.key);
             });
+            if element.ends {
+                data.number(NFTA_SET_ELEM_FLAGS, libc::NFT_SET_ELEM_INTERVAL_END);
+            }
             if !element.value.is_empty() {
                 data.nest(NFTA_SET_ELEM_DATA, |value| {
                     value.bytes(NFTA_DATA_VALUE, &element.value);
@@ -169,6 +174,34 @@ pub(crate) struct Set {
     pub name: &'static str,
     pub key: &'static [Field],
     pub value: &'static [Field],
+    flags: i32,
+}
+
+impl Set {
+    pub const fn of(name: &'static str, key: &'static [Field]) -> Self {
+        Self {
+            name,
+            key,
+            value: &[],
+            flags: 0,
+        }
+    }
+
+    /// A set of ranges: of each, its first member and the first one behind it.
+    pub const fn of_ranges(name: &'static str, key: &'static [Field]) -> Self {
+        Self {
+            flags: libc::NFT_SET_INTERVAL,
+            ..Self::of(name, key)
+        }
+    }
+
+    pub const fn map(name: &'static str, key: &'static [Field], value: &'static [Field]) -> Self {
+        Self {
+            value,
+            flags: libc::NFT_SET_MAP,
+            ..Self::of(name, key)
+        }
+    }
 }
 
 /// A member of a set.
@@ -178,6 +211,19 @@ pub(crate) struct Element {
     pub called: String,
     pub key: Vec<u8>,
     pub value: Vec<u8>,
+    /// It is the first one behind a range.
+    pub ends: bool,
+}
+
+impl Element {
+    pub fn new(called: String, key: Vec<u8>) -> Self {
+        Self {
+            called,
+            key,
+            value: Vec::new(),
+            ends: false,
+        }
+    }
 }
 
 /// A transaction: what is put in happens all at once, or not at all.
@@ -240,12 +286,18 @@ impl Batch {
             let (key, length) = Field::row(set.key);
             data.text(NFTA_SET_TABLE, TABLE);
             data.text(NFTA_SET_NAME, set.name);
+            data.number(NFTA_SET_FLAGS, set.flags);
             data.number(NFTA_SET_KEY_TYPE, key);
             data.number(NFTA_SET_KEY_LEN, length);
             data.number(NFTA_SET_ID, id);
+            if set.key == [Field::Link] {
+                // Of a name alone nft(8) wants to be told that the machine's byte order is meant:
+                // kind 0 (NFTNL_UDATA_SET_KEYBYTEORDER), length, number.
+                let order = [[0, 4].as_slice(), &1u32.to_ne_bytes()].concat();
+                data.bytes(NFTA_SET_USERDATA, &order);
+            }
             if !set.value.is_empty() {
                 let (value, length) = Field::row(set.value);
-                data.number(NFTA_SET_FLAGS, libc::NFT_SET_MAP);
                 data.number(NFTA_SET_DATA_TYPE, value);
                 data.number(NFTA_SET_DATA_LEN, length);
             }
@@ -268,7 +320,8 @@ impl Batch {
             _ => ("DEL", 0),
         };
         for some in elements.chunks(Self::ELEMENTS) {
-            let called: Vec<_> = some.iter().map(|one| one.called.as_str()).collect();
+            let some_called = some.iter().filter(|one| !one.ends);
+            let called: Vec<_> = some_called.map(|one| one.called.as_str()).collect();
             let called = called.join(", ");
             let call = format!("NFT_MSG_{name}SETELEM inet {TABLE} {}: {called}", set.name);
             tracing::info!(%call, "the rules stay; what they look up changes");

@@ -60,6 +60,7 @@ const NFTA_FIB_F_DADDR: i32 = 1 << 1;
 /// in those of TCP and UDP.
 const SOURCE: i32 = 12;
 const DESTINATION: i32 = 16;
+const SOURCE6: i32 = 8;
 const DESTINATION6: i32 = 24;
 const PORT: i32 = 2;
 
@@ -100,6 +101,21 @@ impl Rule {
     /// The sender is in this subnet.
     pub fn comes_from(self, subnet: Ipv4Network) -> Self {
         self.address_in(SOURCE, subnet)
+    }
+
+    /// The sender's address is in the set.
+    pub fn comes_from_one_of(self, addresses: Set) -> Self {
+        let (version, place) = match addresses.key {
+            [Field::Ipv6] => (libc::NFPROTO_IPV6, [SOURCE6, 16]),
+            _ => (libc::NFPROTO_IPV4, [SOURCE, 4]),
+        };
+        let [offset, length] = place;
+        self.version(version)
+            .payload(
+                libc::NFT_REG_1,
+                &[libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length],
+            )
+            .lookup(IS, addresses)
     }
 
     /// The receiver is in this subnet.
