@@ -19,6 +19,7 @@ use crate::leases::{Book, Entry, Place, Record, first, lock, lock_to_look};
 use crate::links::{self, Cable};
 use crate::nat::{self, Door, Side};
 use crate::publish::{Publish, Reserved};
+use crate::router;
 use crate::strays::Strays;
 
 /// The bridge that containers are plugged into unless told otherwise.
@@ -178,7 +179,20 @@ impl Bridge {
                 );
             }
         }
-        Ok(Self { shape, ..self })
+        let six = match shape.six {
+            Some(six) => {
+                ensure!(
+                    six.prefix() <= 126,
+                    "the subnet {six} is too small: /126 is the least"
+                );
+                Some(first_of_six(six)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            shape: Shape { six, ..shape },
+            ..self
+        })
     }
 
     /// Removes what dead containers left of this network.
@@ -271,6 +285,9 @@ impl Bridge {
         } else {
             self.place(&living)?
         };
+        if place.six.is_some() {
+            router::ensure_six()?;
+        }
         let address = self.pick(&place, &living, wish.address)?;
         let six = pick_six(&place, &living, address, wish.six)?;
         let entry = Entry {
@@ -388,12 +405,17 @@ impl Bridge {
         let subnet = last_time
             .chain(&self.subnets)
             .find(|subnet| {
-                !routed
-                    .iter()
-                    .any(|known| collide(*known, IpNetwork::V4(**subnet)))
+                let own = [
+                    Some(IpNetwork::V4(**subnet)),
+                    self.shape.six.map(IpNetwork::V6),
+                ];
+                let own = own.iter().flatten();
+                !own.clone()
+                    .any(|own| routed.iter().any(|known| collide(*known, *own)))
             })
             .with_context(|| {
-                let tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+                let mut tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+                tried.extend(self.shape.six.map(|six| six.to_string()));
                 format!(
                     "no subnet is free for {}: this host has routes into {}",
                     self.name,
@@ -530,24 +552,27 @@ impl Lease {
     }
 
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
-    /// default route leads out by the bridge unless another network was first. The published ports
-    /// answer from here on.
-    ///
-    /// net.ipv4.ip_forward is switched on, and stays on afterwards, as other engines leave it: who
-    /// else relies on it cannot be known.
+    /// default route leads out by the bridge, unless that is internal or another network was first.
+    /// The published ports answer from here on. The host is a router from here on, too, and stays one.
     pub fn attach(self, netns: BorrowedFd<'_>, interface: &str) -> Result<Endpoint> {
         let lease = self; // dropped on any error, which takes down what was made so far
         let Bridge { run_dir, name, .. } = &lease.bridge;
         let Place {
-            gateway, internal, ..
+            gateway,
+            six,
+            internal,
         } = lease.place;
+        let mut gateways = vec![gateway.ip().into()];
+        gateways.extend(six.map(|six| IpAddr::from(six.ip())));
+        gateways.retain(|_| !internal);
         let host_end = host_end(lease.address);
         let cable = Cable {
             host_end: &host_end,
             bridge: name,
             interface,
             address: lease.address()?,
-            gateway: (!internal).then_some(gateway.ip()),
+            six: lease.six(),
+            gateways: &gateways,
         };
         {
             let _lock = lock(run_dir)?;
@@ -557,14 +582,10 @@ impl Lease {
             }
             nat::admit(run_dir, &lease.side(), || sides(run_dir))?;
             links::ensure_bridge(name, gateway)?;
-            sysctl(
-                "net/ipv4/ip_forward",
-                "the host becomes a router between its links; stays on afterwards",
-            )?;
-            sysctl(
-                &format!("net/ipv4/conf/{name}/route_localnet"),
-                "the host's 127.0.0.1:PORT may lead over the bridge",
-            )?;
+            router::forward(name, six.is_some())?;
+            if let Some(six) = six {
+                links::add_six(name, six)?;
+            }
             flows::forget(&lease.ports().collect::<Vec<_>>())?;
             links::plug(&cable, netns)?;
         }
@@ -608,6 +629,15 @@ fn is_for_hosts(subnet: Ipv4Network, address: Ipv4Addr) -> bool {
 
 fn is_in(place: &Place, subnet: Ipv4Network) -> bool {
     place.gateway.network() == subnet.network() && place.gateway.prefix() == subnet.prefix()
+}
+
+/// The host's IPv6 address: that one, or the first where the subnet is named.
+fn first_of_six(subnet: Ipv6Network) -> Result<Ipv6Network> {
+    if subnet.ip() != subnet.network() {
+        return Ok(subnet);
+    }
+    let first = Ipv6Addr::from(u128::from(subnet.network()) + 1);
+    Ok(Ipv6Network::new(first, subnet.prefix())?)
 }
 
 /// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
@@ -664,16 +694,6 @@ fn collide(known: IpNetwork, subnet: IpNetwork) -> bool {
         (IpNetwork::V6(known), IpNetwork::V6(subnet)) => known.overlaps(subnet),
         _ => false,
     }
-}
-
-/// Switches a sysctl on where it is off. /proc/sys/net shows the caller's network namespace.
-fn sysctl(name: &str, why: &str) -> Result<()> {
-    let path = Path::new("/proc/sys").join(name);
-    if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
-        return Ok(());
-    }
-    tracing::info!(call = format!("write({path:?}, \"1\")"), "{why}");
-    fs::write(&path, "1").with_context(|| format!("write 1 to {}", path.display()))
 }
 
 #[cfg(test)]
