@@ -264,12 +264,47 @@ impl Bridge {
         Ok(living.iter().filter_map(resident).collect())
     }
 
-    /// Makes all anew that somebody took away from living containers: bridge, cables, rules.
+    /// Makes all anew that somebody took away from living containers: rules, bridge, and the
+    /// cables' ends in it.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// What the kernel refuses. A cable that is gone altogether can only be laid from within its
+    /// container: who has to be restarted is said at the end, when all else is done.
     pub fn rebuild(&self) -> Result<()> {
+        let _lock = lock(&self.run_dir)?;
+        let living = self.bury()?;
+        if living.is_empty() {
+            return Ok(());
+        }
+        nat::renew(&self.run_dir, &sides(&self.run_dir)?)?;
+        self.stand(&self.place(&living)?)?;
+        let (here, gone): (Vec<_>, Vec<_>) = living
+            .iter()
+            .partition(|record| links::exists(&host_end(record.address)));
+        let here: Vec<_> = here.iter().map(|record| host_end(record.address)).collect();
+        links::replug(&here, &self.name)?;
+        let entries = living.iter().flat_map(Record::read);
+        flows::forget(&entries.flat_map(|entry| entry.ports).collect::<Vec<_>>())?;
+        let gone: Vec<_> = gone.iter().map(|record| record.owner()).collect();
+        ensure!(
+            gone.is_empty(),
+            "the cable between {} and {} is gone, and cannot be laid again from outside: restart {}",
+            self.name,
+            gone.join(", "),
+            if gone.len() == 1 { "it" } else { "them" }
+        );
         Ok(())
+    }
+
+    /// The bridge and the host's switches, whether they were there or not. The rules come before:
+    /// no packet may find a bridge without its guard.
+    fn stand(&self, place: &Place) -> Result<()> {
+        links::ensure_bridge(&self.name, place.gateway)?;
+        router::forward(&self.name, place.six.is_some())?;
+        match place.six {
+            Some(six) => links::add_six(&self.name, six),
+            None => Ok(()),
+        }
     }
 
     /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
@@ -576,16 +611,11 @@ impl Lease {
         };
         {
             let _lock = lock(run_dir)?;
-            // Rules first: no packet finds the bridge without its guard.
             if !links::exists(name) {
                 nat::warn_of_firewalls(name)?;
             }
             nat::admit(run_dir, &lease.side(), || sides(run_dir))?;
-            links::ensure_bridge(name, gateway)?;
-            router::forward(name, six.is_some())?;
-            if let Some(six) = six {
-                links::add_six(name, six)?;
-            }
+            lease.bridge.stand(&lease.place)?;
             flows::forget(&lease.ports().collect::<Vec<_>>())?;
             links::plug(&cable, netns)?;
         }

@@ -130,20 +130,36 @@ pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
         .up()
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    let hairpin = LinkBridgePort::new(0).name(host_end).hairpin(true).build();
     carry_out(&[
         create(
             format!("RTM_NEWLINK {host_end} type veth, master {bridge}, peer {interface} in netns"),
             "a cable: what goes in at one end comes out at the other, in another network namespace",
             veth,
         ),
-        change(
-            format!("RTM_NEWLINK {host_end} type bridge_slave, hairpin on"),
-            "a bridge sends no frame back where it came from; a container that calls itself needs that",
-            hairpin,
-        ),
+        hairpin(host_end),
     ])
     // } todo!("task 04.2: lay a cable from the bridge into the container (book: 4.2)")
+}
+
+/// Plugs the host's ends of cables in that somebody pulled out, or took the bridge from.
+pub(crate) fn replug(host_ends: &[String], bridge: &str) -> Result<()> {
+    let master = index(bridge)?;
+    // What a socket takes at once is limited.
+    for some in host_ends.chunks(100) {
+        let ends = some.iter().flat_map(|host_end| {
+            let end = LinkUnspec::new_with_name(host_end).controller(master).up();
+            [
+                change(
+                    format!("RTM_NEWLINK {host_end} up, master {bridge}"),
+                    "a cable that was pulled out, or whose bridge was removed",
+                    end.build(),
+                ),
+                hairpin(host_end),
+            ]
+        });
+        carry_out(&ends.collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 /// The container's side, from within its namespace: loopback, address, way out.
@@ -468,6 +484,15 @@ fn loopback() -> Request {
         "RTM_NEWLINK lo up".to_owned(),
         "without it not even 127.0.0.1 answers",
         lo,
+    )
+}
+
+fn hairpin(host_end: &str) -> Request {
+    let port = LinkBridgePort::new(0).name(host_end).hairpin(true).build();
+    change(
+        format!("RTM_NEWLINK {host_end} type bridge_slave, hairpin on"),
+        "a bridge sends no frame back where it came from; a container that calls itself needs that",
+        port,
     )
 }
 
