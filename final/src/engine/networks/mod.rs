@@ -137,7 +137,10 @@ pub(super) fn check(network: &Network, wanted: &Wanted) -> Result<()> {
         ),
     ] {
         if let Some(asked) = asked {
-            ensure!(fits, "no configured subnet contains IP address {asked}");
+            ensure!(
+                fits,
+                "no configured subnet or ip-range contain the IP address {asked}"
+            );
         }
     }
     Ok(())
