@@ -63,10 +63,10 @@ fn occupy(host: &Host, port: u16) -> Running {
     running
 }
 
-/// What the container's state says of its network.
+/// What the container's state says of its place in the default network.
 #[track_caller]
 fn network(machine: &Machine, name: &str) -> serde_json::Value {
-    machine.container(name).state()["life"]["network"].take()
+    machine.container(name).state()["life"]["networks"]["bridge"].take()
 }
 
 #[track_caller]

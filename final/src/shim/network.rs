@@ -9,11 +9,14 @@
 //! What is held here dies with the shim, of kill -9 too: the kernel closes sockets, drops the locks on
 //! the leases and ends the carrier. The links and the rules stay, until the next command [`sweep`]s.
 
+mod changes;
+mod edits;
 mod files;
 mod plugs;
 mod ports;
 pub mod relay;
 pub mod shared;
+pub mod uplink;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,6 +34,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use crate::keeper::Registration;
 use crate::runtime;
 use crate::state::{self, Container, HostConfig, Places, Port};
+pub use changes::Change;
 use files::{Files, Servers};
 use plugs::Plugs;
 use shared::Place;
@@ -78,7 +82,9 @@ pub struct Network {
     way: Way,
     /// Where the container is to be born; `None`: in a new one.
     netns: Option<File>,
-    run: PathBuf,
+    places: Places,
+    /// Its resolv.conf, as it is written.
+    resolv_conf: String,
 }
 
 enum Way {
@@ -96,6 +102,10 @@ pub struct Attached {
     names: Option<Names>,
     /// The container's network namespace, wherever its first process goes.
     netns: Option<File>,
+    /// Where its hosts and resolv.conf are.
+    directory: PathBuf,
+    /// The resolv.conf that we wrote.
+    resolv_conf: String,
 }
 
 /// Where a container's questions for names are answered.
@@ -133,7 +143,7 @@ impl Network {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
-            Mode::Bridge | Mode::Named(_) => match bridges(&container.host)? {
+            Mode::Bridge | Mode::Named(_) => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
@@ -143,15 +153,15 @@ impl Network {
                 }
             },
         };
-        if let Some(files) = way.files(&mode)? {
-            files.write(container, &places.data)?;
-        }
+        let files = way.files(&mode)?;
+        let resolv_conf = files.map(|files| files.write(container, &places.data));
         let is_own = !matches!(way, Way::Shared);
         let netns = (is_own && is_hidden(&container.host)).then(network::new_netns);
         Ok(Network {
             way,
             netns: netns.transpose()?,
-            run: places.run.clone(),
+            places: places.clone(),
+            resolv_conf: resolv_conf.transpose()?.unwrap_or_default(),
         })
     }
 
@@ -175,7 +185,12 @@ impl Network {
     /// # Errors
     /// The kernel refused a message, or the carrier failed; what was made is unmade.
     pub fn attach(self, pid: Pid, container: &Container, dirs: &Dirs) -> Result<Attached> {
-        let Network { way, netns, run } = self;
+        let Network {
+            way,
+            netns,
+            places,
+            resolv_conf,
+        } = self;
         let netns = match way {
             Way::Shared => None,
             _ => Some(netns.map_or_else(|| network::netns_of(pid), Ok)?),
@@ -189,7 +204,7 @@ impl Network {
                 // The carrier brings it up as well; but there may be none.
                 network::loopback_up_in(netns.as_fd())?;
                 let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
-                let carrier = Carrier::connect(&to, &ports, &run)?;
+                let carrier = Carrier::connect(&to, &ports, &places.run)?;
                 carrier.map(|carrier| Connection::Carried(carrier, ports))
             }
             (Way::Loopback, Some(netns)) => {
@@ -202,8 +217,10 @@ impl Network {
             connection,
             names: None,
             netns,
+            directory: places.data,
+            resolv_conf,
         };
-        attached.register(container, dirs);
+        attached.settle_names(container, dirs);
         Ok(attached)
     }
 }
@@ -214,13 +231,7 @@ impl Way {
         Ok(Some(match (mode, self) {
             (Mode::Container(_), _) => return Ok(None),
             (Mode::Host, _) => Files::of_host()?,
-            (_, Way::Plugged(plugs)) => {
-                let servers = match plugs.has_names() {
-                    true => Servers::Keeper,
-                    false => Servers::Reachable,
-                };
-                Files::own(plugs.addresses()?, servers, plugs.gateway())
-            }
+            (_, Way::Plugged(plugs)) => plugs.files()?,
             (_, Way::Carried(_)) => {
                 let servers = Servers::Carrier(Carrier::NAMESERVER.into());
                 Files::own(vec![Carrier::ADDRESS.into()], servers, way_to_host())
@@ -262,7 +273,7 @@ impl Attached {
 
     /// What can be read when nobody answers the container's questions for names any more.
     pub fn silence(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.names.as_ref()?.registration.connection()?.as_fd())
+        Some(self.names.as_ref()?.registration.connection())
     }
 
     /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
@@ -270,17 +281,22 @@ impl Attached {
     pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
         let before = self.names.take();
         if before.is_some_and(|names| names.since.elapsed() >= WORTH) {
-            self.register(container, dirs);
+            self.settle_names(container, dirs);
         }
     }
 
-    /// Has the container's questions for names answered. One that nobody answers runs all the same.
-    fn register(&mut self, container: &Container, dirs: &Dirs) {
+    /// Has the container's questions for names answered, if it is in a network where there are names
+    /// and they are not yet. One that nobody answers runs all the same.
+    pub fn settle_names(&mut self, container: &Container, dirs: &Dirs) {
         let (Some(Connection::Plugged(plugs)), Some(netns)) = (&self.connection, &self.netns)
         else {
             return;
         };
         if !plugs.has_names() {
+            self.names = None;
+            return;
+        }
+        if self.names.is_some() {
             return;
         }
         match Registration::new(dirs, container, netns.as_fd()) {
@@ -299,22 +315,21 @@ impl Attached {
 }
 
 /// Where the container's bridges are; `None`: it has none.
-fn bridges(host: &HostConfig) -> Result<Option<Place>> {
-    if network::is_privileged()? {
-        return Ok(Some(Place::Here));
+fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
+    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
+    if network::is_privileged()? || container.host.memberships().iter().any(made) {
+        return Place::of(container, dirs).map(Some);
     }
-    let mut names = host.memberships().into_iter().map(|(name, _)| name);
-    match names.find(|name| *name != state::Network::DEFAULT) {
-        None => Ok(None),
-        Some(name) => bail!("network {name} not found"),
-    }
+    Ok(None)
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
+/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
+/// but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
+    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
+    runtime::is_in_user_namespace() && (joins || uplink::is_member())
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.

@@ -220,6 +220,22 @@ impl Network {
         Ok(all)
     }
 
+    /// The files of networks that cannot be read, each with the reason.
+    ///
+    /// # Errors
+    /// Their directory cannot be read.
+    pub fn damaged(dirs: &Dirs) -> Result<Vec<(PathBuf, anyhow::Error)>> {
+        let mut all = Vec::new();
+        for path in files(dirs)? {
+            if let Err(error) = read(&path)
+                && path.exists()
+            {
+                all.push((path, error));
+            }
+        }
+        Ok(all)
+    }
+
     /// Keeps all networks from being removed for as long as the answer is held. Whoever puts a
     /// container into one finds the network and takes its lease meanwhile.
     ///

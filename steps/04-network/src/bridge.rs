@@ -4,6 +4,8 @@
 //! When its owner dies, whatever is named after the address is removed. The lease is therefore
 //! written before anything else is made, and is the last to go.
 
+mod handover;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::iter;

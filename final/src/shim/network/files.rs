@@ -61,16 +61,13 @@ impl Files {
         })
     }
 
-    /// Writes them into `directory`.
-    pub fn write(&self, container: &Container, directory: &Path) -> Result<()> {
-        let hostname = match container.config.hostname.as_str() {
-            "" => container.short_id(),
-            name => name,
-        };
+    /// Writes them into `directory`. Returns resolv.conf, as it is in there.
+    pub fn write(&self, container: &Container, directory: &Path) -> Result<String> {
+        let resolv_conf = self.resolv_conf(container)?;
         for (name, text) in [
-            ("hosts", self.hosts(container, hostname)?),
-            ("hostname", format!("{hostname}\n")),
-            ("resolv.conf", self.resolv_conf(container)?),
+            ("hosts", &self.hosts(container)?),
+            ("hostname", &format!("{}\n", hostname(container))),
+            ("resolv.conf", &resolv_conf),
         ] {
             let path = directory.join(name);
             // Whoever the container's program runs as must be able to read them, whatever our umask.
@@ -78,10 +75,17 @@ impl Files {
                 .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
                 .with_context(|| format!("write {}", path.display()))?;
         }
-        Ok(())
+        Ok(resolv_conf)
     }
 
-    fn hosts(&self, container: &Container, hostname: &str) -> Result<String> {
+    /// What its hosts says of itself.
+    pub fn own_lines(&self, container: &Container) -> Vec<String> {
+        let names = names(container, hostname(container));
+        let lines = self.addresses.iter();
+        lines.map(|address| format!("{address}\t{names}")).collect()
+    }
+
+    fn hosts(&self, container: &Container) -> Result<String> {
         let mut text = self.hosts.clone();
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
@@ -101,13 +105,13 @@ impl Files {
             };
             text += &format!("{address}\t{name}\n");
         }
-        for address in &self.addresses {
-            text += &format!("{address}\t{}\n", names(container, hostname));
+        for line in self.own_lines(container) {
+            text += &format!("{line}\n");
         }
         Ok(text)
     }
 
-    fn resolv_conf(&self, container: &Container) -> Result<String> {
+    pub fn resolv_conf(&self, container: &Container) -> Result<String> {
         let asked = &container.host;
         let host = host_resolv_conf()?;
         if self.servers == Servers::Keeper {
@@ -158,6 +162,13 @@ fn options_with_ndots(asked: &[String], host: &str) -> Vec<String> {
         options.push("ndots:0".to_owned());
     }
     options
+}
+
+fn hostname(container: &Container) -> &str {
+    match container.config.hostname.as_str() {
+        "" => container.short_id(),
+        name => name,
+    }
 }
 
 /// With a domain, the whole name and the short one.

@@ -1,63 +1,50 @@
 //! A container's places in networks with bridges: promised by a lease, then a cable each.
+//!
+//! They are in docker's order, `eth0` first. The first that is not internal leads out: it has the
+//! default route, and the published ports. When the container leaves that one, the next has both.
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
-use network::bridge::{Bridge, Endpoint, Lease, Wish};
+use network::bridge::{Endpoint, Lease, Wish};
 
+use super::files::{Files, Servers};
 use super::ports;
 use super::shared::Place;
-use crate::state::{self, Container, Port};
+use crate::state::{self, Container, Port, Wanted};
 
 /// The networks of one container, in docker's order. Dropping it gives everything back, there where
 /// the bridges are.
 pub struct Plugs {
-    place: Place,
+    place: Rc<Place>,
     all: Vec<Plug>,
 }
 
 /// A place in one of them.
-pub struct Plug {
-    /// The network's name.
-    name: String,
+struct Plug {
+    network: state::Network,
     /// As the container calls its end of the cable.
     interface: String,
-    /// Its id.
-    id: String,
-    /// Whether somebody made it.
-    is_made: bool,
-    /// Whether it has a way out.
-    is_open: bool,
     held: Held,
+}
+
+/// What such a place is to be.
+struct Share {
+    network: state::Network,
+    wanted: Wanted,
+    interface: String,
+    /// Whether it is the way out.
+    leads: bool,
 }
 
 enum Held {
     Lease(Box<Lease>),
     Endpoint(Box<Endpoint>),
-}
-
-/// A network, found.
-struct Found {
-    bridge: Bridge,
-    id: String,
-    is_made: bool,
-    is_open: bool,
-}
-
-impl Found {
-    fn of(name: &str, dirs: &Dirs) -> Result<Found> {
-        let network = state::Network::find(dirs, name)?;
-        Ok(Found {
-            bridge: network.bridge(dirs)?,
-            is_made: !network.is_predefined(),
-            is_open: !network.internal,
-            id: network.id,
-        })
-    }
 }
 
 impl Plugs {
@@ -67,30 +54,35 @@ impl Plugs {
     /// # Errors
     /// A network is gone; a port of the host is taken; no address is free. Nothing is kept then.
     pub fn lease(place: Place, container: &Container, dirs: &Dirs) -> Result<Plugs> {
-        // None of them goes between being found and being in use.
-        let _held = state::Network::hold(dirs)?;
+        // Nobody removes a network before it is seen that somebody is in it.
+        let _kept = state::Network::hold(dirs)?;
         let wanted = container.host.memberships().into_iter();
-        let wanted = wanted.map(|(name, wanted)| Ok((name, wanted, Found::of(name, dirs)?)));
+        let wanted = wanted.map(|(name, wanted)| Ok((find(name, dirs)?, wanted)));
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
-        let leading = wanted.iter().position(|(_, _, found)| found.is_open);
+        let leading = wanted.iter().position(|(network, _)| !network.internal);
         let all = place.within(|| {
             let mut all = Vec::new();
-            for (n, (name, wanted, found)) in wanted.into_iter().enumerate() {
-                let ports = match leading == Some(n) {
-                    true => ports::reserve(container, |port| found.bridge.reserve(port))?,
-                    false => Vec::new(),
+            for (n, (network, wanted)) in wanted.into_iter().enumerate() {
+                let share = Share {
+                    network,
+                    wanted,
+                    interface: format!("eth{n}"),
+                    leads: leading == Some(n),
                 };
-                let wish = Wish {
-                    id: &container.id,
-                    ports,
-                    address: wanted.address,
-                    six: wanted.six,
-                };
-                all.push(Plug::lease(name, format!("eth{n}"), found, wish)?);
+                all.push(Plug::lease(share, container, dirs)?);
             }
             Ok(all)
         })?;
+        let place = Rc::new(place);
         Ok(Plugs { place, all })
+    }
+
+    /// Those of a container that is in no network yet.
+    pub fn none(place: Place) -> Plugs {
+        Plugs {
+            place: Rc::new(place),
+            all: Vec::new(),
+        }
     }
 
     /// Plugs the container's network namespace in everywhere. Loopback is up in it then.
@@ -106,40 +98,141 @@ impl Plugs {
         Ok(())
     }
 
-    /// Its addresses.
+    /// Plugs it into one more network, of those that it is to be in. Where none led out so far,
+    /// this one does.
+    ///
+    /// # Errors
+    /// As [`lease`](Plugs::lease) and [`attach`](Plugs::attach); or it is there already.
+    pub fn join(
+        &mut self,
+        container: &Container,
+        name: &str,
+        netns: BorrowedFd<'_>,
+        dirs: &Dirs,
+    ) -> Result<&state::Network> {
+        ensure!(
+            !self.all.iter().any(|plug| plug.network.name == name),
+            "endpoint with name {} already exists in network {name}",
+            container.name
+        );
+        let _kept = state::Network::hold(dirs)?;
+        let network = find(name, dirs)?;
+        let share = Share {
+            leads: self.leading().is_none() && !network.internal,
+            network,
+            wanted: container
+                .host
+                .networks
+                .get(name)
+                .cloned()
+                .unwrap_or_default(),
+            interface: self.free_interface(),
+        };
+        let plug = self
+            .place
+            .within(|| Plug::lease(share, container, dirs)?.attach(netns))?;
+        self.all.push(plug);
+        let plug = self.all.last().context("it has just been added")?;
+        Ok(&plug.network)
+    }
+
+    /// Takes one network out. What leads out there leads to the next one from here on, the published
+    /// ports among it. The cable stays until the answer is dropped; or it is [taken
+    /// back](Plugs::take_back).
+    ///
+    /// # Errors
+    /// It is not in that network; the kernel refused a message, and all is as it was.
+    pub fn part(&mut self, name: &str, netns: BorrowedFd<'_>) -> Result<Parted> {
+        let n = self.all.iter().position(|plug| plug.network.name == name);
+        let n = n.with_context(|| format!("the container is not connected to network {name}"))?;
+        let led = self.leading().is_some_and(|plug| plug.network.name == name);
+        let plug = self.all.remove(n);
+        let mut parted = Parted {
+            network: plug.network.clone(),
+            plugs: Plugs {
+                place: Rc::clone(&self.place),
+                all: vec![plug],
+            },
+            n,
+        };
+        let handed = match led {
+            true => hand_over(&mut parted.plugs, self, netns),
+            false => Ok(()),
+        };
+        match handed {
+            Ok(()) => Ok(parted),
+            Err(error) => {
+                self.insert(parted);
+                Err(error)
+            }
+        }
+    }
+
+    /// The opposite of [`part`](Plugs::part), for who cannot go through with it.
+    ///
+    /// # Errors
+    /// The kernel refused a message.
+    pub fn take_back(&mut self, mut parted: Parted, netns: BorrowedFd<'_>) -> Result<()> {
+        let leads = parted.plugs.leading().is_some();
+        let before = self.all.iter().take(parted.n);
+        let led = leads && before.clone().all(|plug| plug.network.internal);
+        let handed = match led {
+            true => hand_over(self, &mut parted.plugs, netns),
+            false => Ok(()),
+        };
+        self.insert(parted);
+        handed
+    }
+
+    fn insert(&mut self, mut parted: Parted) {
+        let n = parted.n.min(self.all.len());
+        self.all.splice(n..n, mem::take(&mut parted.plugs.all));
+    }
+
+    /// Its name inside: the first that is free.
+    fn free_interface(&self) -> String {
+        let names = (0..=self.all.len()).map(|n| format!("eth{n}"));
+        let taken = |name: &String| self.all.iter().any(|plug| plug.interface == *name);
+        names
+            .into_iter()
+            .find(|name| !taken(name))
+            .unwrap_or_default()
+    }
+
+    /// What the container's files are made of.
     ///
     /// # Errors
     /// None that a lease which was given out could have.
-    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
-        let mut all = Vec::new();
+    pub fn files(&self) -> Result<Files> {
+        let mut addresses = Vec::new();
         for plug in &self.all {
-            all.push(plug.held().address()?.ip().into());
-            all.extend(plug.held().six().map(|six| IpAddr::from(six.ip())));
+            addresses.push(plug.held().address()?.ip().into());
+            addresses.extend(plug.held().six().map(|six| IpAddr::from(six.ip())));
         }
-        Ok(all)
-    }
-
-    /// The host, as the container sees it.
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
-        let way = self.leading().or(self.all.first())?;
-        way.held().gateway().ok()
+        let servers = match self.has_names() {
+            true => Servers::Keeper,
+            false => Servers::Reachable,
+        };
+        let host = self.leading().or(self.all.first());
+        let host = host.map(|plug| plug.held().gateway()).transpose()?;
+        Ok(Files::own(addresses, servers, host))
     }
 
     /// Whether one of them was made by somebody: its containers find each other by their names.
     pub fn has_names(&self) -> bool {
-        self.all.iter().any(|plug| plug.is_made)
+        self.all.iter().any(|plug| !plug.network.is_predefined())
     }
 
     /// What people are told about it.
     ///
     /// # Errors
-    /// As [`addresses`](Plugs::addresses).
+    /// As [`files`](Plugs::files).
     pub fn seen(&self) -> Result<BTreeMap<String, state::Endpoint>> {
-        let leading = self.leading().map(|plug| &plug.name);
+        let leading = self.leading().map(|plug| &plug.network.name);
         let seen = self.all.iter().map(|plug| {
             let mut endpoint = plug.seen()?;
-            endpoint.leads_out = leading == Some(&plug.name);
-            Ok((plug.name.clone(), endpoint))
+            endpoint.leads_out = leading == Some(&plug.network.name);
+            Ok((plug.network.name.clone(), endpoint))
         });
         seen.collect()
     }
@@ -152,10 +245,50 @@ impl Plugs {
             .collect()
     }
 
+    fn leading_mut(&mut self) -> Option<&mut Plug> {
+        self.all.iter_mut().find(|plug| !plug.network.internal)
+    }
+
     /// The one that has the way out.
     fn leading(&self) -> Option<&Plug> {
-        self.all.iter().find(|plug| plug.is_open)
+        self.all.iter().find(|plug| !plug.network.internal)
     }
+}
+
+/// A network that a container is about to leave.
+#[must_use]
+pub struct Parted {
+    network: state::Network,
+    /// Only this one.
+    plugs: Plugs,
+    /// Where it was among the others.
+    n: usize,
+}
+
+impl Parted {
+    /// The network.
+    pub fn network(&self) -> &state::Network {
+        &self.network
+    }
+}
+
+/// The way out is another network's from here on, and the ports of the host lead to the address
+/// there. Where there is no other there is nothing to be done: both go with the cable.
+fn hand_over(from: &mut Plugs, to: &mut Plugs, netns: BorrowedFd<'_>) -> Result<()> {
+    let place = Rc::clone(&from.place);
+    let (Some(from), Some(to)) = (from.leading_mut(), to.leading_mut()) else {
+        return Ok(());
+    };
+    to.lead_out(netns)?;
+    let (Held::Endpoint(source), Held::Endpoint(target)) = (&mut from.held, &mut to.held) else {
+        return Ok(());
+    };
+    let moved = place.within(|| source.hand_ports_to(target));
+    moved.inspect_err(|_| {
+        if let Err(error) = from.lead_out(netns) {
+            tracing::warn!("the default route is lost: {error:#}");
+        }
+    })
 }
 
 impl Drop for Plugs {
@@ -175,16 +308,35 @@ impl Drop for Plugs {
 }
 
 impl Plug {
-    fn lease(name: &str, interface: String, found: Found, wish: Wish<'_>) -> Result<Plug> {
-        let lease = found.bridge.lease(wish)?;
-        Ok(Plug {
-            name: name.to_owned(),
+    /// Takes an address, and where it leads out the container's ports of the host.
+    fn lease(share: Share, container: &Container, dirs: &Dirs) -> Result<Plug> {
+        let Share {
+            network,
+            wanted,
             interface,
-            id: found.id,
-            is_made: found.is_made,
-            is_open: found.is_open,
+            leads,
+        } = share;
+        let bridge = network.bridge(dirs)?;
+        let ports = match leads {
+            true => ports::reserve(container, |port| bridge.reserve(port))?,
+            false => Vec::new(),
+        };
+        let lease = bridge.lease(Wish {
+            id: &container.id,
+            ports,
+            address: wanted.address,
+            six: wanted.six,
+        })?;
+        Ok(Plug {
+            network,
+            interface,
             held: Held::Lease(Box::new(lease)),
         })
+    }
+
+    /// Makes it the way out of a network namespace, in the place of any other.
+    fn lead_out(&self, netns: BorrowedFd<'_>) -> Result<()> {
+        network::lead_out(netns, self.held().gateway()?, self.held().gateway6())
     }
 
     fn attach(self, netns: BorrowedFd<'_>) -> Result<Plug> {
@@ -208,7 +360,7 @@ impl Plug {
         let (address, six) = (lease.address()?, lease.six());
         let mac = lease.hardware_address().map(|byte| format!("{byte:02x}"));
         Ok(state::Endpoint {
-            network: self.id.clone(),
+            network: self.network.id.clone(),
             interface: self.interface.clone(),
             address: Some(address.ip()),
             prefix: address.prefix(),
@@ -219,5 +371,13 @@ impl Plug {
             mac: mac.join(":"),
             leads_out: false,
         })
+    }
+}
+
+fn find(name: &str, dirs: &Dirs) -> Result<state::Network> {
+    let [default, ..] = state::Network::predefined();
+    match name == default.name {
+        true => Ok(default),
+        false => state::Network::find(dirs, name),
     }
 }

@@ -5,9 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, consume_budget, spawn_local};
 use tokio::time::{Instant, timeout_at};
@@ -66,7 +68,9 @@ impl Port {
         let caller = known.map_or_else(|| self.meet(from), Ok)?;
         caller.heard.set(Instant::now());
         let said = buffer.get(..length).unwrap_or_default();
-        caller.socket.try_send(said).map(drop)
+        // Not by tokio: of a new socket it does not know yet that one can write there.
+        send(caller.socket.as_raw_fd(), said, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
     }
 
     fn meet(self: &Rc<Self>, from: SocketAddr) -> io::Result<Rc<Caller>> {
