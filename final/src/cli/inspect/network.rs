@@ -5,7 +5,7 @@ use minidocker::engine::networks::Networks;
 use minidocker::state::{Container, Endpoint, Network};
 use serde_json::{Map, Value, json};
 
-use super::container::{NEVER, endpoint_id, text};
+use super::container::{NEVER, endpoint_id, text, without_empty};
 
 /// A network as docker shows it, with the containers that are in it.
 pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
@@ -58,11 +58,9 @@ fn pools(network: &Network, members: &[Container]) -> Value {
     }
     let mut pools = Vec::new();
     if let Some(subnet) = network.subnet {
-        let mut pool = json!({ "Subnet": subnet, "Gateway": text(network.gateway) });
-        if let Some(range) = network.range {
-            pool["IPRange"] = json!(range);
-        }
-        pools.push(pool);
+        let (range, gateway) = (text(network.range), text(network.gateway));
+        let pool = json!({ "Subnet": subnet, "IPRange": range, "Gateway": gateway });
+        pools.push(without_empty(pool, &["IPRange"]));
     }
     if let Some(subnet) = network.subnet6 {
         pools.push(json!({ "Subnet": subnet, "Gateway": text(network.gateway6) }));
