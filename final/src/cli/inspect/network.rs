@@ -28,7 +28,7 @@ pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
         "IPAM": {
             "Driver": "default",
             "Options": if network.is_predefined() { Value::Null } else { json!({}) },
-            "Config": pools(network, &members),
+            "Config": pools(network),
         },
         "Internal": network.internal,
         "Attachable": false,
@@ -41,21 +41,7 @@ pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
     }))
 }
 
-/// Its subnets. The default network has that of its containers.
-fn pools(network: &Network, members: &[Container]) -> Value {
-    if network.name == Network::DEFAULT {
-        let endpoint = members
-            .first()
-            .and_then(|it| it.life.networks.get(&network.name));
-        let pool = endpoint.map(|it| {
-            let subnet = it
-                .address
-                .and_then(|address| ipnetwork::Ipv4Network::new(address, it.prefix).ok());
-            let subnet = subnet.map(|it| format!("{}/{}", it.network(), it.prefix()));
-            json!({ "Subnet": text(subnet), "Gateway": text(it.gateway) })
-        });
-        return pool.into_iter().collect();
-    }
+fn pools(network: &Network) -> Value {
     let mut pools = Vec::new();
     if let Some(subnet) = network.subnet {
         let (range, gateway) = (text(network.range), text(network.gateway));
