@@ -96,6 +96,7 @@ impl Shim<'_> {
             runner.delete(&self.id)?;
             return Err(error);
         }
+        journal::tell_networks(self.dirs, &locked.container, "connect");
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,
