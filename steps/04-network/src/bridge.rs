@@ -9,7 +9,7 @@ mod handover;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::iter;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,12 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use crate::flows;
 use crate::leases::{Book, Entry, Place, Record, first, lock, lock_to_look};
 use crate::links::{self, Cable};
-use crate::nat;
+use crate::nat::{self, Door, Side};
 use crate::publish::{Publish, Reserved};
 use crate::strays::Strays;
+
+/// The bridge that containers are plugged into unless told otherwise.
+const STANDARD: &str = "mini0";
 
 /// A bridge: how it is called and where its subnet may lie. Making this value makes nothing; the
 /// bridge comes with the first [`Lease`] that is attached, and leaves with the last.
@@ -102,7 +105,7 @@ impl Bridge {
         .iter()
         .map(|subnet| subnet.parse())
         .collect::<Result<_, _>>()?;
-        Self::new(run_dir, "mini0", subnets)
+        Self::new(run_dir, STANDARD, subnets)
     }
 
     /// A bridge of this name; of the subnets, the first that is free is taken.
@@ -132,6 +135,30 @@ impl Bridge {
             shape: Shape::default(),
             book: Book::of(run_dir, name),
         })
+    }
+
+    /// The standard bridge, and each of which there is something on disk, as it was settled.
+    ///
+    /// # Errors
+    /// Those of [`Bridge::standard`].
+    pub fn all(run_dir: &Path) -> Result<Vec<Self>> {
+        let mut all = vec![Self::standard(run_dir)?];
+        for name in Book::all(run_dir) {
+            if name == STANDARD {
+                continue;
+            }
+            let place = Book::of(run_dir, &name).place().ok();
+            let subnets = place.map(|place| place.gateway).into_iter().collect();
+            let shape = Shape {
+                gateway: place.map(|place| place.gateway.ip()),
+                six: place.and_then(|place| place.six),
+                internal: place.is_none_or(|place| place.internal),
+                ..Shape::default()
+            };
+            // One that is none of ours is passed over.
+            all.extend(Self::new(run_dir, &name, subnets).and_then(|one| one.shaped(shape)));
+        }
+        Ok(all)
     }
 
     /// The bridge, shaped.
@@ -165,7 +192,7 @@ impl Bridge {
         self.bury().map(|_| ())
     }
 
-    /// Links and tables that no living container of this network needs.
+    /// Links that no living container of this network needs.
     pub(crate) fn strays(&self) -> Result<Strays> {
         let gateways = self.gateways()?;
         let (living, dead) = self.book.living_and_dead()?;
@@ -239,8 +266,8 @@ impl Bridge {
     /// No subnet is free; no address is, or the wanted one is taken.
     pub fn lease(&self, wish: Wish<'_>) -> Result<Lease> {
         let _lock = lock(&self.run_dir)?;
-        self.book.open()?;
         let living = self.bury()?;
+        self.book.open()?;
         let place = if living.is_empty() {
             self.settle()?
         } else {
@@ -318,24 +345,16 @@ impl Bridge {
                 condemned.push(host_end);
             }
         }
+        let place = self.place(dead);
         if last
-            && let Ok(place) = self.place(dead)
+            && let Ok(place) = &place
             && links::condemn_bridge(&self.name, place.gateway)?
         {
             condemned.push(self.name.clone());
         }
-        // A lease that was cut short is one whose owner came no further.
-        let mut published = Vec::new();
-        let mut tables = Vec::new();
-        for record in dead {
-            let ports = record.read().map(|entry| entry.ports).unwrap_or_default();
-            tables.extend(
-                (!ports.is_empty()).then(|| nat::container_table(&self.name, record.address)),
-            );
-            published.extend(ports);
-        }
-        tables.extend(last.then(|| nat::bridge_table(&self.name)));
-        let freed = nat::remove(&tables)?;
+        let side = self.side(dead);
+        let freed = nat::dismiss(&self.run_dir, &side, last, || sides(&self.run_dir))?;
+        let published: Vec<_> = side.doors.iter().map(|door| door.port).collect();
         flows::forget(&published)?;
         if !condemned.is_empty() {
             links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
@@ -344,7 +363,19 @@ impl Bridge {
             fs::remove_file(&record.path)
                 .with_context(|| format!("remove {}", record.path.display()))?;
         }
+        // The standard one's is kept: it tells where the bridge was last time.
+        if last && self.name != STANDARD {
+            self.book.close();
+        }
         Ok(())
+    }
+
+    fn side(&self, records: &[Record]) -> Side {
+        Side {
+            bridge: self.name.clone(),
+            place: self.place(records).ok(),
+            doors: records.iter().flat_map(doors_of).collect(),
+        }
     }
 
     /// Chooses the subnet, while there is no container: the one of last time, or the first to which
@@ -414,6 +445,43 @@ impl Bridge {
     }
 }
 
+/// Every bridge that somebody alive is plugged into.
+fn sides(run_dir: &Path) -> Result<Vec<Side>> {
+    let mut sides = Vec::new();
+    for bridge in Bridge::all(run_dir)? {
+        let (living, _) = bridge.book.living_and_dead()?;
+        if !living.is_empty() {
+            sides.push(bridge.side(&living));
+        }
+    }
+    Ok(sides)
+}
+
+/// The ports that lead to a lease's owner; none are known of a lease that was cut short, whose owner
+/// came no further, or written over.
+fn doors_of(record: &Record) -> Vec<Door> {
+    let entry = record.read().ok();
+    let door = |entry: Entry| doors(record.address, entry.six, entry.ports.into_iter());
+    entry.map(door).unwrap_or_default()
+}
+
+fn doors(
+    address: Ipv4Addr,
+    six: Option<Ipv6Addr>,
+    ports: impl Iterator<Item = Publish>,
+) -> Vec<Door> {
+    let to = |port: &Publish| match (port.address, six) {
+        (Some(IpAddr::V6(_)), Some(six)) => six.into(),
+        _ => address.into(),
+    };
+    ports
+        .map(|port| Door {
+            port,
+            to: to(&port),
+        })
+        .collect()
+}
+
 impl Endpoint {
     /// The lease.
     #[must_use]
@@ -455,6 +523,14 @@ impl Lease {
         self.ports.iter().map(Reserved::port)
     }
 
+    fn side(&self) -> Side {
+        Side {
+            bridge: self.bridge.name.clone(),
+            place: Some(self.place),
+            doors: doors(self.address, self.six, self.ports()),
+        }
+    }
+
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
     /// default route leads out by the bridge unless another network was first. The published ports
     /// answer from here on.
@@ -478,7 +554,10 @@ impl Lease {
         {
             let _lock = lock(run_dir)?;
             // Rules first: no packet finds the bridge without its guard.
-            nat::serve_bridge(name, gateway)?;
+            if !links::exists(name) {
+                nat::warn_of_firewalls(name)?;
+            }
+            nat::admit(run_dir, &lease.side(), || sides(run_dir))?;
             links::ensure_bridge(name, gateway)?;
             sysctl(
                 "net/ipv4/ip_forward",
@@ -488,12 +567,7 @@ impl Lease {
                 &format!("net/ipv4/conf/{name}/route_localnet"),
                 "the host's 127.0.0.1:PORT may lead over the bridge",
             )?;
-            if !lease.ports.is_empty() {
-                let table = nat::container_table(name, lease.address);
-                let ports: Vec<_> = lease.ports.iter().map(Reserved::port).collect();
-                nat::publish(&table, &lease.id, lease.address, &ports)?;
-                flows::forget(&ports)?;
-            }
+            flows::forget(&lease.ports().collect::<Vec<_>>())?;
             links::plug(&cable, netns)?;
         }
         links::inside(netns, || links::configure(&cable))?;

@@ -17,6 +17,7 @@
 //! - `leases`: how that lies on disk;
 //! - `links` and `request`: bridge, veth pair, addresses and routes, by rtnetlink;
 //! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
+//! - `firewall`: whose rules may be in the way;
 //! - `flows`: what the kernel must forget of those who went there before;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
@@ -41,6 +42,7 @@ use nix::unistd::Pid;
 
 pub mod bridge;
 pub mod files;
+mod firewall;
 mod flows;
 mod leases;
 mod links;
