@@ -21,6 +21,7 @@ use crate::leases::{Book, Entry, Place, Record, first, lock, lock_to_look};
 use crate::links::{self, Cable};
 use crate::nat::{self, Door, Side};
 use crate::publish::{Publish, Reserved};
+use crate::router;
 use crate::strays::Strays;
 
 /// The bridge that containers are plugged into unless told otherwise.
@@ -180,7 +181,20 @@ impl Bridge {
                 );
             }
         }
-        Ok(Self { shape, ..self })
+        let six = match shape.six {
+            Some(six) => {
+                ensure!(
+                    six.prefix() <= 126,
+                    "the subnet {six} is too small: /126 is the least"
+                );
+                Some(first_of_six(six)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            shape: Shape { six, ..shape },
+            ..self
+        })
     }
 
     /// Removes what dead containers left of this network.
@@ -252,12 +266,47 @@ impl Bridge {
         Ok(living.iter().filter_map(resident).collect())
     }
 
-    /// Makes all anew that somebody took away from living containers: bridge, cables, rules.
+    /// Makes all anew that somebody took away from living containers: rules, bridge, and the
+    /// cables' ends in it.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// What the kernel refuses. A cable that is gone altogether can only be laid from within its
+    /// container: who has to be restarted is said at the end, when all else is done.
     pub fn rebuild(&self) -> Result<()> {
+        let _lock = lock(&self.run_dir)?;
+        let living = self.bury()?;
+        if living.is_empty() {
+            return Ok(());
+        }
+        nat::renew(&self.run_dir, &sides(&self.run_dir)?)?;
+        self.stand(&self.place(&living)?)?;
+        let (here, gone): (Vec<_>, Vec<_>) = living
+            .iter()
+            .partition(|record| links::exists(&host_end(record.address)));
+        let here: Vec<_> = here.iter().map(|record| host_end(record.address)).collect();
+        links::replug(&here, &self.name)?;
+        let entries = living.iter().flat_map(Record::read);
+        flows::forget(&entries.flat_map(|entry| entry.ports).collect::<Vec<_>>())?;
+        let gone: Vec<_> = gone.iter().map(|record| record.owner()).collect();
+        ensure!(
+            gone.is_empty(),
+            "the cable between {} and {} is gone, and cannot be laid again from outside: restart {}",
+            self.name,
+            gone.join(", "),
+            if gone.len() == 1 { "it" } else { "them" }
+        );
         Ok(())
+    }
+
+    /// The bridge and the host's switches, whether they were there or not. The rules come before:
+    /// no packet may find a bridge without its guard.
+    fn stand(&self, place: &Place) -> Result<()> {
+        links::ensure_bridge(&self.name, place.gateway)?;
+        router::forward(&self.name, place.six.is_some())?;
+        match place.six {
+            Some(six) => links::add_six(&self.name, six),
+            None => Ok(()),
+        }
     }
 
     /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
@@ -273,6 +322,9 @@ impl Bridge {
         } else {
             self.place(&living)?
         };
+        if place.six.is_some() {
+            router::ensure_six()?;
+        }
         let address = self.pick(&place, &living, wish.address)?;
         let six = pick_six(&place, &living, address, wish.six)?;
         let entry = Entry {
@@ -390,12 +442,17 @@ impl Bridge {
         let subnet = last_time
             .chain(&self.subnets)
             .find(|subnet| {
-                !routed
-                    .iter()
-                    .any(|known| collide(*known, IpNetwork::V4(**subnet)))
+                let own = [
+                    Some(IpNetwork::V4(**subnet)),
+                    self.shape.six.map(IpNetwork::V6),
+                ];
+                let own = own.iter().flatten();
+                !own.clone()
+                    .any(|own| routed.iter().any(|known| collide(*known, *own)))
             })
             .with_context(|| {
-                let tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+                let mut tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+                tried.extend(self.shape.six.map(|six| six.to_string()));
                 format!(
                     "no subnet is free for {}: this host has routes into {}",
                     self.name,
@@ -532,41 +589,35 @@ impl Lease {
     }
 
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
-    /// default route leads out by the bridge unless another network was first. The published ports
-    /// answer from here on.
-    ///
-    /// net.ipv4.ip_forward is switched on, and stays on afterwards, as other engines leave it: who
-    /// else relies on it cannot be known.
+    /// default route leads out by the bridge, unless that is internal or another network was first.
+    /// The published ports answer from here on. The host is a router from here on, too, and stays one.
     pub fn attach(self, netns: BorrowedFd<'_>, interface: &str) -> Result<Endpoint> {
         let lease = self; // dropped on any error, which takes down what was made so far
         let Bridge { run_dir, name, .. } = &lease.bridge;
         let Place {
-            gateway, internal, ..
+            gateway,
+            six,
+            internal,
         } = lease.place;
+        let mut gateways = vec![gateway.ip().into()];
+        gateways.extend(six.map(|six| IpAddr::from(six.ip())));
+        gateways.retain(|_| !internal);
         let host_end = host_end(lease.address);
         let cable = Cable {
             host_end: &host_end,
             bridge: name,
             interface,
             address: lease.address()?,
-            gateway: (!internal).then_some(gateway.ip()),
+            six: lease.six(),
+            gateways: &gateways,
         };
         {
             let _lock = lock(run_dir)?;
-            // Rules first: no packet finds the bridge without its guard.
             if !links::exists(name) {
                 nat::warn_of_firewalls(name)?;
             }
             nat::admit(run_dir, &lease.side(), || sides(run_dir))?;
-            links::ensure_bridge(name, gateway)?;
-            sysctl(
-                "net/ipv4/ip_forward",
-                "the host becomes a router between its links; stays on afterwards",
-            )?;
-            sysctl(
-                &format!("net/ipv4/conf/{name}/route_localnet"),
-                "the host's 127.0.0.1:PORT may lead over the bridge",
-            )?;
+            lease.bridge.stand(&lease.place)?;
             flows::forget(&lease.ports().collect::<Vec<_>>())?;
             links::plug(&cable, netns)?;
         }
@@ -610,6 +661,15 @@ fn is_for_hosts(subnet: Ipv4Network, address: Ipv4Addr) -> bool {
 
 fn is_in(place: &Place, subnet: Ipv4Network) -> bool {
     place.gateway.network() == subnet.network() && place.gateway.prefix() == subnet.prefix()
+}
+
+/// The host's IPv6 address: that one, or the first where the subnet is named.
+fn first_of_six(subnet: Ipv6Network) -> Result<Ipv6Network> {
+    if subnet.ip() != subnet.network() {
+        return Ok(subnet);
+    }
+    let first = Ipv6Addr::from(u128::from(subnet.network()) + 1);
+    Ok(Ipv6Network::new(first, subnet.prefix())?)
 }
 
 /// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
@@ -666,16 +726,6 @@ fn collide(known: IpNetwork, subnet: IpNetwork) -> bool {
         (IpNetwork::V6(known), IpNetwork::V6(subnet)) => known.overlaps(subnet),
         _ => false,
     }
-}
-
-/// Switches a sysctl on where it is off. /proc/sys/net shows the caller's network namespace.
-fn sysctl(name: &str, why: &str) -> Result<()> {
-    let path = Path::new("/proc/sys").join(name);
-    if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
-        return Ok(());
-    }
-    tracing::info!(call = format!("write({path:?}, \"1\")"), "{why}");
-    fs::write(&path, "1").with_context(|| format!("write 1 to {}", path.display()))
 }
 
 #[cfg(test)]

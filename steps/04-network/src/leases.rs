@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -172,12 +172,19 @@ impl Book {
 }
 
 impl Record {
+    /// As a person would call who has it.
+    pub fn owner(&self) -> String {
+        match self.read() {
+            Ok(entry) => format!("container {}", entry.id),
+            Err(_) => format!("the container at {}", self.address),
+        }
+    }
+
     pub fn read(&self) -> Result<Entry> {
-        let mut text = String::new();
-        (&self.file)
-            .read_to_string(&mut text)
+        // Not from where the last reader stopped.
+        fs::read_to_string(&self.path)
             .map_err(anyhow::Error::from)
-            .and_then(|_| Entry::read(&text))
+            .and_then(|text| Entry::read(&text))
             .with_context(|| {
                 format!(
                     "the lease {} is not as its container wrote it",

@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
 use crate::firewall;
 use crate::leases::Place;
@@ -332,25 +332,26 @@ fn by_set(side: &Side) -> Vec<(Set, Vec<Element>)> {
         sets.push((INTERNAL, is(link.to_vec())));
     }
     if let Some(Place { gateway, six, .. }) = side.place {
+        let called = |net: IpNetwork| format!("{}/{}", net.network(), net.prefix());
         let behind = u32::from(gateway.broadcast()).wrapping_add(1);
         let (from, to) = (gateway.network().octets(), behind.to_be_bytes());
-        sets.push((SUBNETS, range(&gateway, &from, &to)));
+        sets.push((SUBNETS, range(called(gateway.into()), &from, &to)));
         sets.extend(six.map(|six| {
             let behind = u128::from(six.broadcast()).wrapping_add(1);
             let (from, to) = (six.network().octets(), behind.to_be_bytes());
-            (SUBNETS6, range(&six, &from, &to))
+            (SUBNETS6, range(called(six.into()), &from, &to))
         }));
     }
     sets
 }
 
 /// A subnet: its first address, and the first one behind it.
-fn range(subnet: &impl ToString, from: &[u8], to: &[u8]) -> Vec<Element> {
+fn range(called: String, from: &[u8], to: &[u8]) -> Vec<Element> {
     let behind = Element {
         ends: true,
         ..Element::new(String::new(), to.into())
     };
-    vec![Element::new(subnet.to_string(), from.into()), behind]
+    vec![Element::new(called, from.into()), behind]
 }
 
 /// The doors, as elements of the maps that they belong into.
