@@ -97,6 +97,7 @@ impl Shim<'_> {
             return Err(error);
         }
         volumes::tell(self.dirs, &locked.container, "mount");
+        journal::tell_networks(self.dirs, &locked.container, "connect");
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,

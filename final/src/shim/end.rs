@@ -39,6 +39,7 @@ pub(super) fn record(
 ) -> Result<Next> {
     locked.relock()?;
     tell(dirs, &locked.container, ended);
+    journal::tell_networks(dirs, &locked.container, "disconnect");
     let next = next(&locked.container, ended, pause);
     let life = &mut locked.container.life;
     life.pid = 0;

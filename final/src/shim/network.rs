@@ -21,7 +21,7 @@ pub mod uplink;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -37,10 +37,14 @@ use crate::state::{self, Container, HostConfig, Places, Port};
 pub use changes::Change;
 use files::{Files, Servers};
 use plugs::Plugs;
+use relay::Relay;
 use shared::Place;
 
-/// Who answers questions for less than that will not do better at the next attempt.
+/// Who answers questions for less than that may not do better at the next attempt.
 const WORTH: Duration = Duration::from_secs(1);
+
+/// So many of them one after the other are enough.
+const MOST_SHORT: u8 = 3;
 
 /// What a container is connected to: `--network`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +96,8 @@ enum Way {
     Shared,
     Loopback,
     Plugged(Plugs),
-    Carried(Vec<Publish>),
+    /// The ports that a carrier takes, and those that are taken for a relay.
+    Carried(Vec<Publish>, Vec<Reserved>),
 }
 
 /// A network that is up. Dropping it undoes everything: cables and rules, leases and ports.
@@ -112,6 +117,8 @@ pub struct Attached {
 struct Names {
     registration: Registration,
     since: Instant,
+    /// How many before this one were not worth it.
+    short: u8,
 }
 
 /// What is told about it.
@@ -125,10 +132,14 @@ pub struct Seen {
 
 enum Connection {
     Plugged(Plugs),
-    Carried(
-        #[expect(dead_code, reason = "only held, to be dropped")] Carrier,
-        Vec<Publish>,
-    ),
+    Carried(Carried),
+}
+
+/// By a program that carries the packets.
+struct Carried {
+    _carrier: Carrier,
+    ports: Vec<Port>,
+    relay: Option<Relay>,
 }
 
 impl Network {
@@ -147,9 +158,12 @@ impl Network {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
+                    let six = |port: &Reserved| ports::is_six(&port);
+                    let (copied, carried): (Vec<_>, Vec<_>) = reserved.into_iter().partition(six);
                     // Not held: the container, when it is born, would hold them too, and it is the
-                    // carrier that needs them.
-                    Way::Carried(reserved.iter().map(Reserved::port).collect())
+                    // carrier that needs them. IPv6 it does not carry.
+                    let carried = carried.iter().map(Reserved::port).collect();
+                    Way::Carried(carried, copied)
                 }
             },
         };
@@ -200,12 +214,25 @@ impl Network {
                 plugs.attach(netns.as_fd())?;
                 Some(Connection::Plugged(plugs))
             }
-            (Way::Carried(ports), Some(netns)) => {
+            (Way::Carried(ports, copied), Some(netns)) => {
                 // The carrier brings it up as well; but there may be none.
                 network::loopback_up_in(netns.as_fd())?;
-                let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
+                let again = || netns.try_clone().context("dup a network namespace");
+                let to = Target::Netns(again()?);
                 let carrier = Carrier::connect(&to, &ports, &places.run)?;
-                carrier.map(|carrier| Connection::Carried(carrier, ports))
+                let connect = |carrier| -> Result<_> {
+                    let mut relay = ports::relay(copied.iter(), Some(again()?))?;
+                    if let Some(relay) = &mut relay {
+                        relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
+                    }
+                    let copied = copied.iter().map(Reserved::port);
+                    Ok(Connection::Carried(Carried {
+                        _carrier: carrier,
+                        ports: ports.into_iter().chain(copied).map(ports::of).collect(),
+                        relay,
+                    }))
+                };
+                carrier.map(connect).transpose()?
             }
             (Way::Loopback, Some(netns)) => {
                 network::loopback_up_in(netns.as_fd())?;
@@ -232,7 +259,7 @@ impl Way {
             (Mode::Container(_), _) => return Ok(None),
             (Mode::Host, _) => Files::of_host()?,
             (_, Way::Plugged(plugs)) => plugs.files()?,
-            (_, Way::Carried(_)) => {
+            (_, Way::Carried(..)) => {
                 let servers = Servers::Carrier(Carrier::NAMESERVER.into());
                 Files::own(vec![Carrier::ADDRESS.into()], servers, way_to_host())
             }
@@ -253,7 +280,7 @@ impl Attached {
                 networks: plugs.seen()?,
                 ports: plugs.ports(),
             },
-            Some(Connection::Carried(_, ports)) => {
+            Some(Connection::Carried(carried)) => {
                 // The hardware address is the carrier's choice.
                 let endpoint = state::Endpoint {
                     interface: "eth0".to_owned(),
@@ -265,10 +292,36 @@ impl Attached {
                 };
                 Seen {
                     networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
-                    ports: ports.iter().copied().map(ports::of).collect(),
+                    ports: carried.ports.clone(),
                 }
             }
         })
+    }
+
+    /// What is to be read when somebody calls a port that is copied, or its copying has ended; then
+    /// [`attend`](Attached::attend).
+    pub fn calls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (plugs, carried) = match &self.connection {
+            Some(Connection::Plugged(plugs)) => (Some(plugs), None),
+            Some(Connection::Carried(carried)) => (None, carried.relay.as_ref()),
+            None => (None, None),
+        };
+        let relays = plugs.into_iter().flat_map(Plugs::relays).chain(carried);
+        relays.flat_map(Relay::polled)
+    }
+
+    /// Has the calls of one descriptor answered, of those in [`calls`](Attached::calls).
+    ///
+    /// # Errors
+    /// There can be no process that copies.
+    pub fn attend(&mut self, call: RawFd) -> Result<()> {
+        let called = |relay: &&mut Relay| relay.polled().any(|polled| polled.as_raw_fd() == call);
+        let relay = match &mut self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.relays_mut().find(called),
+            Some(Connection::Carried(carried)) => carried.relay.as_mut(),
+            None => None,
+        };
+        relay.map_or(Ok(()), Relay::attend)
     }
 
     /// What can be read when nobody answers the container's questions for names any more.
@@ -279,9 +332,16 @@ impl Attached {
     /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
     /// nothing.
     pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
-        let before = self.names.take();
-        if before.is_some_and(|names| names.since.elapsed() >= WORTH) {
+        let Some(before) = self.names.take() else {
+            return;
+        };
+        let short = match before.since.elapsed() >= WORTH {
+            true => 0,
+            false => before.short + 1,
+        };
+        if short < MOST_SHORT {
             self.settle_names(container, dirs);
+            self.names.iter_mut().for_each(|names| names.short = short);
         }
     }
 
@@ -305,6 +365,7 @@ impl Attached {
                 self.names = Some(Names {
                     registration,
                     since,
+                    short: 0,
                 });
             }
             Err(error) => {

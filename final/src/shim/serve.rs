@@ -1,6 +1,6 @@
 //! The loop: what the container writes, what clients want, and who has ended.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -44,6 +44,7 @@ enum Source {
     Input,
     Exec(usize),
     ExecOther(usize),
+    Call(RawFd),
     Names,
 }
 
@@ -130,6 +131,12 @@ impl Shim<'_> {
                         exec.attend();
                     }
                 }
+                Source::Call(call) => {
+                    // Whoever calls has nobody to tell.
+                    if let Err(error) = run.network.attend(call) {
+                        tracing::debug!("{error:#}");
+                    }
+                }
                 Source::Names => run.network.break_silence(&self.places.read()?, self.dirs),
             }
         }
@@ -184,6 +191,8 @@ impl Shim<'_> {
                 all.push((Source::ExecOther(n), other, PollFlags::POLLIN));
             }
         }
+        let calls = run.network.calls();
+        all.extend(calls.map(|file| (Source::Call(file.as_raw_fd()), file, PollFlags::POLLIN)));
         let silence = run.network.silence().into_iter();
         all.extend(silence.map(|file| (Source::Names, file, PollFlags::POLLIN)));
         all.into_iter()

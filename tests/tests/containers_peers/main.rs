@@ -5,6 +5,7 @@
 //! of them say.
 
 mod inspection;
+mod networks;
 mod pair;
 mod tables;
 mod things;
@@ -29,6 +30,16 @@ fn each_command_ends_as_dockers_does() {
 #[test]
 fn lists_have_dockers_columns_and_words() {
     both(&tables::LISTS);
+}
+
+#[test]
+fn networks_are_made_and_connected_as_dockers() {
+    let lines = networks::lines();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|(line, look)| (line.as_str(), *look))
+        .collect();
+    both(&lines);
 }
 
 #[test]

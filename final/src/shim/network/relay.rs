@@ -101,6 +101,14 @@ impl Relay {
         Ok(())
     }
 
+    /// Has the container answer elsewhere from here on. Whoever was connected is cut off.
+    pub fn lead_to(&mut self, to: impl Fn(&Port) -> SocketAddr) {
+        self.process = None;
+        for way in &mut self.ways {
+            way.to = to(&way.port);
+        }
+    }
+
     /// The process' life. What it inherits of the shim's would outlive the shim's own wish to close
     /// it: pipes, terminals, locks.
     fn live(&self, inside: &Inside) -> Result<u8> {
