@@ -476,7 +476,11 @@ impl Bridge {
             records.any(|record| subnet.contains(record.address))
         };
         match self.subnets.iter().find(inhabited) {
-            Some(subnet) => self.place_in(*subnet),
+            Some(subnet) => {
+                let place = self.place_in(*subnet)?;
+                self.book.settle(&place)?;
+                Ok(place)
+            }
             None => settled,
         }
     }

@@ -86,8 +86,7 @@ impl Strays {
             all.links.extend(strays.links);
             all.occupied |= strays.occupied;
         }
-        // Another's table is not ours to judge.
-        all.table = !all.occupied && nat::is_there(run_dir).unwrap_or(false);
+        all.table = !all.occupied && nat::is_ours(run_dir)?;
         Ok(all)
     }
 
