@@ -9,6 +9,7 @@ mod networks;
 mod pair;
 mod tables;
 mod things;
+mod volumes;
 
 use pair::Pair;
 
@@ -46,6 +47,12 @@ fn an_inspection_has_dockers_keys_and_values() {
     let pair = Pair::new();
     inspection::compare(&pair);
     pair.end();
+}
+
+#[test]
+fn volumes_are_dockers() {
+    both(&volumes::LINES);
+    both(&volumes::REFUSED);
 }
 
 #[test]
