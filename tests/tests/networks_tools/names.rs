@@ -149,7 +149,7 @@ fn networks_are_apart_and_an_internal_one_has_no_way_out() {
     );
     far.run(&format!("ping -c1 -W1 {b}")).exits(1);
     // Who is in an internal network and in another goes out by the other.
-    machine.ok("network connect red d");
+    machine.ok("network connect red dd");
     assert!(reaches("dd", THERE) && reaches("dd", "cc"));
     machine.no_container_left();
     machine.ok("network rm red green inner");
