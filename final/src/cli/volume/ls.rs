@@ -7,9 +7,8 @@ use minidocker::engine::volumes::{VolumeUse, Volumes};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::filters::Filter;
+use crate::filters::{Filter, Pattern};
 use crate::format::List;
-use crate::ps::selection::Pattern;
 
 /// List volumes
 #[derive(Debug, Args)]
