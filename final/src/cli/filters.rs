@@ -6,6 +6,8 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use minidocker::engine::restriction::Restriction;
+use regex_lite::Regex;
 
 /// One `--filter NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,50 @@ fn seconds(text: &str) -> Option<(i64, i32)> {
     let nanoseconds = format!("{fraction:0<9}");
     let nanoseconds = nanoseconds.get(..9).filter(|_| is_fraction)?;
     Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
+}
+
+/// A text, or a regular expression that is somewhere in one.
+pub(crate) struct Pattern {
+    text: String,
+    regex: Option<Regex>,
+}
+
+impl Pattern {
+    pub(crate) fn new(text: &str) -> Pattern {
+        Pattern {
+            text: text.to_owned(),
+            // What is none matches what is the same, as with docker.
+            regex: Regex::new(text).ok(),
+        }
+    }
+
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        let matches = |regex: &Regex| regex.is_match(text);
+        self.text == text || self.regex.as_ref().is_some_and(matches)
+    }
+}
+
+/// What the filters of a `prune` ask for that are the same for whatever there is.
+///
+/// # Errors
+/// There is no such filter, or its value makes no sense.
+pub(crate) fn restriction<'f>(
+    filters: impl IntoIterator<Item = &'f Filter>,
+) -> Result<Restriction> {
+    let mut only = Restriction::default();
+    let now = Timestamp::now();
+    for filter in filters {
+        filter.is_one_of(&["label", "label!", "until"])?;
+        match filter.name.as_str() {
+            "label" => only.labels.push(filter.value.parse()?),
+            "label!" => only.but.push(filter.value.parse()?),
+            _ => {
+                let until = moment(&filter.value, now)?;
+                only.until = Some(only.until.map_or(until, |known| known.min(until)));
+            }
+        }
+    }
+    Ok(only)
 }
 
 /// Whether `name` is as the pattern says: `*` is any characters but a slash, `?` one of them,
@@ -206,6 +252,20 @@ mod tests {
         assert!(filter.is_true().is_err());
         assert!("dangling".parse::<Filter>().is_err());
         assert!(!"dangling=0".parse::<Filter>().unwrap().is_true().unwrap());
+    }
+
+    #[test]
+    fn a_pattern_is_somewhere_in_a_text() {
+        for (pattern, text, expected) in [
+            ("web", "my-web-1", true),
+            ("^web", "my-web-1", false),
+            ("^/web$", "/web", true),
+            ("w.b", "web", true),
+            ("(", "(", true),
+            ("(", "a(", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).is_in(text), expected, "{pattern}");
+        }
     }
 
     #[test]

@@ -1,18 +1,21 @@
-//! `inspect`, `container inspect` and `image inspect`
+//! `inspect`, and the same for one kind of thing: `container inspect`, …
 
 mod container;
 mod image;
+mod network;
 
 use anyhow::{Error, Result, bail};
 use clap::{Args, ValueEnum};
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::Images;
+use minidocker::engine::networks::Networks;
+use minidocker::engine::volumes::Volumes;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::format::Template;
-use crate::{Context, PROGRAM, complaint};
+use crate::{Context, PROGRAM, complaint, volume};
 
 /// What a template that makes no sense ends with.
 const NO_TEMPLATE: u8 = 64;
@@ -24,6 +27,18 @@ pub(crate) struct InspectImages {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Show all that is known about volumes
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker volume inspect -f '{{.Mountpoint}}' data")]
+pub(crate) struct InspectVolumes {
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    volumes: Vec<String>,
     /// How to print them: json, or a template of Go's
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
@@ -44,7 +59,22 @@ pub(crate) struct InspectContainers {
     size: bool,
 }
 
-/// Show all that is known about containers and images
+/// Show all that is known about networks
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker network inspect -f '{{json .Containers}}' front")]
+pub(crate) struct InspectNetworks {
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Accepted: there is nothing else to tell without a swarm
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Show all that is known about containers, images, networks and volumes
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker inspect -f '{{.State.Status}}' web")]
 pub(crate) struct Inspect {
@@ -66,6 +96,8 @@ pub(crate) struct Inspect {
 enum Kind {
     Container,
     Image,
+    Network,
+    Volume,
 }
 
 /// What is shown of an object.
@@ -81,7 +113,9 @@ impl Inspect {
             match self.kind {
                 Some(Kind::Container) => of_container(context, name, self.size),
                 Some(Kind::Image) => of_image(context, name),
-                None => of_either(context, name, self.size),
+                Some(Kind::Network) => of_network(context, name),
+                Some(Kind::Volume) => of_volume(context, name),
+                None => of_any(context, name, self.size),
             }
         })
     }
@@ -103,11 +137,40 @@ impl InspectImages {
     }
 }
 
+impl InspectNetworks {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        show(&self.networks, self.format.as_deref(), |name| {
+            of_network(context, name)
+        })
+    }
+}
+
+impl InspectVolumes {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        show(&self.volumes, self.format.as_deref(), |name| {
+            of_volume(context, name)
+        })
+    }
+}
+
+fn of_volume(context: &Context, name: &str) -> Result<Document> {
+    let volumes = Volumes::open(&context.dirs);
+    Ok(Document {
+        shown: volume::shown(&volumes, &volumes.find(name)?),
+        unsaid: Value::Null,
+    })
+}
+
 fn of_container(context: &Context, name: &str, size: bool) -> Result<Document> {
     let containers = Containers::open(&context.dirs)?;
     let container = containers.find(name)?;
     Ok(Document {
-        shown: container::shown(&containers, &container, size)?,
+        shown: container::shown(
+            &containers,
+            &Networks::open(&context.dirs),
+            &container,
+            size,
+        )?,
         unsaid: container::unsaid(),
     })
 }
@@ -120,17 +183,37 @@ fn of_image(context: &Context, name: &str) -> Result<Document> {
     })
 }
 
-/// A container goes before an image of that name.
-fn of_either(context: &Context, name: &str, size: bool) -> Result<Document> {
-    let is_missing = |error: &Error| error.to_string().starts_with("No such ");
-    match of_container(context, name, size) {
-        Err(error) if is_missing(&error) => {}
-        found => return found,
+fn of_network(context: &Context, name: &str) -> Result<Document> {
+    let networks = Networks::open(&context.dirs);
+    let network = networks.find(name)?;
+    Ok(Document {
+        shown: network::shown(&networks, &network)?,
+        unsaid: Value::Null,
+    })
+}
+
+/// Of those of one name a container goes before an image, and that before a network, and that before a
+/// volume.
+fn of_any(context: &Context, name: &str, size: bool) -> Result<Document> {
+    let looks: [&dyn Fn() -> Result<Document>; 4] = [
+        &|| of_container(context, name, size),
+        &|| of_image(context, name),
+        &|| of_network(context, name),
+        &|| of_volume(context, name),
+    ];
+    let is_missing = |error: &Error| {
+        let said = error.to_string();
+        said.starts_with("No such ")
+            || said.ends_with("no such volume")
+            || said == format!("network {name} not found")
+    };
+    for look in looks {
+        match look() {
+            Err(error) if is_missing(&error) => {}
+            found => return found,
+        }
     }
-    match of_image(context, name) {
-        Err(error) if is_missing(&error) => bail!("No such object: {name}"),
-        found => found,
-    }
+    bail!("No such object: {name}")
 }
 
 /// Those that are there are shown.

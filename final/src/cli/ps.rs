@@ -11,6 +11,7 @@ use clap::Args;
 use images::ImageName;
 use jiff::Timestamp;
 use minidocker::engine::containers::{Catalogue, Containers};
+use minidocker::engine::networks::Networks;
 use minidocker::state::{Container, Status};
 use serde_json::{Value, json};
 
@@ -89,7 +90,7 @@ const LONGEST_MOUNT: usize = 15;
 impl Ps {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let containers = Containers::open(&context.dirs)?;
-        let shown = self.chosen(&containers)?;
+        let shown = self.chosen(&containers, &Networks::open(&context.dirs))?;
         let format = self.format.as_deref().unwrap_or_default();
         let with_sizes = self.size || format.contains(".Size");
         let rows = Rows {
@@ -121,8 +122,8 @@ impl Ps {
     }
 
     /// Those that the flags ask for.
-    fn chosen(&self, containers: &Containers) -> Result<Vec<Container>> {
-        let selection = Selection::new(&self.filter, containers)?;
+    fn chosen(&self, containers: &Containers, networks: &Networks) -> Result<Vec<Container>> {
+        let selection = Selection::new(&self.filter, containers, networks)?;
         let last = match self.last {
             -1 if self.latest => 1,
             last => last,
@@ -166,10 +167,7 @@ impl Rows {
             "LocalVolumes": container.mounts.iter().filter(|it| it.driver == "local").count().to_string(),
             "Mounts": self.mounts(container),
             "Names": container.name,
-            "Networks": match container.host.network_mode.starts_with("container:") {
-                true => "",
-                false => container.host.network_mode.as_str(),
-            },
+            "Networks": container.host.network_names().join(","),
             "Ports": ports::shown(&ports::of(container)),
             "RunningFor": ago(container.created, self.now),
             "Size": self.size(container),

@@ -3,10 +3,9 @@
 use anyhow::Result;
 use clap::Args;
 use images::Removed;
-use jiff::Timestamp;
 use minidocker::engine::images::{Images, Pruning};
 
-use crate::filters::{Filter, moment};
+use crate::filters::{Filter, restriction};
 use crate::{Context, complaint, prompt};
 
 /// Remove images
@@ -89,19 +88,17 @@ impl Prune {
             all: self.all,
             ..Pruning::default()
         };
-        let now = Timestamp::now();
         for filter in &self.filter {
             filter.is_one_of(&["dangling", "label", "label!", "until"])?;
-            match filter.name.as_str() {
-                "dangling" => which.all = !filter.is_true()?,
-                "label" => which.labels.push(filter.value.parse()?),
-                "label!" => which.but.push(filter.value.parse()?),
-                _ => {
-                    let until = moment(&filter.value, now)?;
-                    which.until = Some(which.until.map_or(until, |known| known.min(until)));
-                }
-            }
         }
+        let (dangling, others): (Vec<&Filter>, Vec<&Filter>) = self
+            .filter
+            .iter()
+            .partition(|filter| filter.name == "dangling");
+        for filter in dangling {
+            which.all = !filter.is_true()?;
+        }
+        which.only = restriction(others)?;
         Ok(which)
     }
 }

@@ -5,4 +5,5 @@ pub mod images;
 pub mod machine;
 pub mod networks;
 pub mod registries;
+pub mod restriction;
 pub mod volumes;

@@ -1,44 +1,87 @@
 //! The process beside the containers of networks that people made: it knows their names.
 //!
 //! ```text
-//! RUN/network/keeper/lock     held (flock) by the keeper for life
+//!   container web                        container db
+//!   ┌─────────────────────────────┐      ┌──────────────────────────────┐
+//!   │ resolv.conf:                │      │                              │
+//!   │   nameserver 127.0.0.11     │      │   ("db", 10.89.0.3)          │
+//!   │ "where is db?"              │      └──────────────────────────────┘
+//!   │      │                      │
+//!   │      ▼                      │      the host's network
+//!   │ 127.0.0.11:53, udp and tcp ─┼───▶ keeper ── knows it: "10.89.0.3"
+//!   └─────────────────────────────┘       │
+//!      the socket was made in there,      └──── does not: asks a resolver of the host's
+//!      and is read out here
+//! ```
+//!
+//! A socket belongs for ever to the network namespace that it was made in; whoever holds its
+//! descriptor can use it from anywhere. So one process answers inside of all containers, knows by the
+//! socket which of them asks, and asks others from the host's network, where a resolver on the host's
+//! loopback is in reach as well.
+//!
+//! ```text
+//! RUN/network/keeper/lock     held (flock) for the moment in which a keeper begins or ends
 //! RUN/network/keeper/socket   shims register their containers here
 //! ```
+//!
+//! - `registration`: a shim hands the sockets of its container over, and knows by the connection,
+//!   which stays open, whether there is still somebody to answer;
+//! - `life`: how the first shim forks the process off, and how it ends after the last;
+//! - `desk`: where one container's questions come in, and its answers go out;
+//! - `neighbours`: who is called what, and lives where;
+//! - `answer`: what a question is answered with;
+//! - `forward`: how others are asked.
 
+mod answer;
+mod desk;
+mod forward;
+mod life;
+mod neighbours;
+mod registration;
+
+use std::fs;
 use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cli::Dirs;
 
-use crate::state::Container;
+use crate::shim::protocol::Connection;
+pub use registration::Registration;
 
 /// Where a container finds its resolver.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// A container that the keeper answers, until this is dropped (or its holder dies).
-#[derive(Debug)]
-pub struct Registration {
-    connection: Option<OwnedFd>,
+/// The name of the keeper's socket, in its directory.
+const SOCKET: &str = "socket";
+
+/// The keeper's directory.
+fn place(dirs: &Dirs) -> PathBuf {
+    dirs.run.join("network/keeper")
 }
 
-impl Registration {
-    /// Registers a container: the sockets of its resolver are made in its network namespace, and
-    /// handed to the keeper, which is begun where there is none.
-    ///
-    /// # Errors
-    /// The namespace is not ours to enter, or there can be no keeper.
-    pub fn new(
-        _dirs: &Dirs,
-        _container: &Container,
-        _netns: BorrowedFd<'_>,
-    ) -> Result<Registration> {
-        Ok(Registration { connection: None })
-    }
+/// The socket of a keeper that was killed, until the next one takes its place.
+///
+/// # Errors
+/// It cannot be asked whether somebody listens there.
+pub fn leftover(dirs: &Dirs) -> Result<Option<PathBuf>> {
+    let socket = place(dirs).join(SOCKET);
+    let gone = socket.exists() && Connection::at(&place(dirs), SOCKET)?.is_none();
+    Ok(gone.then_some(socket))
+}
 
-    /// What is readable when the keeper is gone; then [`Registration::new`] again.
-    #[must_use]
-    pub fn connection(&self) -> Option<&OwnedFd> {
-        self.connection.as_ref()
+/// Removes that.
+///
+/// # Errors
+/// What the disk refuses.
+pub fn sweep(dirs: &Dirs) -> Result<()> {
+    // Whoever begins one has this locked.
+    let door = life::door(&place(dirs))?;
+    door.lock().context("lock the keeper's door")?;
+    match leftover(dirs)? {
+        None => Ok(()),
+        Some(socket) => {
+            fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))
+        }
     }
 }

@@ -42,7 +42,7 @@ impl Shim<'_> {
         let rootfs = self.places.data.join("merged");
         let root = rustix::fs::open(&rootfs, flags, Mode::empty())
             .with_context(|| format!("open {}", rootfs.display()))?;
-        volumes::fill(container, root.as_fd())?;
+        volumes::fill(container, self.dirs, root.as_fd())?;
         let mut spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
         network.enter(&mut spec);
         drop(root);
@@ -66,7 +66,8 @@ impl Shim<'_> {
         let runner = Runner::of(container, self.places);
         let born = runner.create(&self.id, &bundle, settings)?;
         let connected = || -> Result<_> {
-            let (attached, seen) = network.attach(born.process.pid())?;
+            let attached = network.attach(born.process.pid(), container, self.dirs)?;
+            let seen = attached.seen()?;
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,
@@ -95,6 +96,8 @@ impl Shim<'_> {
             runner.delete(&self.id)?;
             return Err(error);
         }
+        volumes::tell(self.dirs, &locked.container, "mount");
+        journal::tell_networks(self.dirs, &locked.container, "connect");
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,

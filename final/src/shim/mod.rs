@@ -20,6 +20,7 @@
 
 mod begin;
 mod clients;
+mod connect;
 mod end;
 mod execs;
 mod external;
@@ -36,7 +37,7 @@ mod volumes;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ use end::Next;
 pub use init_layer::sweep as sweep_init_layers;
 use log::Log;
 pub use network::sweep as sweep_network;
+use network::uplink::Membership;
 use protocol::{Connection, Listener};
 pub use runner::end as end_runtime;
 use users::Users;
@@ -91,7 +93,7 @@ pub struct First {
 /// then.
 pub fn launch(charge: &Charge) -> Result<()> {
     let signals = Signals::hold()?;
-    let users = Users::of(&charge.locked.container, &charge.dirs)?;
+    let users = Users::of(&charge.locked.container, &charge.dirs, &signals)?;
     let isolation = Isolation {
         namespaces: CloneFlags::CLONE_NEWNS,
         ids: users.ids,
@@ -100,7 +102,8 @@ pub fn launch(charge: &Charge) -> Result<()> {
         propagation: Some(MsFlags::MS_SLAVE | MsFlags::MS_REC),
         ..Isolation::users_only()?
     };
-    let held = namespaces::spawn(&isolation, |inside| live(inside, charge))?;
+    let member = users.membership.as_ref();
+    let held = namespaces::spawn(&isolation, |inside| live(inside, charge, member))?;
     held.advance(&signals)?.let_go()?.abandon();
     Ok(())
 }
@@ -136,11 +139,14 @@ struct Shim<'a> {
 
 /// A shim's life. It begins with the container's lock in its hands, and with somebody who waits to
 /// hear how the start went.
-fn live(inside: &Inside, charge: &Charge) -> Result<u8> {
+fn live(inside: &Inside, charge: &Charge, member: Option<&Membership>) -> Result<u8> {
     let mut locked = charge.locked.try_clone()?;
     let places = locked.places.clone();
     let lock = take_lock(&places)?;
-    leave(inside, charge, &locked, &lock)?;
+    let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
+    kept.extend(member.map(|member| member.keep().as_fd()));
+    kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
+    leave(inside, &kept)?;
     let _signals = Signals::hold()?;
     stack_layers(&charge.dirs, &locked)?;
 
@@ -202,8 +208,9 @@ fn take_lock(places: &Places) -> Result<File> {
     Ok(lock)
 }
 
-/// Away from whoever started us: their session, their working directory, their files.
-fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Result<()> {
+/// Away from whoever started us: their session, their working directory, their files but those that
+/// are `kept`.
+fn leave(inside: &Inside, kept: &[BorrowedFd]) -> Result<()> {
     inside.outlive_parent()?;
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
@@ -214,9 +221,7 @@ fn leave(inside: &Inside, charge: &Charge, locked: &Locked, lock: &File) -> Resu
     // not the container.
     let too_large = SigSet::from(Signal::SIGXFSZ);
     too_large.thread_block().context("hold SIGXFSZ back")?;
-    let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
-    kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
-    inside.close_files(0, &kept)
+    inside.close_files(0, kept)
 }
 
 /// Where only this process and the container see it: it goes with them, however they end.
@@ -250,7 +255,7 @@ pub fn layers(dirs: &Dirs, container: &Container) -> Result<Overlay> {
 }
 
 /// What is said from here on nobody hears; and a pipe that we held would never end for its reader.
-fn let_streams_go() -> Result<()> {
+pub(crate) fn let_streams_go() -> Result<()> {
     let null = File::options()
         .read(true)
         .write(true)
@@ -263,7 +268,7 @@ fn let_streams_go() -> Result<()> {
 }
 
 /// What was needed to start a container is not needed to wait for it, and there may be hundreds.
-fn give_memory_back() {
+pub(crate) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it only gives free pages back to the kernel (malloc_trim(3)).
     unsafe {

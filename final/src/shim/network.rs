@@ -1,35 +1,50 @@
 //! A container's place in the network, from before its birth until after its end.
 //!
 //! ```text
-//! prepare   ports of the host, an address (a lease), hosts, hostname, resolv.conf
-//! attach    the cable, or a carrier; the container is held at the gate
+//! prepare   an address in each network (a lease), ports of the host, hosts, hostname, resolv.conf
+//! attach    a cable each, or a carrier; the container is held at the gate
 //! drop      everything is given back
 //! ```
 //!
-//! What is held here dies with the shim, of kill -9 too: the kernel closes sockets, drops the lock on
-//! the lease and ends the carrier. The link and the rules stay, until the next command [`sweep`]s.
+//! What is held here dies with the shim, of kill -9 too: the kernel closes sockets, drops the locks on
+//! the leases and ends the carrier. The links and the rules stay, until the next command [`sweep`]s.
 
+mod changes;
+mod edits;
 mod files;
+mod plugs;
 mod ports;
 pub mod relay;
 pub mod shared;
+pub mod uplink;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cli::Dirs;
-use network::bridge::{Bridge, Endpoint, Lease, Wish};
 use network::{Carrier, Publish, Reserved, Target};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use crate::keeper::Registration;
 use crate::runtime;
 use crate::state::{self, Container, HostConfig, Places, Port};
-use files::Files;
+pub use changes::Change;
+use files::{Files, Servers};
+use plugs::Plugs;
+use relay::Relay;
+use shared::Place;
+
+/// Who answers questions for less than that may not do better at the next attempt.
+const WORTH: Duration = Duration::from_secs(1);
+
+/// So many of them one after the other are enough.
+const MOST_SHORT: u8 = 3;
 
 /// What a container is connected to: `--network`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,21 +86,39 @@ pub struct Network {
     way: Way,
     /// Where the container is to be born; `None`: in a new one.
     netns: Option<File>,
-    run: PathBuf,
+    places: Places,
+    /// Its resolv.conf, as it is written.
+    resolv_conf: String,
 }
 
 enum Way {
     /// Nothing of its own.
     Shared,
     Loopback,
-    Leased(Box<Lease>),
-    Carried(Vec<Publish>),
+    Plugged(Plugs),
+    /// The ports that a carrier takes, and those that are taken for a relay.
+    Carried(Vec<Publish>, Vec<Reserved>),
 }
 
-/// A network that is up. Dropping it undoes everything: cable and rules, the lease and the ports.
+/// A network that is up. Dropping it undoes everything: cables and rules, leases and ports.
 #[must_use]
 pub struct Attached {
-    _connection: Option<Connection>,
+    connection: Option<Connection>,
+    names: Option<Names>,
+    /// The container's network namespace, wherever its first process goes.
+    netns: Option<File>,
+    /// Where its hosts and resolv.conf are.
+    directory: PathBuf,
+    /// The resolv.conf that we wrote.
+    resolv_conf: String,
+}
+
+/// Where a container's questions for names are answered.
+struct Names {
+    registration: Registration,
+    since: Instant,
+    /// How many before this one were not worth it.
+    short: u8,
 }
 
 /// What is told about it.
@@ -97,50 +130,52 @@ pub struct Seen {
     pub ports: Vec<Port>,
 }
 
-/// Only held, to be dropped.
 enum Connection {
-    Plugged(#[expect(dead_code)] Box<Endpoint>),
-    Carried(#[expect(dead_code)] Carrier),
+    Plugged(Plugs),
+    Carried(Carried),
+}
+
+/// By a program that carries the packets.
+struct Carried {
+    _carrier: Carrier,
+    ports: Vec<Port>,
+    relay: Option<Relay>,
 }
 
 impl Network {
     /// Takes what the container needs of the host, and writes its hosts, hostname and resolv.conf.
     ///
     /// # Errors
-    /// A port of the host is taken; no address is free; the host's network may not be changed.
+    /// A network is gone; a port of the host is taken; no address is free; the host's network may not
+    /// be changed.
     pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
         let mode = Mode::of(&container.host)?;
-        let way = match mode.clone() {
-            Mode::Bridge if network::is_privileged()? => {
-                let bridge = Bridge::standard(&dirs.run)?;
-                let ports = ports::reserve(container, |port| bridge.reserve(port))?;
-                Way::Leased(Box::new(bridge.lease(Wish {
-                    id: &container.id,
-                    ports,
-                    address: None,
-                    six: None,
-                })?))
-            }
-            Mode::Bridge => {
-                let reserved = ports::reserve(container, Publish::reserve)?;
-                // Not held: the container, when it is born, would hold them too, and it is the
-                // carrier that needs them.
-                Way::Carried(reserved.iter().map(Reserved::port).collect())
-            }
+        let way = match mode {
             Mode::None => Way::Loopback,
-            Mode::Named(name) => bail!("network {name} not found"),
             // Docker ignores -p there, and says so where it is asked for.
             Mode::Host | Mode::Container(_) => Way::Shared,
+            Mode::Bridge | Mode::Named(_) => match bridges(container, dirs)? {
+                Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
+                None => {
+                    let reserved = ports::reserve(container, Publish::reserve)?;
+                    let six = |port: &Reserved| ports::is_six(&port);
+                    let (copied, carried): (Vec<_>, Vec<_>) = reserved.into_iter().partition(six);
+                    // Not held: the container, when it is born, would hold them too, and it is the
+                    // carrier that needs them. IPv6 it does not carry.
+                    let carried = carried.iter().map(Reserved::port).collect();
+                    Way::Carried(carried, copied)
+                }
+            },
         };
-        if let Some(files) = way.files(&mode)? {
-            files.write(container, &places.data)?;
-        }
-        let is_own = matches!(mode, Mode::Bridge | Mode::None);
+        let files = way.files(&mode)?;
+        let resolv_conf = files.map(|files| files.write(container, &places.data));
+        let is_own = !matches!(way, Way::Shared);
         let netns = (is_own && is_hidden(&container.host)).then(network::new_netns);
         Ok(Network {
             way,
             netns: netns.transpose()?,
-            run: places.run.clone(),
+            places: places.clone(),
+            resolv_conf: resolv_conf.transpose()?.unwrap_or_default(),
         })
     }
 
@@ -157,37 +192,63 @@ impl Network {
         }
     }
 
-    /// Connects a process' network namespace. To be called while the process is held, so that its
-    /// pid is its own and its program finds the network up. Starts a thread, which has ended when
-    /// this returns.
+    /// Connects the network namespace of the container's first process. To be called while that is
+    /// held, so that its pid is its own and its program finds the network up. Starts threads, which
+    /// have ended when this returns.
     ///
     /// # Errors
     /// The kernel refused a message, or the carrier failed; what was made is unmade.
-    pub fn attach(self, pid: Pid) -> Result<(Attached, Seen)> {
-        let Network { way, netns, run } = self;
-        let seen = way.seen()?;
-        let netns = || netns.map_or_else(|| network::netns_of(pid), Ok);
-        let connection = match way {
+    pub fn attach(self, pid: Pid, container: &Container, dirs: &Dirs) -> Result<Attached> {
+        let Network {
+            way,
+            netns,
+            places,
+            resolv_conf,
+        } = self;
+        let netns = match way {
             Way::Shared => None,
-            Way::Loopback => {
-                network::loopback_up_in(netns()?.as_fd())?;
+            _ => Some(netns.map_or_else(|| network::netns_of(pid), Ok)?),
+        };
+        let connection = match (way, &netns) {
+            (Way::Plugged(mut plugs), Some(netns)) => {
+                plugs.attach(netns.as_fd())?;
+                Some(Connection::Plugged(plugs))
+            }
+            (Way::Carried(ports, copied), Some(netns)) => {
+                // The carrier brings it up as well; but there may be none.
+                network::loopback_up_in(netns.as_fd())?;
+                let again = || netns.try_clone().context("dup a network namespace");
+                let to = Target::Netns(again()?);
+                let carrier = Carrier::connect(&to, &ports, &places.run)?;
+                let connect = |carrier| -> Result<_> {
+                    let mut relay = ports::relay(copied.iter(), Some(again()?))?;
+                    if let Some(relay) = &mut relay {
+                        relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
+                    }
+                    let copied = copied.iter().map(Reserved::port);
+                    Ok(Connection::Carried(Carried {
+                        _carrier: carrier,
+                        ports: ports.into_iter().chain(copied).map(ports::of).collect(),
+                        relay,
+                    }))
+                };
+                carrier.map(connect).transpose()?
+            }
+            (Way::Loopback, Some(netns)) => {
+                network::loopback_up_in(netns.as_fd())?;
                 None
             }
-            Way::Leased(lease) => {
-                let endpoint = lease.attach(netns()?.as_fd(), "eth0")?;
-                Some(Connection::Plugged(Box::new(endpoint)))
-            }
-            Way::Carried(ports) => {
-                // The carrier brings it up as well; but there may be none.
-                let netns = netns()?;
-                network::loopback_up_in(netns.as_fd())?;
-                let to = Target::Netns(netns);
-                Carrier::connect(&to, &ports, &run)?.map(Connection::Carried)
-            }
+            _ => None,
         };
-        let seen = connection.as_ref().map_or_else(Default::default, |_| seen);
-        let _connection = connection;
-        Ok((Attached { _connection }, seen))
+        let mut attached = Attached {
+            connection,
+            names: None,
+            netns,
+            directory: places.data,
+            resolv_conf,
+        };
+        attached.settle_names(container, dirs);
+        Ok(attached)
     }
 }
 
@@ -197,37 +258,29 @@ impl Way {
         Ok(Some(match (mode, self) {
             (Mode::Container(_), _) => return Ok(None),
             (Mode::Host, _) => Files::of_host()?,
-            (_, Way::Leased(lease)) => {
-                let gateway = lease.gateway()?;
-                Files::own(Some(lease.address()?.ip()), None, Some(gateway))
+            (_, Way::Plugged(plugs)) => plugs.files()?,
+            (_, Way::Carried(..)) => {
+                let servers = Servers::Carrier(Carrier::NAMESERVER.into());
+                Files::own(vec![Carrier::ADDRESS.into()], servers, way_to_host())
             }
-            (_, Way::Carried(_)) => {
-                let server = Some(IpAddr::from(Carrier::NAMESERVER));
-                Files::own(Some(Carrier::ADDRESS), server, way_to_host())
-            }
-            _ => Files::own(None, None, None),
+            _ => Files::own(Vec::new(), Servers::Reachable, None),
         }))
     }
+}
 
+impl Attached {
     /// What people are told about it.
-    fn seen(&self) -> Result<Seen> {
-        let (endpoint, ports) = match self {
-            Way::Shared | Way::Loopback => return Ok(Seen::default()),
-            Way::Leased(lease) => {
-                let address = lease.address()?;
-                let mac = lease.hardware_address().map(|byte| format!("{byte:02x}"));
-                let endpoint = state::Endpoint {
-                    interface: "eth0".to_owned(),
-                    address: Some(address.ip()),
-                    prefix: address.prefix(),
-                    gateway: Some(lease.gateway()?),
-                    mac: mac.join(":"),
-                    leads_out: true,
-                    ..state::Endpoint::default()
-                };
-                (endpoint, lease.ports().map(ports::of).collect())
-            }
-            Way::Carried(ports) => {
+    ///
+    /// # Errors
+    /// None that a network which is up could have.
+    pub fn seen(&self) -> Result<Seen> {
+        Ok(match &self.connection {
+            None => Seen::default(),
+            Some(Connection::Plugged(plugs)) => Seen {
+                networks: plugs.seen()?,
+                ports: plugs.ports(),
+            },
+            Some(Connection::Carried(carried)) => {
                 // The hardware address is the carrier's choice.
                 let endpoint = state::Endpoint {
                     interface: "eth0".to_owned(),
@@ -237,21 +290,107 @@ impl Way {
                     leads_out: true,
                     ..state::Endpoint::default()
                 };
-                (endpoint, ports.iter().copied().map(ports::of).collect())
+                Seen {
+                    networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
+                    ports: carried.ports.clone(),
+                }
             }
-        };
-        Ok(Seen {
-            networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
-            ports,
         })
+    }
+
+    /// What is to be read when somebody calls a port that is copied, or its copying has ended; then
+    /// [`attend`](Attached::attend).
+    pub fn calls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (plugs, carried) = match &self.connection {
+            Some(Connection::Plugged(plugs)) => (Some(plugs), None),
+            Some(Connection::Carried(carried)) => (None, carried.relay.as_ref()),
+            None => (None, None),
+        };
+        let relays = plugs.into_iter().flat_map(Plugs::relays).chain(carried);
+        relays.flat_map(Relay::polled)
+    }
+
+    /// Has the calls of one descriptor answered, of those in [`calls`](Attached::calls).
+    ///
+    /// # Errors
+    /// There can be no process that copies.
+    pub fn attend(&mut self, call: RawFd) -> Result<()> {
+        let called = |relay: &&mut Relay| relay.polled().any(|polled| polled.as_raw_fd() == call);
+        let relay = match &mut self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.relays_mut().find(called),
+            Some(Connection::Carried(carried)) => carried.relay.as_mut(),
+            None => None,
+        };
+        relay.map_or(Ok(()), Relay::attend)
+    }
+
+    /// What can be read when nobody answers the container's questions for names any more.
+    pub fn silence(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.names.as_ref()?.registration.connection())
+    }
+
+    /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
+    /// nothing.
+    pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
+        let Some(before) = self.names.take() else {
+            return;
+        };
+        let short = match before.since.elapsed() >= WORTH {
+            true => 0,
+            false => before.short + 1,
+        };
+        if short < MOST_SHORT {
+            self.settle_names(container, dirs);
+            self.names.iter_mut().for_each(|names| names.short = short);
+        }
+    }
+
+    /// Has the container's questions for names answered, if it is in a network where there are names
+    /// and they are not yet. One that nobody answers runs all the same.
+    pub fn settle_names(&mut self, container: &Container, dirs: &Dirs) {
+        let (Some(Connection::Plugged(plugs)), Some(netns)) = (&self.connection, &self.netns)
+        else {
+            return;
+        };
+        if !plugs.has_names() {
+            self.names = None;
+            return;
+        }
+        if self.names.is_some() {
+            return;
+        }
+        match Registration::new(dirs, container, netns.as_fd()) {
+            Ok(registration) => {
+                let since = Instant::now();
+                self.names = Some(Names {
+                    registration,
+                    since,
+                    short: 0,
+                });
+            }
+            Err(error) => {
+                tracing::warn!("the container will not find others by their names: {error:#}");
+            }
+        }
     }
 }
 
+/// Where the container's bridges are; `None`: it has none.
+fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
+    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
+    if network::is_privileged()? || container.host.memberships().iter().any(made) {
+        return Place::of(container, dirs).map(Some);
+    }
+    Ok(None)
+}
+
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
+/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
+/// but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
+    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
+    runtime::is_in_user_namespace() && (joins || uplink::is_member())
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.
@@ -265,7 +404,8 @@ fn way_to_host() -> Option<Ipv4Addr> {
     }
 }
 
-/// Removes what containers left behind whose shims were killed: cables, rules and leases.
+/// Removes what containers left behind whose shims were killed, in each network: cables, rules and
+/// leases.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -273,7 +413,5 @@ pub fn sweep(dirs: &Dirs) -> Result<()> {
     if !dirs.run.join("network").is_dir() || !network::is_privileged()? {
         return Ok(());
     }
-    Bridge::standard(&dirs.run)?
-        .sweep()
-        .context("remove what dead containers left in the network")
+    network::sweep(&dirs.run, true).context("remove what dead containers left in the network")
 }

@@ -12,6 +12,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -190,14 +191,25 @@ impl Connection {
     /// # Errors
     /// The socket cannot be used.
     pub fn to(places: &Places) -> Result<Option<Connection>> {
+        Connection::at(&places.run, SOCKET)
+    }
+
+    /// Connects to whoever listens at `name` in a directory; `None`: nobody does.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn at(directory: &Path, name: &str) -> Result<Option<Connection>> {
         let socket = new_socket(SockFlag::SOCK_CLOEXEC)?;
-        let Ok(directory) = std::fs::File::open(&places.run) else {
+        let Ok(opened) = std::fs::File::open(directory) else {
             return Ok(None);
         };
-        match connect(socket.as_raw_fd(), &address(&directory)?) {
+        match connect(socket.as_raw_fd(), &address(&opened, name)?) {
             Ok(()) => Ok(Some(Connection(socket))),
             Err(Errno::ENOENT | Errno::ECONNREFUSED) => Ok(None),
-            Err(errno) => Err(errno).context("connect to the container's shim"),
+            Err(errno) => {
+                let path = directory.join(name);
+                Err(errno).with_context(|| format!("connect to {}", path.display()))
+            }
         }
     }
 
@@ -300,7 +312,11 @@ impl Connection {
         Ok(Connection(copy))
     }
 
-    fn send_packet(&self, bytes: &[u8], files: &[RawFd]) -> Result<()> {
+    /// Sends bytes, and descriptors with them.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn send_packet(&self, bytes: &[u8], files: &[RawFd]) -> Result<()> {
         let rights = [ControlMessage::ScmRights(files)];
         let rights = if files.is_empty() {
             &[][..]
@@ -325,7 +341,11 @@ impl Connection {
         }
     }
 
-    fn receive(&self) -> Result<Heard<Vec<u8>>> {
+    /// Hears bytes, and takes the descriptors that came with them.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn receive(&self) -> Result<Heard<Vec<u8>>> {
         let mut bytes = vec![0; LARGEST + 16];
         let mut control = nix::cmsg_space!([RawFd; 8]);
         let (length, files) = loop {
@@ -368,6 +388,12 @@ impl Connection {
     }
 }
 
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 impl std::os::fd::AsFd for Connection {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
@@ -384,13 +410,22 @@ impl Listener {
     /// # Errors
     /// The socket cannot be made.
     pub fn bind(places: &Places) -> Result<Listener> {
-        let directory = std::fs::File::open(&places.run)
-            .with_context(|| format!("open {}", places.run.display()))?;
-        let _ = std::fs::remove_file(places.run.join(SOCKET));
+        Listener::at(&places.run, SOCKET)
+    }
+
+    /// Listens at `name` in a directory, in the place of whoever did so before.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn at(directory: &Path, name: &str) -> Result<Listener> {
+        let opened = std::fs::File::open(directory)
+            .with_context(|| format!("open {}", directory.display()))?;
+        let path = directory.join(name);
+        let _ = std::fs::remove_file(&path);
         let socket = new_socket(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        bind(socket.as_raw_fd(), &address(&directory)?)
+        bind(socket.as_raw_fd(), &address(&opened, name)?)
             .and_then(|()| listen(&socket, Backlog::new(64)?))
-            .with_context(|| format!("listen at {}", places.run.join(SOCKET).display()))?;
+            .with_context(|| format!("listen at {}", path.display()))?;
         Ok(Listener(socket))
     }
 
@@ -408,6 +443,12 @@ impl Listener {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
             Err(errno) => Err(errno).context("accept a client"),
         }
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -434,7 +475,7 @@ fn new_socket(flags: SockFlag) -> Result<OwnedFd> {
 }
 
 /// A socket's address has room for 107 bytes (unix(7)), a descriptor's name is short.
-fn address(directory: &std::fs::File) -> Result<UnixAddr> {
-    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+fn address(directory: &std::fs::File, name: &str) -> Result<UnixAddr> {
+    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
     UnixAddr::new(path.as_str()).context("the socket's address")
 }

@@ -1,6 +1,6 @@
 //! The loop: what the container writes, what clients want, and who has ended.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -44,6 +44,8 @@ enum Source {
     Input,
     Exec(usize),
     ExecOther(usize),
+    Call(RawFd),
+    Names,
 }
 
 /// For the container's standard input, and not taken by it yet.
@@ -129,6 +131,13 @@ impl Shim<'_> {
                         exec.attend();
                     }
                 }
+                Source::Call(call) => {
+                    // Whoever calls has nobody to tell.
+                    if let Err(error) = run.network.attend(call) {
+                        tracing::debug!("{error:#}");
+                    }
+                }
+                Source::Names => run.network.break_silence(&self.places.read()?, self.dirs),
             }
         }
         // From behind, so that the numbers before stay right.
@@ -182,6 +191,10 @@ impl Shim<'_> {
                 all.push((Source::ExecOther(n), other, PollFlags::POLLIN));
             }
         }
+        let calls = run.network.calls();
+        all.extend(calls.map(|file| (Source::Call(file.as_raw_fd()), file, PollFlags::POLLIN)));
+        let silence = run.network.silence().into_iter();
+        all.extend(silence.map(|file| (Source::Names, file, PollFlags::POLLIN)));
         all.into_iter()
             .map(
                 |(source, file, events): (Source, BorrowedFd<'a>, PollFlags)| {
@@ -294,10 +307,9 @@ impl Shim<'_> {
                 resize(run, rows, columns);
                 Ok(())
             }
+            Request::Connect { network, wanted } => self.connect(run, &network, wanted),
+            Request::Disconnect { network } => self.disconnect(run, &network),
             // It runs, and what is written down counts when it ends.
-            Request::Connect { .. } | Request::Disconnect { .. } => {
-                anyhow::bail!("not yet")
-            }
             Request::Cancel => Ok(()),
         };
         let client = &mut self.clients.0[n];

@@ -1,15 +1,17 @@
-//! Whose user namespace a shim lives in without root: its own, or that of another container's shim.
+//! Whose user namespace a shim lives in without root: its own, that of another container's shim, or
+//! that of this user's networks.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
-use namespaces::{IdMap, Isolation, Joined};
+use namespaces::{IdMap, Isolation, Joined, Signals};
 use nix::sched::CloneFlags;
 
+use super::network::uplink::{self, Membership};
 use super::spec;
-use crate::state::Container;
+use crate::state::{Container, HostConfig, Network};
 
 /// What a shim needs of users, beside the rest of its isolation.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Users {
     pub(super) ids: Option<IdMap>,
     /// Or one that is there.
     pub(super) joined: Vec<Joined>,
+    /// What keeps this user's networks there.
+    pub(super) membership: Option<Membership>,
 }
 
 impl Users {
@@ -25,8 +29,8 @@ impl Users {
     /// user namespace that owns it (setns(2)).
     ///
     /// # Errors
-    /// The other container does not run.
-    pub(super) fn of(container: &Container, dirs: &Dirs) -> Result<Users> {
+    /// The other container does not run; this user's networks cannot be.
+    pub(super) fn of(container: &Container, dirs: &Dirs, signals: &Signals) -> Result<Users> {
         let ids = Isolation::users_only()?.ids;
         let host = &container.host;
         let modes = [
@@ -41,9 +45,20 @@ impl Users {
             .collect();
         others.sort_unstable();
         others.dedup();
+        if others.is_empty() && is_in_networks(host) && !network::is_privileged()? {
+            let (membership, users) = uplink::enter(dirs, signals)?;
+            return Ok(Users {
+                ids: None,
+                joined: users.into_iter().collect(),
+                membership: Some(membership),
+            });
+        }
         if ids.is_none() || others.is_empty() {
-            let joined = Vec::new();
-            return Ok(Users { ids, joined });
+            return Ok(Users {
+                ids,
+                joined: Vec::new(),
+                membership: None,
+            });
         }
         ensure!(
             others.len() == 1,
@@ -59,8 +74,18 @@ impl Users {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Users { ids: None, joined })
+        Ok(Users {
+            ids: None,
+            joined,
+            membership: None,
+        })
     }
+}
+
+/// Whether a container is to be in a network that somebody made.
+fn is_in_networks(host: &HostConfig) -> bool {
+    let names = host.memberships();
+    names.into_iter().any(|(name, _)| name != Network::DEFAULT)
 }
 
 /// The user namespace of a container's first process, which its shim lives in as well.

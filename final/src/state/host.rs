@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct HostConfig {
     /// `-v`, as it was written.
     pub binds: Vec<Bind>,
+    /// `--volumes-from`, each `ID[:MODE]`: the containers whose mounts it has as well.
+    pub volumes_from: Vec<String>,
     /// `--tmpfs`: the place and its options.
     pub tmpfs: BTreeMap<String, String>,
     /// Whether the root file system is read-only.
@@ -94,6 +96,73 @@ pub struct HostConfig {
     pub sysctls: BTreeMap<String, String>,
     /// Rows and columns of the terminal that it starts with.
     pub console_size: (u16, u16),
+}
+
+impl HostConfig {
+    /// The networks that it is to be in, in docker's order: that of its mode, which is `eth0`, and
+    /// the others by their names. None where it has no network of its own, or nothing but loopback.
+    #[must_use]
+    pub fn memberships(&self) -> Vec<(&str, Wanted)> {
+        let first = match self.network_mode.as_str() {
+            "none" | "host" => return Vec::new(),
+            mode if mode.starts_with("container:") => return Vec::new(),
+            "" | "default" => super::Network::DEFAULT,
+            mode => mode,
+        };
+        let wanted = self.networks.get(first).cloned().unwrap_or_default();
+        let others = self.networks.iter().filter(|(name, _)| *name != first);
+        let others = others.map(|(name, wanted)| (name.as_str(), wanted.clone()));
+        std::iter::once((first, wanted)).chain(others).collect()
+    }
+
+    /// The names of the networks that people see it in: `host` and `none` are among them.
+    #[must_use]
+    pub fn network_names(&self) -> Vec<&str> {
+        match self.network_mode.as_str() {
+            "host" => vec!["host"],
+            "none" if self.is_in_none() => vec!["none"],
+            _ => self
+                .memberships()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
+        }
+    }
+
+    /// Whether it is to be in this network.
+    #[must_use]
+    pub fn is_in(&self, network: &str) -> bool {
+        self.network_names().contains(&network)
+    }
+
+    /// Whether somebody wants it to be in none. Who has left all of them, and that too, has the same
+    /// mode, and may join others.
+    #[must_use]
+    pub fn is_in_none(&self) -> bool {
+        self.network_mode == "none" && self.networks.contains_key("none")
+    }
+
+    /// It is to be in one more network. One that was in none has its mode from that.
+    pub fn join(&mut self, network: &str, wanted: Wanted) {
+        if self.network_mode == "none" {
+            network.clone_into(&mut self.network_mode);
+        }
+        self.networks.insert(network.to_owned(), wanted);
+    }
+
+    /// It is no longer to be in a network. Where that was its mode's, the next one is; after the
+    /// last it has none.
+    pub fn leave(&mut self, network: &str) {
+        self.networks.remove(network);
+        let was_first = self
+            .memberships()
+            .first()
+            .is_some_and(|(name, _)| *name == network);
+        if was_first {
+            let next = self.networks.keys().next();
+            self.network_mode = next.map_or_else(|| "none".to_owned(), Clone::clone);
+        }
+    }
 }
 
 /// What a container is to be in one network.

@@ -4,6 +4,8 @@
 //! When its owner dies, whatever is named after the address is removed. The lease is therefore
 //! written before anything else is made, and is the last to go.
 
+mod handover;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::iter;
@@ -202,6 +204,13 @@ impl Bridge {
         }
         let _lock = lock(&self.run_dir)?;
         self.bury().map(|_| ())
+    }
+
+    /// The host's address there, with the prefix of the subnet: as it is, or as it would be first.
+    pub fn gateway(&self) -> Result<Ipv4Network> {
+        let first = self.subnets.first().context("a bridge needs a subnet")?;
+        let place = self.place(&[]).or_else(|_| self.place_in(*first))?;
+        Ok(place.gateway)
     }
 
     /// Links that no living container of this network needs.

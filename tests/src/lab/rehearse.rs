@@ -11,9 +11,11 @@ mod screen;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use regex_lite::Regex;
 
 use crate::expand::shown_by;
@@ -21,6 +23,9 @@ use crate::session::Session;
 use clone::Clone;
 pub use clone::NAME;
 use desk::Desk;
+
+/// The page that tells to build.
+const BUILDS: &str = "set-up";
 
 /// What is asked for.
 #[derive(Default)]
@@ -48,15 +53,50 @@ pub fn run(plan: &Plan) -> Result<u8> {
     let pages = pages(&clone.dir(), &plan.pages)?;
     clone.prepare(&pages)?;
     let desk = Desk::new(&clone)?;
-    if !plan.pages.is_empty() {
-        // The page that tells to build is perhaps not among these.
+    let tally = Mutex::default();
+    let first = pages.iter().position(|page| page.name == BUILDS);
+    let (alone, shared) = pages.split_at(first.map_or(0, |n| n + 1));
+    for page in alone {
+        rehearse(page, &desk, plan.verbose, &tally)?;
+    }
+    if alone.is_empty() {
         desk.build()?;
     }
-    let mut tally = Tally::default();
-    for page in &pages {
-        tally.page(page, &desk, plan.verbose)?;
-    }
-    Ok(tally.close())
+    share(shared, (&clone, &desk), plan.verbose, &tally)?;
+    Ok(tally.into_inner().unwrap_or_default().close())
+}
+
+/// Pages that nobody needs to have read before others, between as many readers as there are
+/// processors: the first at her desk, the others each with a copy of what she has built.
+fn share(
+    pages: &[Page],
+    (clone, desk): (&Clone, &Desk),
+    verbose: bool,
+    tally: &Mutex<Tally>,
+) -> Result<()> {
+    let readers = thread::available_parallelism().map_or(1, usize::from);
+    let copies = (1..readers.min(pages.len())).map(|n| clone.copy(n));
+    let copies = copies.collect::<Result<Vec<_>>>()?;
+    let left = Mutex::new(pages.iter());
+    let read = |desk: &Desk| -> Result<()> {
+        loop {
+            let page = left.lock().ok().and_then(|mut left| left.next());
+            let Some(page) = page else { return Ok(()) };
+            rehearse(page, desk, verbose, tally)?;
+        }
+    };
+    thread::scope(|scope| {
+        let others = copies
+            .iter()
+            .map(|copy| scope.spawn(|| read(&Desk::new(copy)?)));
+        let others: Vec<_> = others.collect();
+        let mut all = read(desk);
+        for other in others {
+            let other = other.join().map_err(|_| anyhow!("a reader has panicked"));
+            all = all.and(other.and_then(|read| read));
+        }
+        all
+    })
 }
 
 /// The pages of the contents that show sessions, in their order.
@@ -110,49 +150,55 @@ struct Tally {
     failed: Vec<String>,
 }
 
-impl Tally {
-    fn page(&mut self, page: &Page, desk: &Desk, verbose: bool) -> Result<()> {
-        let mut done = Vec::new();
-        for (path, session) in &page.sessions {
-            match &session.not_executed {
-                Some(reason) => self.not_executed.push((path.clone(), reason.clone())),
-                None => done.push((path.as_str(), session)),
-            }
-        }
-        if done.is_empty() {
-            return Ok(());
-        }
-        let start = Instant::now();
-        let lines: usize = done.iter().map(|(_, session)| session.typed()).sum();
-        let performed = performance::perform(&done, desk, verbose).and_then(|()| {
+/// Does what one page says, and adds it up.
+fn rehearse(page: &Page, desk: &Desk, verbose: bool, tally: &Mutex<Tally>) -> Result<()> {
+    let (idle, done): (Vec<_>, Vec<_>) = page
+        .sessions
+        .iter()
+        .map(|(path, session)| (path.as_str(), session))
+        .partition(|(_, session)| session.not_executed.is_some());
+    let start = Instant::now();
+    let performed = match done.is_empty() {
+        true => Ok(()),
+        false => performance::perform(&done, desk, verbose).and_then(|()| {
             desk.check_sources().map_err(|error| performance::Mismatch {
                 place: "after the last line".to_owned(),
                 what: format!("{error:#}"),
             })
-        });
-        let took = start.elapsed().as_secs_f64();
+        }),
+    };
+    let took = start.elapsed().as_secs_f64();
+    let failed = performed.is_err();
+    {
+        let mut tally = tally.lock().map_err(|_| anyhow!("a reader has panicked"))?;
+        for (path, session) in idle {
+            let reason = session.not_executed.clone().unwrap_or_default();
+            tally.not_executed.push((path.to_owned(), reason));
+        }
+        let lines: usize = done.iter().map(|(_, session)| session.typed()).sum();
         match performed {
+            Ok(()) if done.is_empty() => {}
             Ok(()) => {
-                self.sessions += done.len();
-                self.lines += lines;
+                tally.sessions += done.len();
+                tally.lines += lines;
                 println!(
-                    "{:<24} {:>3} sessions {:>4} lines {took:>7.1} s  as shown",
+                    "{:<24} {:>3} sessions {lines:>4} lines {took:>7.1} s  as shown",
                     page.name,
                     done.len(),
-                    lines
                 );
             }
             Err(mismatch) => {
                 println!("{:<24} {took:>28.1} s  NOT AS SHOWN", page.name);
                 println!("{}: {}\n{}", page.name, mismatch.place, mismatch.what);
-                self.failed.push(page.name.clone());
-                // The next page must not suffer from what this one left.
-                desk.restore()?;
+                tally.failed.push(page.name.clone());
             }
         }
-        Ok(())
     }
+    // The next page must not suffer from what this one left.
+    if failed { desk.restore() } else { Ok(()) }
+}
 
+impl Tally {
     fn close(&self) -> u8 {
         println!(
             "\n{} sessions executed, {} lines typed; {} sessions are not executed",

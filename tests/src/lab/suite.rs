@@ -1,11 +1,14 @@
 //! `cargo lab test`: everything that must hold, in the order in which it is
 //! cheapest to find out.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::geteuid;
 
 use crate::system::Freight;
@@ -61,11 +64,13 @@ const WHOLE: &str = "--include-ignored";
 
 /// What a virtual machine of a gigabyte without a network, and without cargo, cc
 /// and git, has no place for.
-const NOT_IN_THE_VM: [&str; 11] = [
+const NOT_IN_THE_VM: [&str; 13] = [
     "containers_commands",
     "containers_faults",
     "containers_life",
     "containers_peers",
+    "networks_faults",
+    "networks_tools",
     "step05",
     "registry_peers",
     "registry_faults",
@@ -234,17 +239,58 @@ fn install_what_is_missing() -> Result<bool> {
     Ok(true)
 }
 
-/// All tests that this machine can run. They wait more than they compute, for processes, for clocks and
-/// for each other's locks: two for each processor keep it busy.
+/// All tests that this machine can run.
 fn native() -> Result<bool> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--workspace", "--no-fail-fast"]);
-    cargo.current_dir(crate::workspace()?);
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        cargo.env("RUST_TEST_THREADS", (2 * cores).to_string());
+    let workspace = crate::workspace()?;
+    let mut passed = true;
+    for which in [
+        &["--workspace", "--exclude", "tests"][..],
+        &["--package", "tests", "--lib", "--bins"],
+    ] {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--no-fail-fast"]).args(which);
+        passed &= succeeds(cargo.current_dir(&workspace))?;
     }
-    succeeds(&mut cargo)
+    Ok(side_by_side(vm::suites()?, &workspace.join("tests"))? && passed)
+}
+
+/// The black-box suites, several at once. They wait more than they compute, for processes, for
+/// clocks and for each other's locks; and the last test of a suite would have the machine to itself.
+fn side_by_side(suites: Vec<PathBuf>, place: &Path) -> Result<bool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let left = Mutex::new(suites.into_iter());
+    let passed = AtomicBool::new(true);
+    let work = || -> Result<()> {
+        loop {
+            let suite = left.lock().ok().and_then(|mut left| left.next());
+            let Some(suite) = suite else { return Ok(()) };
+            let mut command = Command::new(&suite);
+            command.current_dir(place).env("RUST_BACKTRACE", "0");
+            if std::env::var_os("RUST_TEST_THREADS").is_none() {
+                command.env("RUST_TEST_THREADS", cores.to_string());
+            }
+            let start = Instant::now();
+            let output = command.output();
+            let output = output.with_context(|| format!("run {}", suite.display()))?;
+            let took = start.elapsed().as_secs_f64();
+            // In one piece, whoever else is just telling something.
+            let mut told = std::io::stdout().lock();
+            writeln!(told, "\n-- {} ({took:.1} s)", system::suite_name(&suite))?;
+            told.write_all(&output.stdout)?;
+            told.write_all(&output.stderr)?;
+            passed.fetch_and(output.status.success(), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            worker
+                .join()
+                .map_err(|_| anyhow!("a thread that ran suites has panicked"))??;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    Ok(passed.into_inner())
 }
 
 fn whole() -> Freight {

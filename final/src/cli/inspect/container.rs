@@ -3,22 +3,29 @@
 mod host;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use images::Image;
+use images::{Digest, Image};
 use jiff::Timestamp;
 use minidocker::engine::containers::Containers;
-use minidocker::state::{Config, Container, Endpoint, Places, Status, Volume, Wanted};
+use minidocker::engine::networks::Networks;
+use minidocker::state::{Config, Container, Endpoint, Network, Places, Status, Volume, Wanted};
 use serde_json::{Map, Value, json};
 
 use crate::ps::ports;
 
 /// What Go prints for a moment that never was.
-const NEVER: &str = "0001-01-01T00:00:00Z";
+pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A container as docker shows it; with `sizes` also how much it wrote.
-pub(super) fn shown(containers: &Containers, container: &Container, sizes: bool) -> Result<Value> {
+pub(super) fn shown(
+    containers: &Containers,
+    networks: &Networks,
+    container: &Container,
+    sizes: bool,
+) -> Result<Value> {
     let places = containers.places(container);
     let command = container.config.command();
     let (path, args) = match command.split_first() {
@@ -63,7 +70,7 @@ pub(super) fn shown(containers: &Containers, container: &Container, sizes: bool)
     let mounts: Vec<Value> = container.mounts.iter().map(mount).collect();
     rest.insert("Mounts".to_owned(), mounts.into());
     rest.insert("Config".to_owned(), config(&container.config));
-    rest.insert("NetworkSettings".to_owned(), network(container));
+    rest.insert("NetworkSettings".to_owned(), network(container, networks));
     if let Some(fields) = shown.as_object_mut() {
         fields.extend(rest);
     }
@@ -117,7 +124,7 @@ fn or_null<T: serde::Serialize>(list: &[T]) -> Value {
 }
 
 /// Leaves out those of the fields that say nothing, as docker does.
-fn without_empty(mut object: Value, fields: &[&str]) -> Value {
+pub(super) fn without_empty(mut object: Value, fields: &[&str]) -> Value {
     let says_nothing = |value: &Value| value.is_null() || *value == json!({}) || *value == "";
     if let Some(map) = object.as_object_mut() {
         map.retain(|key, value| !(fields.contains(&key.as_str()) && says_nothing(value)));
@@ -169,7 +176,7 @@ fn config(config: &Config) -> Value {
     without_empty(all, &["ExposedPorts", "StopSignal", "StopTimeout"])
 }
 
-fn network(container: &Container) -> Value {
+fn network(container: &Container, networks: &Networks) -> Value {
     let life = &container.life;
     let none = Endpoint::default();
     let first = life.endpoint().unwrap_or(&none);
@@ -177,18 +184,10 @@ fn network(container: &Container) -> Value {
         true => format!("/proc/{}/ns/net", life.pid),
         false => String::new(),
     };
-    let mut networks = Map::new();
-    let mode = container.host.network_mode.as_str();
-    // Who lives in another's network is connected to none.
-    if !mode.is_empty() && !mode.starts_with("container:") {
-        networks.insert(mode.to_owned(), json!(null));
-    }
-    let wanted = container.host.networks.keys();
-    networks.extend(wanted.map(|name| (name.clone(), json!(null))));
-    for (name, shown) in &mut networks {
-        let endpoint = life.networks.get(name).unwrap_or(&none);
-        *shown = one_network(container.host.networks.get(name), endpoint);
-    }
+    let names = container.host.network_names().into_iter();
+    let networks: Map<String, Value> = names
+        .map(|name| (name.to_owned(), one_network(container, name, networks)))
+        .collect();
     json!({
         "Bridge": "",
         "SandboxID": "",
@@ -211,15 +210,25 @@ fn network(container: &Container) -> Value {
     })
 }
 
-fn one_network(wanted: Option<&Wanted>, endpoint: &Endpoint) -> Value {
-    let wished = wanted.and_then(|wanted| wanted.address);
+fn one_network(container: &Container, name: &str, networks: &Networks) -> Value {
+    let none = (Wanted::default(), Endpoint::default());
+    let wanted = container.host.networks.get(name).unwrap_or(&none.0);
+    let connected = container.life.networks.get(name);
+    let endpoint = connected.unwrap_or(&none.1);
+    let network = networks.find(name).ok();
+    let is_made = network.as_ref().is_some_and(|it| !it.is_predefined());
+    let own = [&container.name].into_iter().chain(&wanted.aliases);
+    let own = own.map(String::as_str).chain([container.short_id()]);
     json!({
-        "IPAMConfig": wished.map(|address| json!({ "IPv4Address": address.to_string() })),
+        "IPAMConfig": wishes(wanted),
         "Links": null,
-        "Aliases": null,
+        "Aliases": or_null(&wanted.aliases),
         "MacAddress": endpoint.mac,
-        "NetworkID": endpoint.network,
-        "EndpointID": "",
+        "NetworkID": network.as_ref().map_or(&endpoint.network, |it| &it.id),
+        "EndpointID": match (&network, connected) {
+            (Some(network), Some(_)) => endpoint_id(container, network),
+            _ => String::new(),
+        },
         "Gateway": text(endpoint.gateway),
         "IPAddress": text(endpoint.address),
         "IPPrefixLen": endpoint.prefix,
@@ -227,12 +236,33 @@ fn one_network(wanted: Option<&Wanted>, endpoint: &Endpoint) -> Value {
         "GlobalIPv6Address": text(endpoint.six),
         "GlobalIPv6PrefixLen": endpoint.prefix6,
         "DriverOpts": null,
-        "DNSNames": null,
+        "DNSNames": is_made.then(|| own.collect::<Vec<_>>()),
     })
 }
 
+/// The addresses that somebody asked for.
+fn wishes(wanted: &Wanted) -> Value {
+    let mut wishes = Map::new();
+    for (key, address) in [
+        ("IPv4Address", wanted.address.map(IpAddr::from)),
+        ("IPv6Address", wanted.six.map(IpAddr::from)),
+    ] {
+        wishes.extend(address.map(|it| (key.to_owned(), it.to_string().into())));
+    }
+    match wishes.is_empty() {
+        true => Value::Null,
+        false => wishes.into(),
+    }
+}
+
+/// What docker invents for each place of a container in a network; here it follows from the two.
+pub(super) fn endpoint_id(container: &Container, network: &Network) -> String {
+    let both = format!("{}{}", network.id, container.id);
+    Digest::of(both.as_bytes()).hex()
+}
+
 /// An address, or nothing.
-fn text(address: Option<impl ToString>) -> String {
+pub(super) fn text(address: Option<impl ToString>) -> String {
     address.map(|it| it.to_string()).unwrap_or_default()
 }
 

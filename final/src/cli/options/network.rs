@@ -1,12 +1,12 @@
 //! How a container is connected, and who it can call by name.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use minidocker::engine::containers::ports::{parse_expose, parse_port};
-use minidocker::state::{HostConfig, Wanted};
+use minidocker::state::{self, HostConfig, Wanted};
 use serde_json::{Value, json};
 
 /// How a container is connected.
@@ -22,13 +22,19 @@ pub(super) struct Network {
     /// Say which ports its program listens on
     #[arg(long, value_name = "PORT[-PORT][/udp]")]
     expose: Vec<String>,
-    /// What it is connected to: bridge, none, host, or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "bridge",
-          hide_default_value = true, value_parser = mode)]
-    network: String,
-    /// Its address
+    /// What it is connected to: bridge, none, host, container:NAME, or networks that were made, each
+    /// also as name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = attachment)]
+    network: Vec<Attachment>,
+    /// Its address in the first of them
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<Ipv4Addr>,
+    /// Its IPv6 address in the first of them
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// What others call it in the first of them, beside its name
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
     /// A server that knows names
     #[arg(long, value_name = "ADDRESS", value_parser = server)]
     dns: Vec<String>,
@@ -63,16 +69,12 @@ impl Network {
             }
         }
         host.publish_all_ports = self.publish_all;
-        host.network_mode = self.network;
-        if let Some(address) = self.ip {
-            host.networks.insert(
-                host.network_mode.clone(),
-                Wanted {
-                    address: Some(address),
-                    ..Wanted::default()
-                },
-            );
-        }
+        let first = Wanted {
+            aliases: self.network_alias,
+            address: self.ip,
+            six: self.ip6,
+        };
+        connect(self.network, first, host)?;
         host.dns = self.dns;
         host.dns_search = self.dns_search;
         host.dns_options = self.dns_option;
@@ -81,12 +83,91 @@ impl Network {
     }
 }
 
-fn mode(text: &str) -> Result<String> {
-    match text.split_once(':') {
-        Some(("container", "")) => bail!("invalid container format container:<name|id>"),
-        None if text.is_empty() || text == "default" => Ok("bridge".to_owned()),
-        _ => Ok(text.to_owned()),
+/// One `--network`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Attachment {
+    /// A network's name or id, or a mode.
+    name: String,
+    wanted: Wanted,
+}
+
+/// `NETWORK`, or `name=NETWORK,alias=NAME,ip=ADDRESS`.
+fn attachment(text: &str) -> Result<Attachment> {
+    let mut one = Attachment::default();
+    if text.contains('=') {
+        for field in text.split(',') {
+            let (key, value) = field.split_once('=').unwrap_or((field, ""));
+            let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+            match key.as_str() {
+                "name" => value.clone_into(&mut one.name),
+                "alias" => one.wanted.aliases.push(value.to_owned()),
+                "ip" => one.wanted.address = Some(value.parse().context("invalid IPv4 address")?),
+                "ip6" => one.wanted.six = Some(value.parse().context("invalid IPv6 address")?),
+                _ => bail!("invalid field key {key}; there are: name, alias, ip, ip6"),
+            }
+        }
+        ensure!(!one.name.is_empty(), "network name/id is not specified");
+    } else {
+        text.clone_into(&mut one.name);
     }
+    match one.name.split_once(':') {
+        Some(("container", "")) => bail!("invalid container format container:<name|id>"),
+        None if one.name.is_empty() || one.name == "default" => {
+            state::Network::DEFAULT.clone_into(&mut one.name);
+        }
+        _ => {}
+    }
+    Ok(one)
+}
+
+/// Writes down what it is connected to; what is `first` was said of the first alone.
+fn connect(mut all: Vec<Attachment>, first: Wanted, host: &mut HostConfig) -> Result<()> {
+    if all.is_empty() {
+        all.push(attachment(state::Network::DEFAULT)?);
+    }
+    let is_made = |one: &Attachment| {
+        let predefined = ["bridge", "host", "none"].contains(&one.name.as_str());
+        !predefined && !one.name.starts_with("container:")
+    };
+    ensure!(
+        all.iter().all(is_made) || !all.iter().any(is_made),
+        "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+    );
+    if let Some(one) = all.first_mut() {
+        one.name.clone_into(&mut host.network_mode);
+        add(&mut one.wanted, first)?;
+    }
+    let several = all.len() > 1;
+    for Attachment { name, wanted } in all {
+        ensure!(
+            !host.networks.contains_key(&name),
+            "network {name:?} is specified multiple times"
+        );
+        if several || wanted != Wanted::default() {
+            host.networks.insert(name, wanted);
+        }
+    }
+    Ok(())
+}
+
+/// What was said in a network's own words, and beside them.
+fn add(own: &mut Wanted, beside: Wanted) -> Result<()> {
+    ensure!(
+        own.aliases.is_empty() || beside.aliases.is_empty(),
+        "conflicting options: cannot specify both --network-alias and per-network alias"
+    );
+    ensure!(
+        own.address.is_none() || beside.address.is_none(),
+        "conflicting options: cannot specify both --ip and per-network IPv4 address"
+    );
+    ensure!(
+        own.six.is_none() || beside.six.is_none(),
+        "conflicting options: cannot specify both --ip6 and per-network IPv6 address"
+    );
+    own.aliases.extend(beside.aliases);
+    own.address = own.address.or(beside.address);
+    own.six = own.six.or(beside.six);
+    Ok(())
 }
 
 fn server(text: &str) -> Result<String> {
@@ -170,29 +251,82 @@ mod tests {
         }
     }
 
+    fn network(words: &[&str]) -> Network {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            network: Network,
+        }
+        let words = ["run"].iter().chain(words);
+        clap::Parser::try_parse_from(words)
+            .map(|line: Line| line.network)
+            .expect("a line")
+    }
+
     #[test]
     fn a_published_port_is_exposed_too() {
         let mut host = HostConfig::default();
-        let network = Network {
-            publish: vec![
-                "8080:80".to_owned(),
-                "published=53,target=53,protocol=udp".to_owned(),
-            ],
-            publish_all: false,
-            expose: vec!["7-8/udp".to_owned()],
-            network: mode("default").unwrap(),
-            ip: None,
-            dns: Vec::new(),
-            dns_search: Vec::new(),
-            dns_option: Vec::new(),
-            add_host: Vec::new(),
-        };
+        let words = ["-p", "8080:80", "-p", "published=53,target=53,protocol=udp"];
+        let network = network(&[&words[..], &["--expose", "7-8/udp", "--net", "default"]].concat());
         let listening = network.write(&mut host).expect("write");
         let listening: Vec<_> = listening.keys().map(String::as_str).collect();
         assert_eq!(listening, ["53/udp", "7/udp", "8/udp", "80/tcp"]);
         assert_eq!(host.ports.len(), 2);
         assert_eq!(host.network_mode, "bridge");
-        assert!(mode("container:").is_err());
         assert!(parse_port("published=1,what=2").is_err());
+    }
+
+    #[test]
+    fn a_container_is_connected_to_several_networks() {
+        let written = |words: &[&str]| {
+            let mut host = HostConfig::default();
+            network(words).write(&mut host).map(|_| host)
+        };
+        let host = written(&[
+            "--network",
+            "front",
+            "--network",
+            "name=back,alias=a,alias=b,ip=10.1.0.7",
+            "--ip",
+            "10.0.0.7",
+            "--ip6",
+            "fd00::7",
+            "--network-alias",
+            "web",
+        ])
+        .expect("write");
+        assert_eq!(host.network_mode, "front");
+        let front = &host.networks["front"];
+        assert_eq!(front.aliases, ["web"]);
+        assert_eq!(front.address, Some(Ipv4Addr::new(10, 0, 0, 7)));
+        assert_eq!(
+            front.six.map(|six| six.to_string()).as_deref(),
+            Some("fd00::7")
+        );
+        assert_eq!(host.networks["back"].aliases, ["a", "b"]);
+        assert_eq!(
+            written(&["--net", "none"]).expect("write").networks.len(),
+            0
+        );
+        for (words, said) in [
+            (
+                &["--network", "a", "--network", "a"][..],
+                "network \"a\" is specified multiple times",
+            ),
+            (
+                &["--network", "a", "--network", "host"],
+                "cannot attach both user-defined",
+            ),
+            (
+                &["--network", "name=a,ip=10.0.0.7", "--ip", "10.0.0.8"],
+                "both --ip and per-network",
+            ),
+        ] {
+            let error = written(words).expect_err(said).to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        for text in ["container:", "alias=a", "name=a,what=b", "name=a,ip=b"] {
+            assert!(attachment(text).is_err(), "{text}");
+        }
     }
 }

@@ -56,7 +56,7 @@ fn own(name: &str) -> Result<Option<String>> {
 ///
 /// # Errors
 /// It has no name.
-pub(super) fn label(text: &str) -> Result<String> {
+pub(crate) fn label(text: &str) -> Result<String> {
     let name = text.split('=').next().unwrap_or_default();
     ensure!(
         !name.trim().is_empty(),
@@ -69,7 +69,7 @@ pub(super) fn label(text: &str) -> Result<String> {
 ///
 /// # Errors
 /// As [`variables`].
-pub(super) fn labels(files: &[PathBuf], given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(crate) fn labels(files: &[PathBuf], given: &[String]) -> Result<BTreeMap<String, String>> {
     let mut all = Vec::new();
     for file in files {
         all.extend(lines(file)?);

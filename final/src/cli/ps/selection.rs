@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use minidocker::engine::containers::Containers;
-use minidocker::engine::images::Label;
+use minidocker::engine::networks::Networks;
+use minidocker::engine::restriction::Label;
 use minidocker::state::{Container, Status};
-use regex_lite::Regex;
 
 use super::ports;
-use crate::filters::Filter;
+use crate::filters::{Filter, Pattern};
 
 /// The containers that filters let through. Of one name, one has to hold; of labels all.
 pub(crate) struct Selection {
@@ -40,7 +40,11 @@ enum Wanted {
 impl Selection {
     /// # Errors
     /// A filter that there is not, or a value that makes no sense.
-    pub(crate) fn new(filters: &[Filter], containers: &Containers) -> Result<Selection> {
+    pub(crate) fn new(
+        filters: &[Filter],
+        containers: &Containers,
+        networks: &Networks,
+    ) -> Result<Selection> {
         let mut selection = Selection {
             wanted: BTreeMap::new(),
             before: None,
@@ -52,7 +56,7 @@ impl Selection {
                 "before" => selection.before = Some(containers.find(&filter.value)?),
                 "since" => selection.since = Some(containers.find(&filter.value)?),
                 name => {
-                    let wanted = Wanted::new(filter, containers)?;
+                    let wanted = Wanted::new(filter, containers, networks)?;
                     selection
                         .wanted
                         .entry(name.to_owned())
@@ -90,7 +94,7 @@ const KNOWN: [&str; 14] = [
 ];
 
 impl Wanted {
-    fn new(filter: &Filter, containers: &Containers) -> Result<Wanted> {
+    fn new(filter: &Filter, containers: &Containers, networks: &Networks) -> Result<Wanted> {
         let value = filter.value.as_str();
         let invalid = || format!("invalid filter '{}={value}'", filter.name);
         Ok(match filter.name.as_str() {
@@ -101,7 +105,7 @@ impl Wanted {
             "status" => Wanted::Status(status(value).with_context(invalid)?),
             "ancestor" => Wanted::Image(descendants(value, containers)?),
             "volume" => Wanted::Volume(value.to_owned()),
-            "network" => Wanted::Network(value.to_owned()),
+            "network" => Wanted::Network(networks.find(value).map_or(value.into(), |it| it.name)),
             "publish" => Wanted::Published(Ports::new(value).with_context(invalid)?),
             "expose" => Wanted::Exposed(Ports::new(value).with_context(invalid)?),
             "health" => {
@@ -136,7 +140,7 @@ impl Wanted {
                 };
                 [name, mount.destination.as_str()].contains(&wanted.as_str())
             }),
-            Wanted::Network(name) => container.host.network_mode == *name,
+            Wanted::Network(name) => container.host.is_in(name),
             Wanted::Published(wanted) => ports::of(container).iter().any(|port| {
                 let published = port.published.map(|(_, number)| number);
                 published.is_some_and(|number| wanted.have(number, &port.protocol))
@@ -178,27 +182,6 @@ fn descendants(name: &str, containers: &Containers) -> Result<Vec<String>> {
     Ok(descends.map(|image| image.id().to_string()).collect())
 }
 
-/// A text, or a regular expression that is somewhere in one.
-struct Pattern {
-    text: String,
-    regex: Option<Regex>,
-}
-
-impl Pattern {
-    fn new(text: &str) -> Pattern {
-        Pattern {
-            text: text.to_owned(),
-            // What is none matches what is the same, as with docker.
-            regex: Regex::new(text).ok(),
-        }
-    }
-
-    fn is_in(&self, text: &str) -> bool {
-        let matches = |regex: &Regex| regex.is_match(text);
-        self.text == text || self.regex.as_ref().is_some_and(matches)
-    }
-}
-
 /// `80`, `53/udp`, `8000-8080/tcp`.
 struct Ports {
     first: u16,
@@ -224,21 +207,7 @@ impl Ports {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, Ports};
-
-    #[test]
-    fn a_pattern_is_somewhere_in_a_text() {
-        for (pattern, text, expected) in [
-            ("web", "my-web-1", true),
-            ("^web", "my-web-1", false),
-            ("^/web$", "/web", true),
-            ("w.b", "web", true),
-            ("(", "(", true),
-            ("(", "a(", false),
-        ] {
-            assert_eq!(Pattern::new(pattern).is_in(text), expected, "{pattern}");
-        }
-    }
+    use super::Ports;
 
     #[test]
     fn ports_are_a_number_or_a_range() {

@@ -1,14 +1,17 @@
 //! `system prune`
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::{self, Images};
+use minidocker::engine::networks::Networks;
+use minidocker::engine::volumes::{self, Volumes};
 
-use crate::filters::Filter;
-use crate::{Context, prompt, prune, remove};
+use crate::filters::{Filter, restriction};
+use crate::{Context, network, prompt, prune, remove, volume};
 
-/// Remove what nobody uses: stopped containers, images without containers, unfinished downloads
+/// Remove what nobody uses: stopped containers, networks and images without containers, unfinished
+/// downloads
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker system prune --all --volumes --force")]
 pub(crate) struct Prune {
@@ -28,27 +31,32 @@ pub(crate) struct Prune {
 
 impl Prune {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        let stopped = prune::which(&self.filter)?;
-        let unused = images::Pruning {
-            all: self.all,
-            until: stopped.until,
-            labels: stopped.labels.clone(),
-            but: stopped.but.clone(),
-        };
+        let only = restriction(&self.filter)?;
+        ensure!(
+            !(self.volumes && only.until.is_some()),
+            "the \"until\" filter is not supported with \"--volumes\""
+        );
         if !self.force && !prompt::confirmed(&self.warning())? {
             return Ok(0);
         }
         let containers = Containers::open(&context.dirs)?;
-        let pruned = containers.prune(&stopped)?;
+        let pruned = containers.prune(&only)?;
         prune::say(&pruned)?;
         let mut freed = pruned.freed;
+        network::say(&Networks::open(&context.dirs).prune(&only)?)?;
         if self.volumes {
-            let (volumes, bytes) = containers.prune_volumes()?;
-            freed += bytes;
-            if !volumes.is_empty() {
-                cli::say(&format!("Deleted Volumes:\n{}\n", volumes.join("\n")))?;
-            }
+            let which = volumes::Pruning {
+                all: false,
+                only: only.clone(),
+            };
+            let pruned = Volumes::open(&context.dirs).prune(&which)?;
+            volume::say(&pruned)?;
+            freed += pruned.freed;
         }
+        let unused = images::Pruning {
+            all: self.all,
+            only,
+        };
         Images::change(&context.dirs, |images| {
             let removed = images.prune(&unused)?;
             remove::say(&removed)?;
@@ -60,6 +68,7 @@ impl Prune {
 
     fn warning(&self) -> String {
         let mut parts = vec!["all stopped containers"];
+        parts.push("all networks not used by at least one container");
         if self.volumes {
             parts.push("all anonymous volumes not used by at least one container");
         }

@@ -6,6 +6,7 @@
 //! RUN/containers/ID     belongs to a shim that lives
 //! RUN/runtime/ID        belongs to a container that runs, and so do its cgroup,
 //! mounts, links, leases what stacks its layers and what connects it
+//! DATA/networks/ID.json  can be read
 //! ```
 //!
 //! Others go on meanwhile, so whatever looks wrong is looked at once more with the lock in hand of
@@ -24,9 +25,10 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 
 use super::{Catalogue, Containers, names, truth};
+use crate::keeper;
 use crate::runtime::Runtime;
 use crate::shim;
-use crate::state::{self, Container, Life, Locked, Places, Status};
+use crate::state::{self, Changing, Container, Life, Locked, Network, Places, Status};
 
 /// The cgroup that has those of all containers.
 const GROUP: &str = "minidocker-engine";
@@ -60,6 +62,8 @@ impl Containers {
         check.cgroups()?;
         check.mounts()?;
         check.network()?;
+        check.keeper()?;
+        check.networks()?;
         Ok(u8::from(check.remains.get()))
     }
 }
@@ -379,6 +383,39 @@ impl Check<'_> {
             }
             Ok("all of it was removed".into())
         });
+        Ok(())
+    }
+
+    /// The socket of a keeper that was killed, where no container is left that would ask it.
+    fn keeper(&self) -> Result<()> {
+        let dirs = &self.containers.dirs;
+        let Some(socket) = keeper::leftover(dirs)? else {
+            return Ok(());
+        };
+        let shown = socket.display();
+        self.found(&format!("nobody listens at {shown} any more"), || {
+            keeper::sweep(dirs)?;
+            Ok("it was removed".into())
+        });
+        Ok(())
+    }
+
+    /// Networks whose file cannot be read.
+    fn networks(&self) -> Result<()> {
+        let dirs = &self.containers.dirs;
+        for (path, error) in Network::damaged(dirs)? {
+            let what = format!("{error:#}");
+            // One of another version is somebody's, and whole.
+            if !what.contains("is damaged") {
+                self.told(&what);
+                continue;
+            }
+            self.found(&what, || {
+                let _alone = Changing::begin(dirs)?;
+                fs::remove_file(&path).context("remove it")?;
+                Ok("it was removed".into())
+            });
+        }
         Ok(())
     }
 }

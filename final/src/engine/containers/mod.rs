@@ -36,7 +36,7 @@ mod stats;
 mod stop;
 mod top;
 mod truth;
-mod usage;
+pub(super) mod usage;
 mod view;
 mod volumes;
 mod wait;
@@ -52,10 +52,10 @@ use crate::state::{self, Container, Locked, Names, Places};
 pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
 pub use create::Wish;
-pub use disk::{Disk, ImageUse, VolumeUse};
+pub use disk::{Disk, ImageUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
-pub use prune::{Pruned, Pruning};
+pub use prune::Pruned;
 pub use remove::Removal;
 pub use start::Attach;
 pub use stats::{Sample, total_memory};
@@ -135,7 +135,7 @@ impl Containers {
     }
 
     /// The container, to be changed; what its state says is the truth.
-    fn lock(&self, what: &str) -> Result<Locked> {
+    pub(super) fn lock(&self, what: &str) -> Result<Locked> {
         let id = self.id_of(what)?;
         let mut locked = Locked::open(&self.dirs, &id)?;
         self.settle(&mut locked)?;
@@ -143,7 +143,7 @@ impl Containers {
     }
 
     /// Asks a container's shim for something that is done at once.
-    fn ask(&self, container: &Container, request: &Request) -> Result<()> {
+    pub(super) fn ask(&self, container: &Container, request: &Request) -> Result<()> {
         let name = &container.name;
         let Some(shim) = Connection::to(&self.places(container))? else {
             bail!("container {name} is not running");

@@ -1,23 +1,10 @@
 //! `container prune`: away with those that don't run.
 
 use anyhow::Result;
-use jiff::Timestamp;
 
 use super::{Containers, Removal};
-use crate::engine::images::Label;
-use crate::state::Container;
+use crate::engine::restriction::Restriction;
 use crate::state::journal::{self, Event, Kind};
-
-/// Which containers go, of those that don't run.
-#[derive(Clone, Debug, Default)]
-pub struct Pruning {
-    /// Only those that were created until then.
-    pub until: Option<Timestamp>,
-    /// Only those that have all these labels.
-    pub labels: Vec<Label>,
-    /// None that has all of these.
-    pub but: Vec<Label>,
-}
 
 /// What went.
 #[derive(Debug, Default)]
@@ -28,25 +15,17 @@ pub struct Pruned {
     pub freed: u64,
 }
 
-impl Pruning {
-    fn concerns(&self, container: &Container) -> bool {
-        let labels = &container.config.labels;
-        let has = |wanted: &[Label]| wanted.iter().all(|label| label.is_among(labels));
-        !container.life.status.needs_shim()
-            && self.until.is_none_or(|until| container.created <= until)
-            && has(&self.labels)
-            && (self.but.is_empty() || !has(&self.but))
-    }
-}
-
 impl Containers {
-    /// Removes containers. One that has been started or removed meanwhile is none of them.
+    /// Removes those of the containers that don't run. One that has been started or removed meanwhile
+    /// is none of them.
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn prune(&self, which: &Pruning) -> Result<Pruned> {
+    pub fn prune(&self, only: &Restriction) -> Result<Pruned> {
         let mut stopped = self.list()?;
-        stopped.retain(|container| which.concerns(container));
+        stopped.retain(|it| {
+            !it.life.status.needs_shim() && only.admits(Some(it.created), &it.config.labels)
+        });
         let sizes = self.sizes(&stopped)?;
         let mut pruned = Pruned::default();
         for container in stopped {

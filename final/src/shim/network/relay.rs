@@ -1,13 +1,39 @@
 //! Where the kernel cannot turn packets round, a process of ours copies them: from `::1` to a
 //! container that has no IPv6, and without root into a bridge's namespace.
+//!
+//! ```text
+//!   the host                  minidocker-relay               the container, in the namespace that
+//!   caller ──▶ [::1]:8080 ──▶ a socket here, a socket there ──▶ 10.88.0.2:80   the relay is given
+//! ```
+//!
+//! Most published ports are never called this way, so that the shim holds the sockets, and only the
+//! first call makes the process. It ends with the shim; its callers are cut off then.
 
+mod tcp;
+mod udp;
+
+use std::cell::RefCell;
 use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use namespaces::{Inside, Isolation, Running};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::state::Port;
+
+/// How much is read at once, in bytes: more than the longest datagram has (udp(7)).
+const CHUNK: usize = 256 << 10;
+
+/// What all is read into, one after the other: there is one thread. Only what cannot be passed on at
+/// once is kept elsewhere, so that thousands who wait cost nothing.
+type Buffer = Rc<RefCell<Vec<u8>>>;
 
 /// A port of the host that is answered by a copying process, once somebody calls.
 #[derive(Debug)]
@@ -24,30 +50,114 @@ pub struct Way {
 #[derive(Debug)]
 pub struct Relay {
     ways: Vec<Way>,
-    _netns: Option<File>,
+    netns: Option<File>,
+    process: Option<Running>,
 }
 
 impl Relay {
-    /// Listens. `netns`: from where the container is called; `None`: from here.
+    /// From sockets that listen. `netns`: from where the container is called; `None`: from here.
     #[must_use]
     pub fn new(ways: Vec<Way>, netns: Option<File>) -> Relay {
         Relay {
             ways,
-            _netns: netns,
+            netns,
+            process: None,
         }
     }
 
-    /// What to poll for a first call; nothing while the process runs.
+    /// What to poll (to be read): a first call, and while the process runs its end. Then it is time
+    /// to [`Relay::attend`].
     pub fn polled(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
-        self.ways.iter().map(|way| way.socket.as_fd())
+        let ways = match self.process {
+            None => self.ways.as_slice(),
+            Some(_) => &[],
+        };
+        let process = self.process.iter().map(AsFd::as_fd);
+        process.chain(ways.iter().map(|way| way.socket.as_fd()))
     }
 
-    /// Begins the process, which takes the sockets over. It goes when this is dropped, or we die.
+    /// Begins the process, which goes when this is dropped, or we die; or reaps it. To be called by a
+    /// process with one thread.
     ///
     /// # Errors
-    /// fork(2) fails.
-    pub fn begin(&mut self) -> Result<()> {
+    /// There can be no process; or it could not begin, and nobody is answered from here on.
+    pub fn attend(&mut self) -> Result<()> {
+        if let Some(process) = self.process.take() {
+            let status = process.reap()?;
+            // Whoever was killed may be begun again; one that cannot begin would fail each time.
+            if status < 128 {
+                self.ways.clear();
+                anyhow::bail!("the relay of published ports failed with status {status}");
+            }
+            return Ok(());
+        }
+        let isolation = Isolation {
+            ids: None,
+            ..Isolation::users_only()?
+        };
+        let held = namespaces::spawn(&isolation, |inside| self.live(inside))
+            .context("begin a relay for published ports")?;
+        self.process = Some(held.let_go()?);
         Ok(())
+    }
+
+    /// Has the container answer elsewhere from here on. Whoever was connected is cut off.
+    pub fn lead_to(&mut self, to: impl Fn(&Port) -> SocketAddr) {
+        self.process = None;
+        for way in &mut self.ways {
+            way.to = to(&way.port);
+        }
+    }
+
+    /// The process' life. What it inherits of the shim's would outlive the shim's own wish to close
+    /// it: pipes, terminals, locks.
+    fn live(&self, inside: &Inside) -> Result<u8> {
+        nix::sys::prctl::set_name(c"minidocker-relay").context("name the relay")?;
+        let sockets = self.ways.iter().map(|way| way.socket.as_fd());
+        let netns = self.netns.iter().map(AsFd::as_fd);
+        inside.close_files(0, &sockets.chain(netns).collect::<Vec<_>>())?;
+        // Each connection takes two.
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        if let Some(netns) = &self.netns {
+            setns(netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        LocalSet::new().block_on(&runtime, self.copy())?;
+        Ok(0)
+    }
+
+    async fn copy(&self) -> Result<()> {
+        let shared = Buffer::new(RefCell::new(vec![0; CHUNK]));
+        let mut ways = Vec::new();
+        for way in &self.ways {
+            ways.push(way.serve(&shared)?);
+        }
+        for way in ways {
+            way.await?;
+        }
+        Ok(())
+    }
+}
+
+impl Way {
+    fn serve(&self, shared: &Buffer) -> io::Result<JoinHandle<()>> {
+        let socket = self.socket.try_clone()?;
+        Ok(if self.port.protocol == "udp" {
+            let socket = std::net::UdpSocket::from(socket);
+            socket.set_nonblocking(true)?;
+            spawn_local(udp::serve(
+                UdpSocket::from_std(socket)?,
+                self.to,
+                shared.clone(),
+            ))
+        } else {
+            let socket = std::net::TcpListener::from(socket);
+            socket.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(socket)?;
+            spawn_local(tcp::serve(listener, self.to, shared.clone()))
+        })
     }
 }

@@ -2,28 +2,75 @@
 //! one user's networks share, in a user namespace that their shims share.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use cli::Dirs;
+
+use super::uplink::{self, Uplink};
+use crate::state::{Container, Places};
 
 /// Where bridges are.
 #[derive(Debug)]
 pub enum Place {
     /// In the network that we are in.
     Here,
-    /// In this network namespace.
-    Shared(File),
+    /// In this network namespace, and who connects it to the outside.
+    Shared(File, Uplink),
 }
 
 impl Place {
+    /// Finds it, for a container.
+    ///
+    /// # Errors
+    /// Its shim is outside of the user namespace to which the networks belong.
+    pub fn of(container: &Container, dirs: &Dirs) -> Result<Place> {
+        if network::is_privileged()? {
+            return Ok(Place::Here);
+        }
+        ensure!(
+            uplink::is_member(),
+            "without root, container {} was started apart from the network that others share; stop \
+             it, and connect it before it is started again",
+            container.name
+        );
+        let (uplink, netns) = uplink::find(dirs, None, &layers(container, dirs))?;
+        Ok(Place::Shared(netns, uplink))
+    }
+
     /// Works where the bridges are.
     ///
     /// # Errors
     /// The namespace is not ours to enter, and what the work says.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        use std::os::fd::AsFd;
         match self {
             Place::Here => work(),
-            Place::Shared(netns) => network::within(netns.as_fd(), work),
+            Place::Shared(netns, _) => network::within(netns.as_fd(), work),
         }
     }
+
+    /// What can be read when nothing connects it to the outside any more.
+    pub fn isolation(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Place::Here => None,
+            Place::Shared(_, uplink) => Some(uplink.process().as_fd()),
+        }
+    }
+
+    /// Has it connected again after an [`isolation`](Place::isolation).
+    ///
+    /// # Errors
+    /// There can be no process that does it.
+    pub fn reconnect(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+        if let Place::Shared(netns, uplink) = self {
+            *uplink = uplink::find(dirs, Some(netns), &layers(container, dirs))?.0;
+        }
+        Ok(())
+    }
+}
+
+/// Where a shim has its container's layers stacked.
+fn layers(container: &Container, dirs: &Dirs) -> PathBuf {
+    Places::of(dirs, &container.id).data.join("merged")
 }

@@ -33,6 +33,7 @@ const REGISTRY: &str = "docker-registry";
 /// ```text
 /// BASE/home             what the pages make beside the clone, and the containers' data
 /// BASE/home/minidocker  the clone
+/// BASE/1                a copy of it all
 /// ```
 ///
 /// Dropped, all is removed, unless it is to be kept.
@@ -87,6 +88,22 @@ impl Clone {
         )?;
         git(&dir, &["clean", "--quiet", "-dffx", "--exclude=/target"])?;
         Ok(clone)
+    }
+
+    /// One more, beside it, with all that was built in it.
+    pub fn copy(&self, number: usize) -> Result<Clone> {
+        let base = self.base.join(number.to_string());
+        if base.exists() {
+            fs::remove_dir_all(&base).with_context(|| format!("remove {}", base.display()))?;
+        }
+        fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
+        call(
+            Command::new("cp")
+                .args(["-a", "--reflink=auto"])
+                .arg(self.home())
+                .arg(&base),
+        )?;
+        Ok(Clone { kept: false, base })
     }
 
     /// Where it is.

@@ -1,0 +1,121 @@
+//! How a container comes to be answered: its shim makes the sockets, and hands them to the keeper.
+//!
+//! ```text
+//! shim    ── Register { id } + [udp, tcp] ──▶ keeper      (SOCK_SEQPACKET, SCM_RIGHTS; unix(7))
+//!         ◀── "here" ────────────────────────
+//!         ═══ stays open; its end is the end of either ═══
+//! ```
+
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use cli::Dirs;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use super::{ADDRESS, life};
+use crate::shim::protocol::{Connection, Heard};
+use crate::state::{Container, Places};
+
+/// What is wanted of the keeper. Each packet is one, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// To answer a container, on the two sockets that come along: UDP, and listening TCP.
+    Register {
+        /// The container's id.
+        id: String,
+    },
+}
+
+/// What the keeper says when that is done.
+pub(super) const HERE: &[u8] = b"here";
+
+/// How long a keeper may take to answer, in milliseconds: it only waits for itself.
+const PATIENCE: u16 = 10_000;
+
+/// A container that the keeper answers, until this is dropped (or its holder dies).
+#[derive(Debug)]
+pub struct Registration {
+    connection: Connection,
+}
+
+impl Registration {
+    /// Registers a container: the sockets of its resolver are made in its network namespace, and
+    /// handed to the keeper, which is begun where there is none. When this returns, whoever asks
+    /// there is answered. Loopback has to be up. Starts a thread, which has ended when this returns.
+    ///
+    /// # Errors
+    /// The namespace is not ours to enter, or there can be no keeper.
+    pub fn new(dirs: &Dirs, container: &Container, netns: BorrowedFd<'_>) -> Result<Registration> {
+        let (udp, tcp) = network::within(netns, || {
+            let at = (ADDRESS, 53);
+            let udp = UdpSocket::bind(at).with_context(|| format!("bind to {ADDRESS}, udp"))?;
+            let tcp = TcpListener::bind(at).with_context(|| format!("bind to {ADDRESS}, tcp"))?;
+            Ok((udp, tcp))
+        })?;
+        let overlay = Places::of(dirs, &container.id).data.join("merged");
+        let request = Request::Register {
+            id: container.id.clone(),
+        };
+        let packet = serde_json::to_vec(&request)?;
+        let files = [udp.as_raw_fd(), tcp.as_raw_fd()];
+        loop {
+            let connection = life::connect(dirs, &overlay)?;
+            // One that was about to end when we came says nothing.
+            if is_answered(&connection, &packet, &files)? {
+                return Ok(Registration { connection });
+            }
+        }
+    }
+
+    /// What is readable when the keeper is gone; then [`Registration::new`] again.
+    #[must_use]
+    pub fn connection(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// Asks, and waits for the answer. Returns whether there was one.
+fn is_answered(connection: &Connection, packet: &[u8], files: &[i32]) -> Result<bool> {
+    match connection.send_packet(packet, files) {
+        Err(error) if is_gone(&error) => return Ok(false),
+        sent => sent.context("ask the keeper of names")?,
+    }
+    let mut waiting = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut waiting, PollTimeout::from(PATIENCE)) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => bail!("the keeper of names (minidocker-keep) does not answer; is it stopped?"),
+            ready => {
+                ready.context("wait for the keeper of names")?;
+                break;
+            }
+        }
+    }
+    match connection.receive()? {
+        Heard::Word(word, _) if word == HERE => Ok(true),
+        Heard::Word(word, _) => bail!("{}", String::from_utf8_lossy(&word)),
+        Heard::Nothing | Heard::End => Ok(false),
+    }
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)
+    )
+}
+
+/// The two sockets of a registration, as the keeper uses them.
+pub(super) fn sockets(files: Vec<OwnedFd>) -> Result<(UdpSocket, TcpListener)> {
+    let [udp, tcp]: [OwnedFd; 2] = files
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("a registration comes with two sockets"))?;
+    let (udp, tcp) = (UdpSocket::from(udp), TcpListener::from(tcp));
+    udp.set_nonblocking(true)
+        .and_then(|()| tcp.set_nonblocking(true))
+        .context("set a socket non-blocking")?;
+    Ok((udp, tcp))
+}

@@ -1,0 +1,265 @@
+//! The process that holds the network namespace in which an ordinary user's networks are, and
+//! connects it to the outside.
+//!
+//! ```text
+//!   the host's network           a user namespace that all of this belongs to
+//!   pasta ═══ a tap device ═══▶ eth0 ─ the uplink's network namespace ─ mini-… ─ containers
+//!
+//! RUN/network/uplink/begin     locked (flock) by whoever begins one
+//! RUN/network/uplink/pid       its process' number; locked by it for life
+//! RUN/network/uplink/members   locked, shared, by each shim that is there, for life
+//! ```
+//!
+//! Nobody tells it when to end: it waits for the lock that its members share, and the kernel drops
+//! that when they end, of kill -9 too. When it is killed itself, a member begins another one.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use cli::Dirs;
+use namespaces::{Inside, Isolation, Joined, Signals};
+use network::{Carrier, Target};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{chdir, setsid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// How long its members have to begin another one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who has this is a member: as long as it is held there is an uplink, and its user namespace stays
+/// the one in which containers of this user's networks are.
+#[derive(Debug)]
+pub struct Membership(File);
+
+/// Whether this process is a member, for life: it cannot change its user namespace either.
+static IS_MEMBER: AtomicBool = AtomicBool::new(false);
+
+/// A living uplink.
+#[derive(Debug)]
+pub struct Uplink {
+    pid: Pid,
+    process: OwnedFd,
+}
+
+/// Makes the caller a member, and finds the user namespace that it has to be in; `None`: it is the
+/// caller's own. Begins an uplink where there is none. To be called by a process with one thread.
+///
+/// # Errors
+/// There can be none.
+pub fn enter(dirs: &Dirs, signals: &Signals) -> Result<(Membership, Option<Joined>)> {
+    let place = place(dirs)?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let begin = lock(&place.join("begin"))?;
+        let members = File::create(place.join("members")).context("open the uplink's members")?;
+        let found = match Uplink::find(&place)? {
+            // It cannot end from here on, unless it is about to.
+            Some(_) => {
+                members.lock_shared().context("become a member")?;
+                Uplink::find(&place)?
+            }
+            None if members.try_lock().is_ok() => {
+                members.lock_shared().context("become a member")?;
+                begin_one(&place, signals, None)?;
+                Uplink::find(&place)?
+            }
+            None => None,
+        };
+        if let Some(uplink) = found {
+            return Ok((Membership(members), uplink.users()?));
+        }
+        // One ends just now; or it was killed, and its members begin another one.
+        drop(begin);
+        ensure!(
+            Instant::now() < until,
+            "nobody connects this user's networks to the outside any more: stop the containers in \
+             them, and start them again"
+        );
+        sleep(Duration::from_millis(10));
+    }
+}
+
+impl Membership {
+    /// Makes it that of this process, which keeps it open for life.
+    pub fn keep(&self) -> &File {
+        IS_MEMBER.store(true, Ordering::Relaxed);
+        &self.0
+    }
+}
+
+/// Whether this process is a member.
+pub fn is_member() -> bool {
+    IS_MEMBER.load(Ordering::Relaxed)
+}
+
+/// The uplink of this process, which is a member, and the network namespace that it connects; a new
+/// one where it was killed. `netns`: what it connected; `layers`: what is mounted here and must not
+/// be kept by it.
+///
+/// # Errors
+/// There can be none.
+pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink, File)> {
+    let place = place(dirs)?;
+    let _begin = lock(&place.join("begin"))?;
+    if Uplink::find(&place)?.is_none() {
+        let from = From { netns, layers };
+        begin_one(&place, &Signals::hold()?, Some(&from))?;
+    }
+    let uplink = Uplink::find(&place)?.context("the uplink has just been killed")?;
+    let netns = uplink.open("net")?;
+    Ok((uplink, netns))
+}
+
+impl Uplink {
+    /// To be called with the lock in hand under which one is begun.
+    fn find(place: &Path) -> Result<Option<Uplink>> {
+        let path = place.join("pid");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.with_context(|| format!("open {}", path.display()))?,
+        };
+        let lives = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        if !lives() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("{} holds no process", path.display()))?;
+        let process = pidfd_open(pid, PidfdFlags::empty());
+        // If it lives now it did then, and the number is its own.
+        Ok(process
+            .ok()
+            .filter(|_| lives())
+            .map(|process| Uplink { pid, process }))
+    }
+
+    /// What can be read when it has ended.
+    pub fn process(&self) -> &OwnedFd {
+        &self.process
+    }
+
+    /// Its user namespace, unless we are in there.
+    fn users(&self) -> Result<Option<Joined>> {
+        let file = self.open("user")?;
+        let ours = fs::metadata("/proc/self/ns/user").context("look at our user namespace")?;
+        let theirs = file
+            .metadata()
+            .context("look at the uplink's user namespace")?;
+        if (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()) {
+            return Ok(None);
+        }
+        let kinds = CloneFlags::CLONE_NEWUSER;
+        Ok(Some(Joined {
+            file: file.into(),
+            kinds,
+        }))
+    }
+
+    /// One of its namespaces.
+    fn open(&self, kind: &str) -> Result<File> {
+        let path = format!("/proc/{}/ns/{kind}", self.pid.as_raw_nonzero());
+        let file = File::open(&path).with_context(|| format!("open {path}"))?;
+        let mut polled = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
+        let ended = poll(&mut polled, PollTimeout::ZERO).context("look at the uplink")?;
+        ensure!(ended == 0, "the uplink has just been killed");
+        Ok(file)
+    }
+}
+
+/// What an uplink has of the shim that begins it in the place of a killed one.
+struct From<'a> {
+    netns: Option<&'a File>,
+    layers: &'a Path,
+}
+
+/// Begins one. It is connected when this returns.
+fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()> {
+    let users = Isolation::users_only()?;
+    let isolation = match from {
+        None => users,
+        Some(_) => Isolation {
+            namespaces: CloneFlags::CLONE_NEWNS,
+            ids: None,
+            propagation: Some(MsFlags::MS_SLAVE | MsFlags::MS_REC),
+            ..users
+        },
+    };
+    let held = namespaces::spawn(&isolation, |inside| live(inside, place, from))
+        .context("begin the process that connects this user's networks to the outside")?;
+    held.advance(signals)?.let_go()?.abandon();
+    Ok(())
+}
+
+/// Its life.
+fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
+    let netns = from.and_then(|from| from.netns);
+    inside.close_files(0, &netns.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    inside.outlive_parent()?;
+    setsid().context("begin a session")?;
+    chdir("/").context("chdir to /")?;
+    nix::sys::prctl::set_name(c"minidocker-uplink").context("name the uplink")?;
+    if let Some(from) = from {
+        // A copy of the mount would keep the container's files in use when that is gone.
+        let _ = umount2(from.layers, MntFlags::MNT_DETACH);
+    }
+    let mut life = lock(&place.join("pid"))?;
+
+    let netns = match netns {
+        Some(netns) => netns.try_clone().context("dup a namespace")?,
+        None => network::new_netns()?,
+    };
+    network::loopback_up_in(netns.as_fd())?;
+    let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
+    let carrier = Carrier::connect(&to, &[], place)?;
+    // Only now: the carrier's sockets are the host's. Members find the namespace by our number, if
+    // they may look at us: a process that has changed its user namespace is closed to all
+    // (PR_SET_DUMPABLE in prctl(2)).
+    setns(&netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
+    nix::sys::prctl::set_dumpable(true).context("let members look at the uplink")?;
+    life.set_len(0)
+        .and_then(|()| write!(life, "{}", std::process::id()))
+        .context("write the uplink's number down")?;
+
+    let _ = inside.pause();
+    super::super::let_streams_go()?;
+    let members = File::create(place.join("members")).context("open the uplink's members")?;
+    while let Err(error) = members.lock() {
+        if error.kind() != ErrorKind::Interrupted {
+            bail!("wait for the last member to go: {error}");
+        }
+    }
+    // Before the other lock goes: nobody is to find us any more.
+    drop(life);
+    drop(carrier);
+    Ok(0)
+}
+
+fn place(dirs: &Dirs) -> Result<PathBuf> {
+    let place = dirs.run.join("network/uplink");
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+    made.with_context(|| format!("make {}", place.display()))?;
+    Ok(place)
+}
+
+/// Opens and locks a file.
+fn lock(path: &Path) -> Result<File> {
+    let open = || {
+        let options = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        options.lock()?;
+        Ok::<_, std::io::Error>(options)
+    };
+    open().with_context(|| format!("lock {}", path.display()))
+}
