@@ -447,6 +447,10 @@ fn a_damaged_lease_is_passed_over_and_no_address_is_given_twice() {
     host.run(["plugged", RUN, "sweep"]).ok();
     assert!(one.pings(&host, "10.1.0.1") && one.pings(&host, two.four()));
     drop((one, two));
+    wait_for("the kernel to have removed the cables", 10, || {
+        let links = host.run(["ip", "-o", "link"]).ok();
+        (!links.contains("veth0a01")).then_some(())
+    });
     harm("rm -r garbage 10.1.0.77");
     host.run(["plugged", RUN, "sweep"]).ok();
     assert_same(&before, &host.snapshot());
@@ -487,13 +491,12 @@ fn a_firewall_that_drops_what_is_forwarded_is_named_with_the_command_that_allows
     let forward = "{ type filter hook forward priority filter; policy drop; }";
     let firewalls = [
         (
-            format!(
-                "iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER; iptables -P FORWARD DROP"
-            ),
+            "iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER; iptables -P FORWARD DROP"
+                .to_owned(),
             "iptables -I DOCKER-USER -i mini-a -j ACCEPT",
         ),
         (
-            format!("iptables -N ufw-before-forward; iptables -P FORWARD DROP"),
+            "iptables -N ufw-before-forward; iptables -P FORWARD DROP".to_owned(),
             "ufw route allow in on mini-a",
         ),
         (

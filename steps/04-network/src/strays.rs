@@ -61,6 +61,9 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     if privileged {
         Strays::of(run_dir, &bridges)?.remove()?;
     }
+    for bridge in &bridges {
+        bridge.forget_if_empty()?;
+    }
     let containers = files::containers(run_dir);
     if containers.is_dir() {
         files::sweep(&containers)?;
