@@ -145,7 +145,7 @@ fn a_network_is_made_shown_and_removed_and_the_kernel_hears_nothing() {
         machine.ok("network rm -f front");
         machine.ok("network create -d bridge kept --label keep=");
         let pruned = machine.ok("network prune -f --filter label!=keep");
-        assert_eq!(pruned, "Deleted Networks:\nback\nsix\n");
+        assert_eq!(pruned, "Deleted Networks:\nback\nsix");
         assert_eq!(machine.ok("network prune -f --filter until=1h"), "");
         assert_eq!(custom(machine), "kept");
         assert!(
@@ -357,12 +357,12 @@ fn who_is_to_be_where_is_changed_before_the_start() {
         machine.ok("network connect --ip 10.5.0.7 --alias database back web");
         let networks = "{{range $name, $it := .NetworkSettings.Networks}}{{$name}} {{json .Aliases}} \
                         {{json .IPAMConfig}} {{json .DNSNames}};{{end}}";
-        let short = &machine.container("web").id()[..12];
+        let short = machine.container("web").id()[..12].to_owned();
         assert_eq!(
             inspect(machine, networks, "web"),
             format!(
-                "front [\"www\"] null [\"web\",\"www\",\"{short}\"];back [\"database\"] \
-                 {{\"IPv4Address\":\"10.5.0.7\"}} [\"web\",\"database\",\"{short}\"];"
+                "back [\"database\"] {{\"IPv4Address\":\"10.5.0.7\"}} [\"web\",\"database\",\"{short}\"];\
+                 front [\"www\"] null [\"web\",\"www\",\"{short}\"];"
             )
         );
         for (filter, expected) in [
@@ -484,7 +484,7 @@ fn a_running_container_gets_into_networks_and_out() {
 fn a_subnet_is_taken_that_the_host_has_no_way_to() {
     let machine = Machine::of(Who::Root);
     machine.host().shell(
-        "ip link add name other type dummy && ip link set other up \
+        "ip link add name other type bridge && ip link set other up \
          && ip addr add 172.17.0.1/16 dev other && ip route add 10.9.0.0/16 via 172.17.0.7",
     );
     machine.ok("network create one");
