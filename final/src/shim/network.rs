@@ -40,8 +40,11 @@ use plugs::Plugs;
 use relay::Relay;
 use shared::Place;
 
-/// Who answers questions for less than that will not do better at the next attempt.
+/// Who answers questions for less than that may not do better at the next attempt.
 const WORTH: Duration = Duration::from_secs(1);
+
+/// So many of them one after the other are enough.
+const MOST_SHORT: u8 = 3;
 
 /// What a container is connected to: `--network`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub struct Attached {
 struct Names {
     registration: Registration,
     since: Instant,
+    /// How many before this one were not worth it.
+    short: u8,
 }
 
 /// What is told about it.
@@ -327,9 +332,16 @@ impl Attached {
     /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
     /// nothing.
     pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
-        let before = self.names.take();
-        if before.is_some_and(|names| names.since.elapsed() >= WORTH) {
+        let Some(before) = self.names.take() else {
+            return;
+        };
+        let short = match before.since.elapsed() >= WORTH {
+            true => 0,
+            false => before.short + 1,
+        };
+        if short < MOST_SHORT {
             self.settle_names(container, dirs);
+            self.names.iter_mut().for_each(|names| names.short = short);
         }
     }
 
@@ -353,6 +365,7 @@ impl Attached {
                 self.names = Some(Names {
                     registration,
                     since,
+                    short: 0,
                 });
             }
             Err(error) => {
