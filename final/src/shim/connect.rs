@@ -44,6 +44,7 @@ impl Shim<'_> {
             return Err(error);
         }
         run.network.settle_names(&locked.container, self.dirs);
+        run.network.settle_relay();
         let network = &change.network;
         let event = Event::new(Kind::Network, action, &network.id)
             .with("container", &locked.container.id)

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use cli::Dirs;
 use network::{Carrier, Publish, Reserved, Target};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -37,6 +38,7 @@ use crate::state::{self, Container, HostConfig, Places, Port};
 pub use changes::Change;
 use files::{Files, Servers};
 use plugs::Plugs;
+use relay::Relay;
 use shared::Place;
 
 /// Who answers questions for less than that will not do better at the next attempt.
@@ -82,6 +84,8 @@ pub struct Network {
     way: Way,
     /// Where the container is to be born; `None`: in a new one.
     netns: Option<File>,
+    /// By which sockets a relay answers for it.
+    ways: Vec<relay::Way>,
     places: Places,
     /// Its resolv.conf, as it is written.
     resolv_conf: String,
@@ -99,6 +103,7 @@ enum Way {
 #[must_use]
 pub struct Attached {
     connection: Option<Connection>,
+    relay: Relay,
     names: Option<Names>,
     /// The container's network namespace, wherever its first process goes.
     netns: Option<File>,
@@ -139,6 +144,7 @@ impl Network {
     /// be changed.
     pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
         let mode = Mode::of(&container.host)?;
+        let mut ways = Vec::new();
         let way = match mode {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
@@ -147,12 +153,18 @@ impl Network {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
+                    for port in &reserved {
+                        ways.extend(relay::Way::of(port, Carrier::ADDRESS, true)?);
+                    }
                     // Not held: the container, when it is born, would hold them too, and it is the
                     // carrier that needs them.
                     Way::Carried(reserved.iter().map(Reserved::port).collect())
                 }
             },
         };
+        if let Way::Plugged(plugs) = &way {
+            ways = plugs.ways()?;
+        }
         let files = way.files(&mode)?;
         let resolv_conf = files.map(|files| files.write(container, &places.data));
         let is_own = !matches!(way, Way::Shared);
@@ -160,6 +172,7 @@ impl Network {
         Ok(Network {
             way,
             netns: netns.transpose()?,
+            ways,
             places: places.clone(),
             resolv_conf: resolv_conf.transpose()?.unwrap_or_default(),
         })
@@ -188,6 +201,7 @@ impl Network {
         let Network {
             way,
             netns,
+            ways,
             places,
             resolv_conf,
         } = self;
@@ -204,7 +218,8 @@ impl Network {
                 // The carrier brings it up as well; but there may be none.
                 network::loopback_up_in(netns.as_fd())?;
                 let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
-                let carrier = Carrier::connect(&to, &ports, &places.run)?;
+                let four: Vec<_> = ports.iter().copied().filter(|port| !is_six(port)).collect();
+                let carrier = Carrier::connect(&to, &four, &places.run)?;
                 carrier.map(|carrier| Connection::Carried(carrier, ports))
             }
             (Way::Loopback, Some(netns)) => {
@@ -213,7 +228,14 @@ impl Network {
             }
             _ => None,
         };
+        // From where the container's address is in reach.
+        let from = match &connection {
+            Some(Connection::Plugged(plugs)) => plugs.netns(),
+            _ => netns.as_ref(),
+        };
+        let from = from.map(File::try_clone).transpose();
         let mut attached = Attached {
+            relay: Relay::new(ways, from.context("dup a namespace")?),
             connection,
             names: None,
             netns,
@@ -271,14 +293,68 @@ impl Attached {
         })
     }
 
+    /// What can be read when there is something to [attend](Attached::attend) to.
+    pub fn polled(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let ended = [self.silence(), self.isolation()].into_iter().flatten();
+        ended.chain(self.relay.polled())
+    }
+
+    /// Sees to who calls by a way that the kernel has not, and to who has ended and is needed again.
+    ///
+    /// # Errors
+    /// There can be no process that does what is needed.
+    pub fn attend(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+        if self.silence().is_some_and(is_readable) {
+            self.break_silence(container, dirs);
+        }
+        if self.isolation().is_some_and(is_readable)
+            && let Some(Connection::Plugged(plugs)) = &mut self.connection
+            && let Some(place) = plugs.place()
+        {
+            place.reconnect(container, dirs)?;
+        }
+        let called = self.relay.polled().any(is_readable);
+        if called {
+            self.relay.attend()?;
+        }
+        Ok(())
+    }
+
+    /// Has the relay call the container where it is, after a change.
+    pub fn settle_relay(&mut self) {
+        let Some(Connection::Plugged(plugs)) = &self.connection else {
+            return;
+        };
+        if plugs.address() == self.relay.to() {
+            return;
+        }
+        // What it listens on is to be had again.
+        self.relay = Relay::default();
+        let ways = plugs.ways().and_then(|ways| {
+            let from = plugs.netns().map(File::try_clone).transpose()?;
+            Ok(Relay::new(ways, from))
+        });
+        match ways {
+            Ok(relay) => self.relay = relay,
+            Err(error) => tracing::warn!("not all published ports answer: {error:#}"),
+        }
+    }
+
+    /// What can be read when nothing connects the container's networks to the outside any more.
+    fn isolation(&self) -> Option<BorrowedFd<'_>> {
+        match &self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.isolation(),
+            _ => None,
+        }
+    }
+
     /// What can be read when nobody answers the container's questions for names any more.
-    pub fn silence(&self) -> Option<BorrowedFd<'_>> {
+    fn silence(&self) -> Option<BorrowedFd<'_>> {
         Some(self.names.as_ref()?.registration.connection())
     }
 
-    /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
-    /// nothing.
-    pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
+    /// Has the questions answered again, unless that is worth nothing.
+    fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
         let before = self.names.take();
         if before.is_some_and(|names| names.since.elapsed() >= WORTH) {
             self.settle_names(container, dirs);
@@ -312,6 +388,16 @@ impl Attached {
             }
         }
     }
+}
+
+/// Whether it is published at an IPv6 address, which no carrier of ours does.
+fn is_six(port: &Publish) -> bool {
+    port.address.is_some_and(|address| address.is_ipv6())
+}
+
+fn is_readable(file: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(file, PollFlags::POLLIN)];
+    matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1..))
 }
 
 /// Where the container's bridges are; `None`: it has none.

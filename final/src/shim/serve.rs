@@ -44,7 +44,7 @@ enum Source {
     Input,
     Exec(usize),
     ExecOther(usize),
-    Names,
+    Network,
 }
 
 /// For the container's standard input, and not taken by it yet.
@@ -130,7 +130,8 @@ impl Shim<'_> {
                         exec.attend();
                     }
                 }
-                Source::Names => run.network.break_silence(&self.places.read()?, self.dirs),
+                // The container lives on without it.
+                Source::Network => drop(run.network.attend(&self.places.read()?, self.dirs)),
             }
         }
         // From behind, so that the numbers before stay right.
@@ -184,8 +185,8 @@ impl Shim<'_> {
                 all.push((Source::ExecOther(n), other, PollFlags::POLLIN));
             }
         }
-        let silence = run.network.silence().into_iter();
-        all.extend(silence.map(|file| (Source::Names, file, PollFlags::POLLIN)));
+        let network = run.network.polled();
+        all.extend(network.map(|file| (Source::Network, file, PollFlags::POLLIN)));
         all.into_iter()
             .map(
                 |(source, file, events): (Source, BorrowedFd<'a>, PollFlags)| {

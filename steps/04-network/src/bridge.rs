@@ -452,7 +452,12 @@ impl Lease {
 
     /// The ports of the host that lead to the container.
     pub fn ports(&self) -> impl Iterator<Item = Publish> {
-        self.ports.iter().map(Reserved::port)
+        self.reserved().map(Reserved::port)
+    }
+
+    /// The same, and what holds them.
+    pub fn reserved(&self) -> impl Iterator<Item = &Reserved> {
+        self.ports.iter()
     }
 
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its

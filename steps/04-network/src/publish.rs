@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -134,13 +134,20 @@ impl fmt::Display for Publish {
 #[derive(Debug)]
 pub struct Reserved {
     port: Publish,
-    _socket: OwnedFd,
+    socket: OwnedFd,
 }
 
 impl Reserved {
     /// The port, with the host's that was picked.
     pub fn port(&self) -> Publish {
         self.port
+    }
+}
+
+impl AsFd for Reserved {
+    /// What listens.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -222,7 +229,7 @@ impl Publish {
                 host: four.or_else(six).unwrap_or(self.host),
                 ..*self
             },
-            _socket: socket,
+            socket,
         })
     }
 }

@@ -4,17 +4,20 @@
 //! default route, and the published ports. When the container leaves that one, the next has both.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
+use network::Reserved;
 use network::bridge::{Endpoint, Lease, Wish};
 
 use super::files::{Files, Servers};
 use super::ports;
+use super::relay::Way;
 use super::shared::Place;
 use crate::state::{self, Container, Port, Wanted};
 
@@ -38,8 +41,8 @@ struct Share {
     network: state::Network,
     wanted: Wanted,
     interface: String,
-    /// Whether it is the way out.
-    leads: bool,
+    /// The container's ports of the host, where it is the way out.
+    ports: Vec<Reserved>,
 }
 
 enum Held {
@@ -60,6 +63,10 @@ impl Plugs {
         let wanted = wanted.map(|(name, wanted)| Ok((find(name, dirs)?, wanted)));
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
         let leading = wanted.iter().position(|(network, _)| !network.internal);
+        let leader = leading
+            .and_then(|n| wanted.get(n))
+            .map(|(network, _)| network);
+        let mut ports = Some(reserve(leader, container, dirs)?);
         let all = place.within(|| {
             let mut all = Vec::new();
             for (n, (network, wanted)) in wanted.into_iter().enumerate() {
@@ -67,7 +74,7 @@ impl Plugs {
                     network,
                     wanted,
                     interface: format!("eth{n}"),
-                    leads: leading == Some(n),
+                    ports: ports.take_if(|_| leading == Some(n)).unwrap_or_default(),
                 };
                 all.push(Plug::lease(share, container, dirs)?);
             }
@@ -117,8 +124,9 @@ impl Plugs {
         );
         let _kept = state::Network::hold(dirs)?;
         let network = find(name, dirs)?;
+        let leads = self.leading().is_none() && !network.internal;
         let share = Share {
-            leads: self.leading().is_none() && !network.internal,
+            ports: reserve(leads.then_some(&network), container, dirs)?,
             network,
             wanted: container
                 .host
@@ -237,6 +245,44 @@ impl Plugs {
         seen.collect()
     }
 
+    /// By which sockets a relay answers for it: what comes by them the kernel cannot turn round.
+    ///
+    /// # Errors
+    /// A program of the host has one of the ports.
+    pub fn ways(&self) -> Result<Vec<Way>> {
+        let Some(lease) = self.leading().map(Plug::held) else {
+            return Ok(Vec::new());
+        };
+        let address = lease.address()?.ip();
+        let turned = self.place.netns().is_none();
+        let ways = lease.reserved().map(|port| Way::of(port, address, turned));
+        Ok(ways
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    /// The address to which published ports lead.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        Some(self.leading()?.held().address().ok()?.ip())
+    }
+
+    /// From where a relay calls it; `None`: from here.
+    pub fn netns(&self) -> Option<&File> {
+        self.place.netns()
+    }
+
+    /// Where the bridges are; `None` while somebody else has it, too.
+    pub fn place(&mut self) -> Option<&mut Place> {
+        Rc::get_mut(&mut self.place)
+    }
+
+    /// What can be read when nothing connects them to the outside any more.
+    pub fn isolation(&self) -> Option<BorrowedFd<'_>> {
+        self.place.isolation()
+    }
+
     /// The ports that lead to it.
     pub fn ports(&self) -> Vec<Port> {
         let leases = self.all.iter().map(Plug::held);
@@ -308,20 +354,15 @@ impl Drop for Plugs {
 }
 
 impl Plug {
-    /// Takes an address, and where it leads out the container's ports of the host.
+    /// Takes an address.
     fn lease(share: Share, container: &Container, dirs: &Dirs) -> Result<Plug> {
         let Share {
             network,
             wanted,
             interface,
-            leads,
+            ports,
         } = share;
-        let bridge = network.bridge(dirs)?;
-        let ports = match leads {
-            true => ports::reserve(container, |port| bridge.reserve(port))?,
-            false => Vec::new(),
-        };
-        let lease = bridge.lease(Wish {
+        let lease = network.bridge(dirs)?.lease(Wish {
             id: &container.id,
             ports,
             address: wanted.address,
@@ -372,6 +413,20 @@ impl Plug {
             leads_out: false,
         })
     }
+}
+
+/// Takes the container's ports of the host, which are to lead into a network. Here, wherever its bridge
+/// is: that is who is called.
+fn reserve(
+    network: Option<&state::Network>,
+    container: &Container,
+    dirs: &Dirs,
+) -> Result<Vec<Reserved>> {
+    let Some(network) = network else {
+        return Ok(Vec::new());
+    };
+    let bridge = network.bridge(dirs)?;
+    ports::reserve(container, |port| bridge.reserve(port))
 }
 
 fn find(name: &str, dirs: &Dirs) -> Result<state::Network> {
