@@ -6,6 +6,7 @@
 //! machine numbers them.
 
 mod container;
+pub mod kills;
 mod processes;
 mod stores;
 
@@ -74,10 +75,23 @@ pub struct Wanted {
     pub outside: bool,
     /// Whether the image `debian` is there.
     pub debian: bool,
+    /// Whether the image `services` is there: nginx, PostgreSQL, and what one looks at networks with.
+    pub services: bool,
     /// Whether student has a cgroup of their own, with controllers where there are any.
     pub delegated: bool,
     /// Files and directories to show at /run/workspace/NAME.
     pub shown: Vec<(PathBuf, String)>,
+}
+
+impl Wanted {
+    /// The images that are loaded beforehand: the directory that `cargo lab test` made, and a name.
+    fn layouts(&self) -> Vec<(&'static str, &'static str)> {
+        let all = [
+            (self.debian, ("images", "debian")),
+            (self.services, ("services", "services")),
+        ];
+        all.iter().filter(|it| it.0).map(|it| it.1).collect()
+    }
 }
 
 /// Words of a command: a line of words without blanks, or a list of any words.
@@ -145,7 +159,7 @@ impl Machine {
     /// # Panics
     /// Where the machine cannot be made, or `cargo lab test` has not yet made the rest.
     pub fn with(wanted: Wanted) -> Machine {
-        let store = stores::prepared(wanted.who, wanted.debian);
+        let store = stores::prepared(wanted.who, &wanted.layouts());
         let mut shown = wanted.shown;
         shown.push((store, stores::SHOWN.to_owned()));
         let host = Host::with(Setup {

@@ -1,4 +1,4 @@
-//! `inspect`, `container inspect`, `image inspect` and `network inspect`
+//! `inspect`, and the same for one kind of thing: `container inspect`, …
 
 mod container;
 mod image;
@@ -9,12 +9,13 @@ use clap::{Args, ValueEnum};
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::Images;
 use minidocker::engine::networks::Networks;
+use minidocker::engine::volumes::Volumes;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::format::Template;
-use crate::{Context, PROGRAM, complaint};
+use crate::{Context, PROGRAM, complaint, volume};
 
 /// What a template that makes no sense ends with.
 const NO_TEMPLATE: u8 = 64;
@@ -26,6 +27,18 @@ pub(crate) struct InspectImages {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// How to print them: json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+/// Show all that is known about volumes
+#[derive(Debug, Args)]
+#[command(after_help = "Example: minidocker volume inspect -f '{{.Mountpoint}}' data")]
+pub(crate) struct InspectVolumes {
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    volumes: Vec<String>,
     /// How to print them: json, or a template of Go's
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
@@ -61,7 +74,7 @@ pub(crate) struct InspectNetworks {
     verbose: bool,
 }
 
-/// Show all that is known about containers, images and networks
+/// Show all that is known about containers, images, networks and volumes
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker inspect -f '{{.State.Status}}' web")]
 pub(crate) struct Inspect {
@@ -84,6 +97,7 @@ enum Kind {
     Container,
     Image,
     Network,
+    Volume,
 }
 
 /// What is shown of an object.
@@ -100,6 +114,7 @@ impl Inspect {
                 Some(Kind::Container) => of_container(context, name, self.size),
                 Some(Kind::Image) => of_image(context, name),
                 Some(Kind::Network) => of_network(context, name),
+                Some(Kind::Volume) => of_volume(context, name),
                 None => of_any(context, name, self.size),
             }
         })
@@ -128,6 +143,22 @@ impl InspectNetworks {
             of_network(context, name)
         })
     }
+}
+
+impl InspectVolumes {
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        show(&self.volumes, self.format.as_deref(), |name| {
+            of_volume(context, name)
+        })
+    }
+}
+
+fn of_volume(context: &Context, name: &str) -> Result<Document> {
+    let volumes = Volumes::open(&context.dirs);
+    Ok(Document {
+        shown: volume::shown(&volumes, &volumes.find(name)?),
+        unsaid: Value::Null,
+    })
 }
 
 fn of_container(context: &Context, name: &str, size: bool) -> Result<Document> {
@@ -161,16 +192,20 @@ fn of_network(context: &Context, name: &str) -> Result<Document> {
     })
 }
 
-/// Of those of one name a container goes before an image, and that before a network.
+/// Of those of one name a container goes before an image, and that before a network, and that before a
+/// volume.
 fn of_any(context: &Context, name: &str, size: bool) -> Result<Document> {
-    let looks: [&dyn Fn() -> Result<Document>; 3] = [
+    let looks: [&dyn Fn() -> Result<Document>; 4] = [
         &|| of_container(context, name, size),
         &|| of_image(context, name),
         &|| of_network(context, name),
+        &|| of_volume(context, name),
     ];
     let is_missing = |error: &Error| {
         let said = error.to_string();
-        said.starts_with("No such ") || said == format!("network {name} not found")
+        said.starts_with("No such ")
+            || said.ends_with("no such volume")
+            || said == format!("network {name} not found")
     };
     for look in looks {
         match look() {

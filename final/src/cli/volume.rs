@@ -1,19 +1,66 @@
-//! `volume …`
+//! `volume …`: directories that outlive containers.
+
+mod create;
+mod ls;
+mod prune;
+mod rm;
 
 use anyhow::Result;
 use clap::Subcommand;
+use jiff::tz::TimeZone;
+use minidocker::engine::volumes::{Pruned, Volumes};
+use minidocker::state::LocalVolume;
+use serde_json::{Value, json};
 
 use crate::Context;
+use crate::inspect::InspectVolumes;
 
 /// Make and remove volumes
 #[derive(Debug, Subcommand)]
 pub(crate) enum Volume {
-    /// List them
-    Ls,
+    Create(create::Create),
+    Inspect(InspectVolumes),
+    #[command(alias = "list")]
+    Ls(ls::Ls),
+    Prune(prune::Prune),
+    #[command(alias = "remove")]
+    Rm(rm::Rm),
 }
 
 impl Volume {
-    pub(crate) fn run(self, _context: &Context) -> Result<u8> {
-        anyhow::bail!("not yet")
+    pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        match self {
+            Volume::Create(create) => create.run(context),
+            Volume::Inspect(inspect) => inspect.run(context),
+            Volume::Ls(ls) => ls.run(context),
+            Volume::Prune(prune) => prune.run(context),
+            Volume::Rm(rm) => rm.run(context),
+        }
+    }
+}
+
+/// All that is known about a volume, by docker's names.
+pub(crate) fn shown(volumes: &Volumes, volume: &LocalVolume) -> Value {
+    let or_null = |map: &std::collections::BTreeMap<String, String>| match map.is_empty() {
+        true => Value::Null,
+        false => json!(map),
+    };
+    let created = volume.created.to_zoned(TimeZone::system());
+    json!({
+        "CreatedAt": created.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z"),
+        "Driver": "local",
+        "Labels": or_null(&volume.labels),
+        "Mountpoint": volumes.mountpoint(volume),
+        "Name": volume.name,
+        "Options": or_null(&volume.options),
+        "Scope": "local",
+    })
+}
+
+/// Tells which went.
+pub(crate) fn say(pruned: &Pruned) -> Result<()> {
+    match pruned.names.is_empty() {
+        true => Ok(()),
+        false => cli::say(&format!("Deleted Volumes:\n{}\n", pruned.names.join("\n"))),
     }
 }

@@ -41,7 +41,7 @@ impl Locked {
             _ => {}
         }
         if self.container.host.auto_remove {
-            remove_anonymous(dirs, &self.container.mounts)?;
+            remove_anonymous(dirs, &self.container)?;
         }
         Store::open(&dirs.data)?.discard_container(id)?;
         journal::tell(dirs, &Event::of(&self.container, "destroy"));

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct HostConfig {
     /// `-v`, as it was written.
     pub binds: Vec<Bind>,
+    /// `--volumes-from`, each `ID[:MODE]`: the containers whose mounts it has as well.
+    pub volumes_from: Vec<String>,
     /// `--tmpfs`: the place and its options.
     pub tmpfs: BTreeMap<String, String>,
     /// Whether the root file system is read-only.

@@ -7,7 +7,7 @@
 //!     config.json                its bundle, written at each start
 //!     hosts hostname resolv.conf mounted over the image's
 //!     ID-json.log                what it wrote
-//! DATA/volumes/NAME/_data      a volume
+//! DATA/volumes/NAME/           a volume
 //! DATA/networks/ID.json        a network
 //! DATA/names/NAME              holds the id of who is called that
 //! RUN/events.json              what happened
@@ -41,8 +41,8 @@ pub use life::{Endpoint, Life, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name, is_name};
 pub use networks::{Changing, Network};
-pub use volumes::{remove_anonymous, volume_place};
-pub use wanted::{Config, Volume};
+pub use volumes::{Alone, LocalVolume, begin_creation, remove_anonymous, volume_place};
+pub use wanted::{Config, Recursion, Volume};
 
 /// The version of `state.json` that is written.
 pub const VERSION: u32 = 1;
@@ -166,4 +166,15 @@ pub fn is_id(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// 64 hexadecimal digits that nobody has had before.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub fn new_id() -> Result<String> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("read random numbers for an id")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

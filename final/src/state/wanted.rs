@@ -82,4 +82,40 @@ pub struct Volume {
     /// Whether it was made for this container alone, and goes with it (`rm -v`, `--rm`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,
+    /// Whether it begins empty, whatever the image has in its place.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_copy: bool,
+    /// `volume-subpath`: the directory of the volume that is mounted; empty is all of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
+    /// Whether what is mounted below the source comes along.
+    #[serde(skip_serializing_if = "Recursion::is_default")]
+    pub recursion: Recursion,
+    /// `volume-label`: what a volume that is made gets.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `volume-opt`: the same.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// `bind-recursive`: what becomes of mounts below the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recursion {
+    /// They come along, and with a read-only one are read-only.
+    #[default]
+    Enabled,
+    /// They come along, and stay as they are.
+    Writable,
+    /// They do not.
+    Disabled,
+}
+
+impl Recursion {
+    /// Whether nothing else was asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Recursion::Enabled
+    }
 }

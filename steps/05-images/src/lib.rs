@@ -79,6 +79,7 @@ pub use oci::{
 };
 pub use overlay::Overlay;
 pub use removal::Removed;
+pub use scratch::remove_tree;
 pub use tree::Packer;
 pub use user::{User, lookup_group, lookup_user};
 

@@ -233,8 +233,12 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// Removes what is at `path`, with everything below it.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+/// Removes what is at `path`, with everything below it, however deep that is. No link is followed
+/// and no mount entered.
+///
+/// # Errors
+/// What the file system refuses, or something is mounted there.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     let (dir, name) = split(path.as_os_str().as_encoded_bytes());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(

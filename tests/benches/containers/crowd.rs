@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use harness::engine::Machine;
 use harness::quantile;
 
-use crate::duel::Goal;
+use crate::goal::Goal;
 use crate::subjects::{OURS, Subject};
 
 /// How many stay.

@@ -3,23 +3,8 @@
 use anyhow::Result;
 use harness::quantile;
 
+use crate::goal::Goal;
 use crate::subjects::{OURS, Subject};
-
-/// What is to be reached.
-pub struct Goal {
-    pub what: String,
-    pub value: f64,
-    pub most: f64,
-}
-
-impl Goal {
-    /// Says whether it was.
-    pub fn tell(&self) {
-        let Goal { what, value, most } = self;
-        let verdict = if value <= most { "ok" } else { "!!" };
-        println!("{verdict} {what}: {value:.3}, goal {most:.3}");
-    }
-}
 
 /// A thing to do: what comes before, what is timed, what comes after, and how much of the others' time
 /// we may take.

@@ -7,16 +7,14 @@
 
 mod crowd;
 mod duel;
+mod goal;
 mod subjects;
 
 use std::env;
-use std::process::Command;
 
 use anyhow::Result;
-use harness::engine::{Machine, Wanted};
-use harness::{busybox, made};
 
-use duel::Goal;
+use goal::Goal;
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -29,17 +27,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let rounds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(15);
-    build();
-    let machine = Machine::with(Wanted {
-        outside: true,
-        shown: vec![(made("clients"), "clients".to_owned())],
-        ..Wanted::default()
-    });
-    let host = machine.host();
-    // Where there are no controllers, podman's own limit cannot be set.
-    host.shell("mkdir -p /etc/containers; printf '[containers]\\npids_limit = 0\\n' >/etc/containers/containers.conf");
-    host.shell("for dir in /root /opt /var/lib/containers; do mkdir -p $dir; mount -t tmpfs -o mode=755 tmpfs $dir; done");
-    busybox(host);
+    let machine = subjects::machine(Vec::new());
     let (subjects, docker) = subjects::all(&machine);
     let mut goals = duel::fight(&subjects, rounds)?;
     goals.extend(crowd::measure(&machine, &subjects)?);
@@ -49,18 +37,4 @@ fn main() -> Result<()> {
         docker.stop();
     }
     Ok(())
-}
-
-/// `cargo bench` builds this program only, and the test programs beside it. `MINIDOCKER=…` puts
-/// another program in the place of ours.
-fn build() {
-    if env::var_os("MINIDOCKER").is_some() {
-        return;
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--package", "final", "--quiet"]);
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cargo.status().is_ok_and(|status| status.success()) {
-        println!("!! {cargo:?} fails, and what lies there of an earlier build is measured");
-    }
 }

@@ -1,8 +1,12 @@
 //! Who keeps containers.
 
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
-use harness::engine::Machine;
-use harness::{Dockerd, Host};
+use harness::engine::{Machine, Wanted};
+use harness::{Dockerd, Host, busybox, made};
 
 /// The one that the others are compared with.
 pub const OURS: &str = "minidocker";
@@ -13,6 +17,23 @@ pub struct Subject<'a> {
     /// How its commands begin.
     program: &'static str,
     host: &'a Host,
+}
+
+/// A machine for all of them, which shows some files more, and has the image busybox as a file.
+pub fn machine(mut shown: Vec<(PathBuf, String)>) -> Machine {
+    build();
+    shown.push((made("clients"), "clients".to_owned()));
+    let machine = Machine::with(Wanted {
+        outside: true,
+        shown,
+        ..Wanted::default()
+    });
+    let host = machine.host();
+    // Where there are no controllers, podman's own limit cannot be set.
+    host.shell("mkdir -p /etc/containers; printf '[containers]\\npids_limit = 0\\n' >/etc/containers/containers.conf");
+    host.shell("for dir in /root /opt /var/lib/containers; do mkdir -p $dir; mount -t tmpfs -o mode=755 tmpfs $dir; done");
+    busybox(host);
+    machine
 }
 
 /// Those who work, each with the image busybox.
@@ -74,5 +95,19 @@ impl Subject<'_> {
     pub fn shell(&self, script: &str) -> harness::Output {
         let script = script.replace("$do", self.program);
         self.host.run(["bash", "-c", &script])
+    }
+}
+
+/// `cargo bench` builds this program only, and the test programs beside it. `MINIDOCKER=…` puts
+/// another program in the place of ours.
+fn build() {
+    if env::var_os("MINIDOCKER").is_some() {
+        return;
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--package", "final", "--quiet"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cargo.status().is_ok_and(|status| status.success()) {
+        println!("!! {cargo:?} fails, and what lies there of an earlier build is measured");
     }
 }

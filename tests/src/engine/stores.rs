@@ -27,10 +27,13 @@ pub(super) fn data(user: User) -> &'static str {
 ///
 /// # Panics
 /// Where it cannot be made.
-pub(super) fn prepared(who: Who, debian: bool) -> PathBuf {
+pub(super) fn prepared(who: Who, layouts: &[(&str, &str)]) -> PathBuf {
     let stores = build_dir().with_file_name("stores");
     fs::create_dir_all(&stores).expect("make target/stores");
-    let name = format!("{who:?}{}", if debian { "-debian" } else { "" }).to_lowercase();
+    let mut name = format!("{who:?}").to_lowercase();
+    for (_, image) in layouts {
+        name += &format!("-{image}");
+    }
     let (store, note) = (stores.join(&name), stores.join(format!("{name}.made-by")));
     let lock = File::create(stores.join(format!("{name}.lock"))).expect("make a file to lock");
     // Of all test programs that run at once, one makes it.
@@ -44,15 +47,15 @@ pub(super) fn prepared(who: Who, debian: bool) -> PathBuf {
         fs::remove_dir_all(&store).expect("remove a store of another build");
     }
     fs::create_dir(&store).expect("make a store's directory");
-    fill(&store, who, debian);
+    fill(&store, who, layouts);
     fs::write(&note, build).expect("write down what made the store");
     store
 }
 
-fn fill(store: &Path, who: Who, debian: bool) {
+fn fill(store: &Path, who: Who, layouts: &[(&str, &str)]) {
     let mut shown = vec![(store.to_owned(), SHOWN.to_owned())];
-    if debian {
-        shown.push((made("images").join("debian"), "debian".to_owned()));
+    for (directory, image) in layouts {
+        shown.push((made(directory).join(image), (*image).to_owned()));
     }
     let host = Host::with(Setup {
         no_subids: who == Who::Lone,
@@ -65,8 +68,9 @@ fn fill(store: &Path, who: Who, debian: bool) {
         "chown --reference={data} /run/workspace/{SHOWN}; mount --bind /run/workspace/{SHOWN} {data}"
     ));
     host.run_as(who.user(), ["minidocker", "images"]).ok();
-    if debian {
-        let load = ["minidocker", "load", "-q", "-i", "/run/workspace/debian"];
+    for (_, image) in layouts {
+        let layout = format!("/run/workspace/{image}");
+        let load = ["minidocker", "load", "-q", "-i", &layout];
         host.run_as(who.user(), load).ok();
     }
 }

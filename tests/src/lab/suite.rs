@@ -64,11 +64,13 @@ const WHOLE: &str = "--include-ignored";
 
 /// What a virtual machine of a gigabyte without a network, and without cargo, cc
 /// and git, has no place for.
-const NOT_IN_THE_VM: [&str; 11] = [
+const NOT_IN_THE_VM: [&str; 13] = [
     "containers_commands",
     "containers_faults",
     "containers_life",
     "containers_peers",
+    "networks_faults",
+    "networks_tools",
     "step05",
     "registry_peers",
     "registry_faults",

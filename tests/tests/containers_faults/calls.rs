@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use harness::engine::kills::listed;
 use harness::engine::{Machine, Who};
 use harness::{Output, strace, wait_for};
 
-use crate::{Bystander, listed};
+use crate::Bystander;
 
 /// What may fail, and how.
 const FAULTS: [(&str, &str); 29] = [

@@ -1,9 +1,10 @@
 //! Many who do the same at once.
 
+use harness::engine::kills::listed;
 use harness::engine::{Machine, Who};
 use harness::{Output, Running};
 
-use crate::{Bystander, listed};
+use crate::Bystander;
 
 /// Runs commands at the same time, and waits for all.
 fn at_once(machine: &Machine, lines: &[String]) -> Vec<Output> {

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use harness::engine::kills::listed;
 use harness::engine::{Machine, Who};
 use harness::wait_for;
 
-use crate::{Bystander, listed};
+use crate::Bystander;
 
 type Damage = (&'static str, fn(&Path));
 

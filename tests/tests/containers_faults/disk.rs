@@ -6,7 +6,7 @@ use std::io::Write;
 use harness::engine::{Machine, Who};
 use harness::wait_for;
 
-use crate::listed;
+use harness::engine::kills::listed;
 
 /// Writes until the file system of the store is full, and gives the file.
 fn fill(machine: &Machine) -> std::path::PathBuf {

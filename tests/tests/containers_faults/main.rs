@@ -67,14 +67,3 @@ impl<'a> Bystander<'a> {
         assert_eq!(listed, "running");
     }
 }
-
-/// What `ps -a` says of the containers whose names begin so: names and states.
-#[track_caller]
-fn listed(machine: &Machine, prefix: &str) -> Vec<(String, String)> {
-    let list = machine.ok(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
-    let lines = list.lines().filter_map(|line| line.split_once(' '));
-    lines
-        .filter(|(name, _)| name.starts_with(prefix))
-        .map(|(name, state)| (name.to_owned(), state.to_owned()))
-        .collect()
-}

@@ -175,7 +175,7 @@ fn each(disk: &Disk) -> Result<u8> {
     let mut volumes = vec!["VOLUME NAME\tLINKS\tSIZE".to_owned()];
     for it in &disk.volumes {
         let (links, size) = (it.containers, cli::size(it.size, 3));
-        volumes.push(format!("{}\t{links}\t{size}", it.name));
+        volumes.push(format!("{}\t{links}\t{size}", it.volume.name));
     }
     for (what, lines) in [
         ("Images", images),

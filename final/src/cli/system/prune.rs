@@ -1,13 +1,14 @@
 //! `system prune`
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::{self, Images};
 use minidocker::engine::networks::Networks;
+use minidocker::engine::volumes::{self, Volumes};
 
 use crate::filters::{Filter, restriction};
-use crate::{Context, network, prompt, prune, remove};
+use crate::{Context, network, prompt, prune, remove, volume};
 
 /// Remove what nobody uses: stopped containers, networks and images without containers, unfinished
 /// downloads
@@ -31,6 +32,10 @@ pub(crate) struct Prune {
 impl Prune {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let only = restriction(&self.filter)?;
+        ensure!(
+            !(self.volumes && only.until.is_some()),
+            "the \"until\" filter is not supported with \"--volumes\""
+        );
         if !self.force && !prompt::confirmed(&self.warning())? {
             return Ok(0);
         }
@@ -40,11 +45,13 @@ impl Prune {
         let mut freed = pruned.freed;
         network::say(&Networks::open(&context.dirs).prune(&only)?)?;
         if self.volumes {
-            let (volumes, bytes) = containers.prune_volumes()?;
-            freed += bytes;
-            if !volumes.is_empty() {
-                cli::say(&format!("Deleted Volumes:\n{}\n", volumes.join("\n")))?;
-            }
+            let which = volumes::Pruning {
+                all: false,
+                only: only.clone(),
+            };
+            let pruned = Volumes::open(&context.dirs).prune(&which)?;
+            volume::say(&pruned)?;
+            freed += pruned.freed;
         }
         let unused = images::Pruning {
             all: self.all,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use images::{Image, Store};
 use jiff::Timestamp;
 
-use super::{Containers, names, settings, volumes};
+use super::volumes::Made;
+use super::{Containers, names, settings};
 use crate::engine::networks;
 use crate::state::journal::{self, Event};
 use crate::state::{
-    Config, Container, HostConfig, Life, Locked, Volume, check_name, remove_anonymous,
+    Config, Container, HostConfig, Life, Locked, Volume, begin_creation, check_name, new_id,
 };
 
 /// What a user asks for beside the image.
@@ -48,6 +49,10 @@ impl Containers {
             self.resolve(mode)?;
         }
         networks::resolve(&self.dirs, &mut host)?;
+        for from in &mut host.volumes_from {
+            let (other, mode) = from.split_once(':').unwrap_or((from, "rw"));
+            *from = format!("{}:{mode}", self.find(other)?.id);
+        }
         if config.hostname.is_empty() {
             config.hostname = match host.network_mode == "host" || host.uts_mode == "host" {
                 true => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
@@ -55,8 +60,7 @@ impl Containers {
             };
         }
         // Whoever cleans up after a creation that was killed waits for those that go on.
-        let creating = File::open(self.dirs.data.join("names")).context("open the names")?;
-        creating.lock_shared().context("lock the names")?;
+        let _creating = begin_creation(&self.dirs)?;
 
         let (name, taken) = self.take_name(wish.name.as_deref(), &id)?;
         let made = self.make(
@@ -84,18 +88,17 @@ impl Containers {
         let store = Store::open(&self.dirs.data)?;
         store.keep_container(image, &container.id)?;
         let id = container.id.clone();
-        let mut volumes = container.mounts.clone();
-        let made = volumes::make(&self.dirs, &mut volumes, &container).and_then(|()| {
-            container.mounts.clone_from(&volumes);
-            Locked::create(&self.dirs, container)
-        });
-        match made {
+        let mut made = Made::default();
+        let created = made
+            .make(&self.dirs, &mut container)
+            .and_then(|()| Locked::create(&self.dirs, container));
+        match created {
             Ok(locked) => {
                 journal::tell(&self.dirs, &Event::of(&locked.container, "create"));
                 Ok(locked.container)
             }
             Err(error) => {
-                remove_anonymous(&self.dirs, &volumes)?;
+                made.undo()?;
                 store.discard_container(&id)?;
                 Err(error)
             }
@@ -182,12 +185,4 @@ fn variables(image: &[String], user: Vec<String>) -> Vec<String> {
     // a variable of the caller's.
     env.retain(|variable| variable.contains('='));
     env
-}
-
-/// 64 hexadecimal digits that nobody has had before.
-pub(crate) fn new_id() -> Result<String> {
-    let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .context("read random numbers for a container's id")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

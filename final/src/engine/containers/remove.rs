@@ -8,7 +8,7 @@ use namespaces::as_root;
 use super::{Containers, stop};
 use crate::engine::images::Images;
 use crate::shim::protocol::Request;
-use crate::state::{Container, Places, Status, remove_anonymous};
+use crate::state::{Container, Places, Status};
 
 /// What a process takes to die, and much more.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ impl Containers {
             return self.remove_damaged(&container, how);
         }
         let until = Instant::now() + LAST_MOMENT;
-        let locked = loop {
+        let mut locked = loop {
             if how.force {
                 self.end(&container)?;
             }
@@ -67,9 +67,8 @@ impl Containers {
             !status.needs_shim(),
             "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
         );
-        if how.volumes {
-            as_root(|| remove_anonymous(&self.dirs, &locked.container.mounts))?;
-        }
+        // Should the removal be given up halfway, whoever finishes it does the same.
+        locked.container.host.auto_remove |= how.volumes;
         self.discard(&locked)
     }
 

@@ -32,7 +32,7 @@ impl Containers {
 }
 
 /// The bytes in the files of trees, by the trees' names.
-pub(super) fn measure(trees: &[(String, PathBuf)]) -> Result<HashMap<String, u64>> {
+pub(in crate::engine) fn measure(trees: &[(String, PathBuf)]) -> Result<HashMap<String, u64>> {
     // Without privileges it is a child that may look, which has no other way to answer.
     let answer = memfd_create("sizes", MemfdFlags::CLOEXEC).context("memfd_create")?;
     let mut answer = File::from(answer);

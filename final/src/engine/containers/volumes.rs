@@ -1,47 +1,113 @@
-//! Volumes and places of the host, made where they are not there yet.
+//! What is mounted into a container, made where it is not there yet: volumes, and places of the host.
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 
-use super::create::new_id;
-use crate::state::{Container, Volume, volume_place};
+use crate::state::{Container, LocalVolume, Places, Status, Volume};
 
-/// Makes what is to be mounted and is not there yet. The places where the image wants to have
-/// volumes come to the others.
-///
-/// # Errors
-/// The disk is full, or a place of the host's is not ours to make.
-pub(super) fn make(dirs: &Dirs, all: &mut Vec<Volume>, container: &Container) -> Result<()> {
-    for place in container.config.volumes.keys() {
-        let place = inside(place)?;
-        let is_taken = all.iter().any(|mount| mount.destination == place);
-        if !is_taken && !container.host.tmpfs.contains_key(&place) {
-            all.push(Volume {
-                r#type: "volume".to_owned(),
-                destination: place,
-                driver: "local".to_owned(),
-                writable: true,
-                anonymous: true,
-                ..Volume::default()
-            });
-        }
-    }
-    for mount in all.iter_mut() {
-        if mount.r#type == "volume" {
-            if mount.anonymous {
-                mount.name = new_id()?;
+/// The volumes that were made for a container that is about to be.
+#[derive(Debug, Default)]
+pub(super) struct Made(Vec<std::path::PathBuf>);
+
+impl Made {
+    /// Makes what is to be mounted and is not there yet. What other containers have, and where the
+    /// image wants to have volumes, comes to the rest. The caller has begun a creation.
+    ///
+    /// # Errors
+    /// The disk is full, a place of the host's is not ours to make, or another container is gone.
+    pub(super) fn make(&mut self, dirs: &Dirs, container: &mut Container) -> Result<()> {
+        for from in &container.host.volumes_from {
+            for mount in inherited(dirs, from)? {
+                if !is_taken(container, &mount.destination) {
+                    container.mounts.push(mount);
+                }
             }
-            let place = volume_place(dirs, &mount.name).join("_data");
-            mount.source = place.to_string_lossy().into_owned();
         }
-        // With docker a place of the host's that is not there is made, too.
-        if mount.r#type != "tmpfs" && fs::symlink_metadata(&mount.source).is_err() {
-            fs::create_dir_all(&mount.source).with_context(|| format!("make {}", mount.source))?;
+        let wanted: Vec<String> = container.config.volumes.keys().cloned().collect();
+        for place in wanted {
+            let place = inside(&place)?;
+            if !is_taken(container, &place) {
+                container.mounts.push(Volume {
+                    r#type: "volume".to_owned(),
+                    destination: place,
+                    driver: "local".to_owned(),
+                    writable: true,
+                    anonymous: true,
+                    ..Volume::default()
+                });
+            }
         }
+        for mount in &mut container.mounts {
+            match mount.r#type.as_str() {
+                "volume" => self.ensure(dirs, mount)?,
+                // With docker a place of the host's that is not there is made, too.
+                "bind" if fs::symlink_metadata(&mount.source).is_err() => {
+                    fs::create_dir_all(&mount.source)
+                        .with_context(|| format!("make {}", mount.source))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn ensure(&mut self, dirs: &Dirs, mount: &mut Volume) -> Result<()> {
+        let name = Some(mount.name.as_str()).filter(|name| !name.is_empty());
+        let volume = LocalVolume::new(name, mount.labels.clone(), mount.options.clone())?;
+        let is_new = name.is_none();
+        let volume = volume.ensure(dirs)?;
+        if is_new {
+            self.0.push(volume.place(dirs));
+        }
+        let files = volume.files(dirs);
+        ensure!(
+            files.is_dir(),
+            "the files of the volume {} are to be in {}, and that is no directory",
+            volume.name,
+            files.display()
+        );
+        mount.source = files.to_string_lossy().into_owned();
+        mount.writable &= !volume.is_read_only();
+        mount.name = volume.name;
+        Ok(())
+    }
+
+    /// Removes the volumes without a name that were made: nobody else can know of them.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub(super) fn undo(&self) -> Result<()> {
+        self.0.iter().try_for_each(|place| {
+            images::remove_tree(place).with_context(|| format!("remove {}", place.display()))
+        })
+    }
+}
+
+/// Whether something else is mounted there.
+fn is_taken(container: &Container, place: &str) -> bool {
+    let mut mounts = container.mounts.iter();
+    mounts.any(|mount| mount.destination == place) || container.host.tmpfs.contains_key(place)
+}
+
+/// What another container has mounted: `--volumes-from ID[:MODE]`. What it found there it keeps, so
+/// nothing is copied into it any more. It is read without its lock, which a removal of it has that
+/// waits for us.
+fn inherited(dirs: &Dirs, from: &str) -> Result<Vec<Volume>> {
+    let (id, mode) = from.split_once(':').unwrap_or((from, ""));
+    let other = match Places::of(dirs, id).read() {
+        Ok(other) if other.life.status != Status::Removing => other,
+        _ => bail!("No such container: {id}"),
+    };
+    let read_only = mode.split(',').any(|word| word == "ro");
+    let mounts = other.mounts.into_iter().map(|mount| Volume {
+        writable: mount.writable && !read_only,
+        mode: mode.to_owned(),
+        no_copy: true,
+        ..mount
+    });
+    Ok(mounts.collect())
 }
 
 /// Where an image wants to have a volume, without dots and double slashes.

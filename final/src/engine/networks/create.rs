@@ -8,8 +8,8 @@ use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::Networks;
 use super::pools::{Taken, unique_local};
-use crate::engine::containers::new_id;
 use crate::state::journal;
+use crate::state::new_id;
 use crate::state::{Changing, Network, is_id};
 
 /// What a user asks for.

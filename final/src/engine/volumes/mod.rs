@@ -1,7 +1,20 @@
 //! The volumes of one user: what may happen to them, one file each.
+//!
+//! A volume is a directory ([`crate::state::LocalVolume`]). Nobody counts who uses it: the
+//! containers say so in their states, and whoever wants to remove one reads these.
 
-use anyhow::Result;
+mod create;
+mod prune;
+mod remove;
+mod usage;
+
+use anyhow::{Context, Result};
 use cli::Dirs;
+
+use crate::state::LocalVolume;
+
+pub use prune::{Pruned, Pruning};
+pub use usage::VolumeUse;
 
 /// The volumes of one user.
 #[derive(Debug)]
@@ -10,17 +23,32 @@ pub struct Volumes {
 }
 
 impl Volumes {
-    /// Opens them.
-    ///
-    /// # Errors
-    /// Their directory cannot be made.
-    pub fn open(dirs: &Dirs) -> Result<Volumes> {
-        Ok(Volumes { dirs: dirs.clone() })
+    /// Those in the directories.
+    #[must_use]
+    pub fn open(dirs: &Dirs) -> Volumes {
+        Volumes { dirs: dirs.clone() }
     }
 
-    /// Their directory.
+    /// The volume that is called so.
+    ///
+    /// # Errors
+    /// There is none, or what is written of it is damaged.
+    pub fn find(&self, name: &str) -> Result<LocalVolume> {
+        let found = LocalVolume::read(&self.dirs, name)?;
+        found.with_context(|| format!("get {name}: no such volume"))
+    }
+
+    /// All of them, by their names.
+    ///
+    /// # Errors
+    /// Their directory cannot be read.
+    pub fn list(&self) -> Result<Vec<LocalVolume>> {
+        LocalVolume::all(&self.dirs)
+    }
+
+    /// Where people find its files, unless its options say otherwise.
     #[must_use]
-    pub fn place(&self) -> std::path::PathBuf {
-        self.dirs.data.join("volumes")
+    pub fn mountpoint(&self, volume: &LocalVolume) -> std::path::PathBuf {
+        volume.place(&self.dirs).join("_data")
     }
 }

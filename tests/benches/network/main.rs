@@ -1,0 +1,47 @@
+//! `cargo bench -- network`: what a network adds to a container's start, and what goes through it,
+//! against docker and podman.
+//!
+//! Everybody does the same in turn, round after round; what is compared is the ratio of each round. A
+//! number after the dashes is the number of rounds. It wants what `cargo lab test` has made: Debian's
+//! docker.
+
+mod attach;
+#[path = "../containers/goal.rs"]
+mod goal;
+#[path = "../containers/subjects.rs"]
+mod subjects;
+mod traffic;
+mod wire;
+
+use std::env;
+
+use anyhow::Result;
+
+use goal::Goal;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    // In the networks of containers it is one end of the wire.
+    if let Some(part) = wire::Part::of(&args)? {
+        return part.play();
+    }
+    // It takes minutes: only where it is meant.
+    if !args.iter().any(|arg| arg == "network") {
+        return Ok(());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        println!("cargo bench makes namespaces of its own, and has to be run as root");
+        return Ok(());
+    }
+    let rounds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(15);
+    let machine = subjects::machine(vec![(env::current_exe()?, "wire".to_owned())]);
+    let (subjects, docker) = subjects::all(&machine);
+    let mut goals = attach::measure(&machine, &subjects, rounds)?;
+    goals.extend(traffic::measure(&machine, &subjects, rounds)?);
+    println!("\ngoals");
+    goals.iter().for_each(Goal::tell);
+    if let Some(docker) = docker {
+        docker.stop();
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! A published port, from wherever one can call it.
+
+use harness::engine::{Machine, shell};
+use harness::wait_for;
+use serde_json::Value;
+
+use crate::far::{Far, HERE, HERE6, THERE};
+use crate::online;
+
+const NGINX: &str = "hostname >/var/www/html/index.html \
+    && head -c 3000000 /dev/zero >/var/www/html/large \
+    && exec nginx -g 'daemon off;'";
+
+pub const CURL: &str = "curl -sS --noproxy * -m10";
+
+/// Starts nginx as `web`, and returns its address.
+#[track_caller]
+fn nginx(machine: &Machine, options: &str) -> String {
+    let options = format!("run -d --name web --hostname web {options} services");
+    machine.ok(&shell(&options, NGINX));
+    listens(machine, "web", 80);
+    machine.ok("exec web hostname -I").trim().to_owned()
+}
+
+/// Waits until somebody in a container listens on a port of TCP.
+#[track_caller]
+pub fn listens(machine: &Machine, name: &str, port: u16) {
+    let script = format!("until ss -Hltn | grep -q ':{port} '; do sleep 0.02; done");
+    machine.ok(&shell(&format!("exec {name}"), &script));
+}
+
+#[test]
+fn nginx_answers_through_a_published_port_from_everywhere() {
+    let machine = online();
+    let far = Far::new(&machine);
+    let address = nginx(&machine, "-p 8080:80");
+    for url in [
+        format!("http://{HERE}:8080/"),
+        format!("http://[{HERE6}]:8080/"),
+    ] {
+        assert_eq!(far.run(&format!("{CURL} {url}")).ok(), "web", "{url}");
+        assert_eq!(far.here(&format!("{CURL} {url}")).ok(), "web", "{url}");
+    }
+    for url in ["http://127.0.0.1:8080/", "http://[::1]:8080/"] {
+        assert_eq!(far.here(&format!("{CURL} {url}")).ok(), "web", "{url}");
+    }
+    for url in [format!("{HERE}:8080"), format!("{address}:80")] {
+        let other = machine.ok(&format!("run --rm services {CURL} http://{url}/"));
+        assert_eq!(other, "web", "{url}");
+        let own = machine.ok(&format!("exec web {CURL} http://{url}/"));
+        assert_eq!(own, "web", "{url}");
+    }
+    // More than fits into the smallest link on the way: who sends is told so, through the NAT.
+    let size = far.run(&format!(
+        "{CURL} -o /dev/null -w %{{size_download}} http://{HERE}:8080/large"
+    ));
+    assert_eq!(size.ok(), "3000000");
+    // Who called is no secret to whom was called: nobody has copied anything.
+    let log = machine.ok("exec web cat /var/log/nginx/access.log");
+    assert!(log.contains(&format!("{THERE} - - ")), "{log}");
+    far.nothing_left();
+}
+
+#[test]
+fn a_container_finds_the_way_out_and_how_wide_it_is() {
+    let machine = online();
+    let far = Far::new(&machine);
+    machine.ok("run -d --name one services sleep 1000");
+    machine.ok(&format!("exec one ping -c1 -W5 {THERE}"));
+    machine.ok(&format!("exec one ping -c1 -W5 -Mdo -s1372 {THERE}"));
+    let wide = machine.minidocker(&format!("exec one ping -c2 -i0.2 -W5 -Mdo -s1400 {THERE}"));
+    let said = wide.exits(1) + &wide.text();
+    assert!(
+        said.contains("mtu = 1400") || said.contains("mtu=1400"),
+        "{said}"
+    );
+    // From outside nobody comes in but by a published port, whatever router they have.
+    let route = "ip route add 10.88.0.0/16 via 192.0.2.1";
+    machine.host().outside(["sh", "-c", route]).ok();
+    let address = machine.ok("exec one hostname -I");
+    far.run(&format!("ping -c1 -W1 {address}")).exits(1);
+    far.nothing_left();
+}
+
+/// Bytes that have arrived, as iperf3 tells of them.
+fn received(json: &str) -> u64 {
+    let told: Value = serde_json::from_str(json).expect("JSON");
+    let end = &told["end"];
+    let sum = end.get("sum_received").unwrap_or(&end["sum"]);
+    sum["bytes"].as_u64().unwrap_or_else(|| panic!("{json}"))
+}
+
+#[test]
+fn iperf3_moves_megabytes_both_ways_by_tcp_and_udp() {
+    let machine = online();
+    let far = Far::new(&machine);
+    machine.ok("run -d --name iperf -p 5201:5201 -p 5201:5201/udp services iperf3 -s");
+    listens(&machine, "iperf", 5201);
+    for options in [
+        "-n 100M",
+        "-n 100M -R",
+        "-u -b 50M -n 1M",
+        "-u -b 50M -n 1M -R",
+    ] {
+        let line = format!("iperf3 -J --connect-timeout 5000 -c {HERE} {options}");
+        // It serves one after the other, and may be busy with the end of the last.
+        let out = wait_for("iperf3 to be served", 20, || {
+            let out = far.run(&line);
+            (out.code() == 0).then_some(out)
+        });
+        // What was on its way when the sender ended is not counted.
+        let wanted = if options.contains("100M") {
+            90 << 20
+        } else {
+            900_000
+        };
+        assert!(received(&out.text()) >= wanted, "{out}");
+    }
+    far.nothing_left();
+}
