@@ -181,21 +181,30 @@ struct From<'a> {
     layers: &'a Path,
 }
 
-/// Begins one. It is connected when this returns.
+/// Begins one. It is connected when this returns. Forked twice it is nobody's child: a shim that
+/// outlived it would have to bury it.
 fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()> {
-    let users = Isolation::users_only()?;
+    let same = Isolation {
+        ids: None,
+        ..Isolation::users_only()?
+    };
     let isolation = match from {
-        None => users,
+        None => Isolation::users_only()?,
         Some(_) => Isolation {
             namespaces: CloneFlags::CLONE_NEWNS,
             ids: None,
             propagation: Some(MsFlags::MS_SLAVE | MsFlags::MS_REC),
-            ..users
+            ..Isolation::users_only()?
         },
     };
-    let held = namespaces::spawn(&isolation, |inside| live(inside, place, from))
-        .context("begin the process that connects this user's networks to the outside")?;
-    held.advance(signals)?.let_go()?.abandon();
+    let between = namespaces::spawn(&same, |_| {
+        let signals = Signals::hold()?;
+        let held = namespaces::spawn(&isolation, |inside| live(inside, place, from))?;
+        held.advance(&signals)?.let_go()?.abandon();
+        Ok(0)
+    });
+    let done = between.and_then(|between| between.release(signals)?.reap());
+    done.context("begin the process that connects this user's networks to the outside")?;
     Ok(())
 }
 
