@@ -435,8 +435,25 @@ fn way_to_host() -> Option<Ipv4Addr> {
 /// # Errors
 /// What the kernel refuses.
 pub fn sweep(dirs: &Dirs) -> Result<()> {
-    if !dirs.run.join("network").is_dir() || !network::is_privileged()? {
+    if !dirs.run.join("network").is_dir() {
         return Ok(());
     }
-    network::sweep(&dirs.run, true).context("remove what dead containers left in the network")
+    let sweep = || {
+        network::sweep(&dirs.run, true)?;
+        Ok(String::new())
+    };
+    let swept = within(dirs, sweep).context("remove what dead containers left in the network");
+    swept.map(drop)
+}
+
+/// Works where bridges are, and answers what the work does; `None`: there are none, for nobody is in
+/// this user's networks. To be called by a process with one thread.
+///
+/// # Errors
+/// What the work says; there can be no process that does it.
+pub fn within(dirs: &Dirs, work: impl Fn() -> Result<String>) -> Result<Option<String>> {
+    match network::is_privileged()? {
+        true => work().map(Some),
+        false => uplink::within(dirs, work),
+    }
 }

@@ -14,7 +14,7 @@
 //! that when they end, of kill -9 too. When it is killed itself, a member begins another one.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -26,10 +26,11 @@ use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use namespaces::{Inside, Isolation, Joined, Signals};
 use network::{Carrier, Target};
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::{chdir, setsid};
+use nix::unistd::{chdir, pipe2, setsid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// How long its members have to begin another one.
@@ -117,6 +118,44 @@ pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink,
     let uplink = Uplink::find(&place)?.context("the uplink has just been killed")?;
     let netns = uplink.open("net")?;
     Ok((uplink, netns))
+}
+
+/// Works, as root of its users, where an uplink is, in a process of its own. Answers what the work
+/// does; `None`: there is no uplink. To be called by a process with one thread.
+///
+/// # Errors
+/// What the work says; there can be no process.
+pub fn within(dirs: &Dirs, work: impl Fn() -> Result<String>) -> Result<Option<String>> {
+    let place = dirs.run.join("network/uplink");
+    if !place.is_dir() {
+        return Ok(None);
+    }
+    let begin = lock(&place.join("begin"))?;
+    let Some(uplink) = Uplink::find(&place)? else {
+        return Ok(None);
+    };
+    drop(begin);
+    let mut joined: Vec<_> = uplink.users()?.into_iter().collect();
+    joined.push(Joined {
+        file: uplink.open("net")?.into(),
+        kinds: CloneFlags::CLONE_NEWNET,
+    });
+    let isolation = Isolation {
+        ids: None,
+        joined: &joined,
+        ..Isolation::users_only()?
+    };
+    let (answer, told) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let child = namespaces::spawn(&isolation, |_| {
+        let told = told.try_clone().context("dup a pipe")?;
+        File::from(told).write_all(work()?.as_bytes())?;
+        Ok(0)
+    })?;
+    child.release(&Signals::hold()?)?.reap()?;
+    drop(told);
+    let mut text = String::new();
+    File::from(answer).read_to_string(&mut text)?;
+    Ok(Some(text))
 }
 
 impl Uplink {
