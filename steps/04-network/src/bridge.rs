@@ -9,7 +9,7 @@ mod handover;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::iter;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,13 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use crate::flows;
 use crate::leases::{Book, Entry, Place, Record, first, lock, lock_to_look};
 use crate::links::{self, Cable};
-use crate::nat;
+use crate::nat::{self, Door, Side};
 use crate::publish::{Publish, Reserved};
+use crate::router;
 use crate::strays::Strays;
+
+/// The bridge that containers are plugged into unless told otherwise.
+const STANDARD: &str = "mini0";
 
 /// A bridge: how it is called and where its subnet may lie. Making this value makes nothing; the
 /// bridge comes with the first [`Lease`] that is attached, and leaves with the last.
@@ -102,7 +106,7 @@ impl Bridge {
         .iter()
         .map(|subnet| subnet.parse())
         .collect::<Result<_, _>>()?;
-        Self::new(run_dir, "mini0", subnets)
+        Self::new(run_dir, STANDARD, subnets)
     }
 
     /// A bridge of this name; of the subnets, the first that is free is taken.
@@ -134,6 +138,30 @@ impl Bridge {
         })
     }
 
+    /// The standard bridge, and each of which there is something on disk, as it was settled.
+    ///
+    /// # Errors
+    /// Those of [`Bridge::standard`].
+    pub fn all(run_dir: &Path) -> Result<Vec<Self>> {
+        let mut all = vec![Self::standard(run_dir)?];
+        for name in Book::all(run_dir) {
+            if name == STANDARD {
+                continue;
+            }
+            let place = Book::of(run_dir, &name).place().ok();
+            let subnets = place.map(|place| place.gateway).into_iter().collect();
+            let shape = Shape {
+                gateway: place.map(|place| place.gateway.ip()),
+                six: place.and_then(|place| place.six),
+                internal: place.is_none_or(|place| place.internal),
+                ..Shape::default()
+            };
+            // One that is none of ours is passed over.
+            all.extend(Self::new(run_dir, &name, subnets).and_then(|one| one.shaped(shape)));
+        }
+        Ok(all)
+    }
+
     /// The bridge, shaped.
     ///
     /// # Errors
@@ -153,7 +181,20 @@ impl Bridge {
                 );
             }
         }
-        Ok(Self { shape, ..self })
+        let six = match shape.six {
+            Some(six) => {
+                ensure!(
+                    six.prefix() <= 126,
+                    "the subnet {six} is too small: /126 is the least"
+                );
+                Some(first_of_six(six)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            shape: Shape { six, ..shape },
+            ..self
+        })
     }
 
     /// Removes what dead containers left of this network.
@@ -165,7 +206,7 @@ impl Bridge {
         self.bury().map(|_| ())
     }
 
-    /// Links and tables that no living container of this network needs.
+    /// Links that no living container of this network needs.
     pub(crate) fn strays(&self) -> Result<Strays> {
         let gateways = self.gateways()?;
         let (living, dead) = self.book.living_and_dead()?;
@@ -225,12 +266,47 @@ impl Bridge {
         Ok(living.iter().filter_map(resident).collect())
     }
 
-    /// Makes all anew that somebody took away from living containers: bridge, cables, rules.
+    /// Makes all anew that somebody took away from living containers: rules, bridge, and the
+    /// cables' ends in it.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// What the kernel refuses. A cable that is gone altogether can only be laid from within its
+    /// container: who has to be restarted is said at the end, when all else is done.
     pub fn rebuild(&self) -> Result<()> {
+        let _lock = lock(&self.run_dir)?;
+        let living = self.bury()?;
+        if living.is_empty() {
+            return Ok(());
+        }
+        nat::renew(&self.run_dir, &sides(&self.run_dir)?)?;
+        self.stand(&self.place(&living)?)?;
+        let (here, gone): (Vec<_>, Vec<_>) = living
+            .iter()
+            .partition(|record| links::exists(&host_end(record.address)));
+        let here: Vec<_> = here.iter().map(|record| host_end(record.address)).collect();
+        links::replug(&here, &self.name)?;
+        let entries = living.iter().flat_map(Record::read);
+        flows::forget(&entries.flat_map(|entry| entry.ports).collect::<Vec<_>>())?;
+        let gone: Vec<_> = gone.iter().map(|record| record.owner()).collect();
+        ensure!(
+            gone.is_empty(),
+            "the cable between {} and {} is gone, and cannot be laid again from outside: restart {}",
+            self.name,
+            gone.join(", "),
+            if gone.len() == 1 { "it" } else { "them" }
+        );
         Ok(())
+    }
+
+    /// The bridge and the host's switches, whether they were there or not. The rules come before:
+    /// no packet may find a bridge without its guard.
+    fn stand(&self, place: &Place) -> Result<()> {
+        links::ensure_bridge(&self.name, place.gateway)?;
+        router::forward(&self.name, place.six.is_some())?;
+        match place.six {
+            Some(six) => links::add_six(&self.name, six),
+            None => Ok(()),
+        }
     }
 
     /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
@@ -239,13 +315,16 @@ impl Bridge {
     /// No subnet is free; no address is, or the wanted one is taken.
     pub fn lease(&self, wish: Wish<'_>) -> Result<Lease> {
         let _lock = lock(&self.run_dir)?;
-        self.book.open()?;
         let living = self.bury()?;
+        self.book.open()?;
         let place = if living.is_empty() {
             self.settle()?
         } else {
             self.place(&living)?
         };
+        if place.six.is_some() {
+            router::ensure_six()?;
+        }
         let address = self.pick(&place, &living, wish.address)?;
         let six = pick_six(&place, &living, address, wish.six)?;
         let entry = Entry {
@@ -318,24 +397,16 @@ impl Bridge {
                 condemned.push(host_end);
             }
         }
+        let place = self.place(dead);
         if last
-            && let Ok(place) = self.place(dead)
+            && let Ok(place) = &place
             && links::condemn_bridge(&self.name, place.gateway)?
         {
             condemned.push(self.name.clone());
         }
-        // A lease that was cut short is one whose owner came no further.
-        let mut published = Vec::new();
-        let mut tables = Vec::new();
-        for record in dead {
-            let ports = record.read().map(|entry| entry.ports).unwrap_or_default();
-            tables.extend(
-                (!ports.is_empty()).then(|| nat::container_table(&self.name, record.address)),
-            );
-            published.extend(ports);
-        }
-        tables.extend(last.then(|| nat::bridge_table(&self.name)));
-        let freed = nat::remove(&tables)?;
+        let side = self.side(dead);
+        let freed = nat::dismiss(&self.run_dir, &side, last, || sides(&self.run_dir))?;
+        let published: Vec<_> = side.doors.iter().map(|door| door.port).collect();
         flows::forget(&published)?;
         if !condemned.is_empty() {
             links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
@@ -344,7 +415,19 @@ impl Bridge {
             fs::remove_file(&record.path)
                 .with_context(|| format!("remove {}", record.path.display()))?;
         }
+        // The standard one's is kept: it tells where the bridge was last time.
+        if last && self.name != STANDARD {
+            self.book.close();
+        }
         Ok(())
+    }
+
+    fn side(&self, records: &[Record]) -> Side {
+        Side {
+            bridge: self.name.clone(),
+            place: self.place(records).ok(),
+            doors: records.iter().flat_map(doors_of).collect(),
+        }
     }
 
     /// Chooses the subnet, while there is no container: the one of last time, or the first to which
@@ -359,12 +442,17 @@ impl Bridge {
         let subnet = last_time
             .chain(&self.subnets)
             .find(|subnet| {
-                !routed
-                    .iter()
-                    .any(|known| collide(*known, IpNetwork::V4(**subnet)))
+                let own = [
+                    Some(IpNetwork::V4(**subnet)),
+                    self.shape.six.map(IpNetwork::V6),
+                ];
+                let own = own.iter().flatten();
+                !own.clone()
+                    .any(|own| routed.iter().any(|known| collide(*known, *own)))
             })
             .with_context(|| {
-                let tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+                let mut tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
+                tried.extend(self.shape.six.map(|six| six.to_string()));
                 format!(
                     "no subnet is free for {}: this host has routes into {}",
                     self.name,
@@ -414,6 +502,43 @@ impl Bridge {
     }
 }
 
+/// Every bridge that somebody alive is plugged into.
+fn sides(run_dir: &Path) -> Result<Vec<Side>> {
+    let mut sides = Vec::new();
+    for bridge in Bridge::all(run_dir)? {
+        let (living, _) = bridge.book.living_and_dead()?;
+        if !living.is_empty() {
+            sides.push(bridge.side(&living));
+        }
+    }
+    Ok(sides)
+}
+
+/// The ports that lead to a lease's owner; none are known of a lease that was cut short, whose owner
+/// came no further, or written over.
+fn doors_of(record: &Record) -> Vec<Door> {
+    let entry = record.read().ok();
+    let door = |entry: Entry| doors(record.address, entry.six, entry.ports.into_iter());
+    entry.map(door).unwrap_or_default()
+}
+
+fn doors(
+    address: Ipv4Addr,
+    six: Option<Ipv6Addr>,
+    ports: impl Iterator<Item = Publish>,
+) -> Vec<Door> {
+    let to = |port: &Publish| match (port.address, six) {
+        (Some(IpAddr::V6(_)), Some(six)) => six.into(),
+        _ => address.into(),
+    };
+    ports
+        .map(|port| Door {
+            port,
+            to: to(&port),
+        })
+        .collect()
+}
+
 impl Endpoint {
     /// The lease.
     #[must_use]
@@ -460,45 +585,45 @@ impl Lease {
         self.ports.iter()
     }
 
+    fn side(&self) -> Side {
+        Side {
+            bridge: self.bridge.name.clone(),
+            place: Some(self.place),
+            doors: doors(self.address, self.six, self.ports()),
+        }
+    }
+
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
-    /// default route leads out by the bridge unless another network was first. The published ports
-    /// answer from here on.
-    ///
-    /// net.ipv4.ip_forward is switched on, and stays on afterwards, as other engines leave it: who
-    /// else relies on it cannot be known.
+    /// default route leads out by the bridge, unless that is internal or another network was first.
+    /// The published ports answer from here on. The host is a router from here on, too, and stays one.
     pub fn attach(self, netns: BorrowedFd<'_>, interface: &str) -> Result<Endpoint> {
         let lease = self; // dropped on any error, which takes down what was made so far
         let Bridge { run_dir, name, .. } = &lease.bridge;
         let Place {
-            gateway, internal, ..
+            gateway,
+            six,
+            internal,
         } = lease.place;
+        let mut gateways = vec![gateway.ip().into()];
+        gateways.extend(six.map(|six| IpAddr::from(six.ip())));
+        gateways.retain(|_| !internal);
         let host_end = host_end(lease.address);
         let cable = Cable {
             host_end: &host_end,
             bridge: name,
             interface,
             address: lease.address()?,
-            gateway: (!internal).then_some(gateway.ip()),
+            six: lease.six(),
+            gateways: &gateways,
         };
         {
             let _lock = lock(run_dir)?;
-            // Rules first: no packet finds the bridge without its guard.
-            nat::serve_bridge(name, gateway)?;
-            links::ensure_bridge(name, gateway)?;
-            sysctl(
-                "net/ipv4/ip_forward",
-                "the host becomes a router between its links; stays on afterwards",
-            )?;
-            sysctl(
-                &format!("net/ipv4/conf/{name}/route_localnet"),
-                "the host's 127.0.0.1:PORT may lead over the bridge",
-            )?;
-            if !lease.ports.is_empty() {
-                let table = nat::container_table(name, lease.address);
-                let ports: Vec<_> = lease.ports.iter().map(Reserved::port).collect();
-                nat::publish(&table, &lease.id, lease.address, &ports)?;
-                flows::forget(&ports)?;
+            if !links::exists(name) {
+                nat::warn_of_firewalls(name)?;
             }
+            nat::admit(run_dir, &lease.side(), || sides(run_dir))?;
+            lease.bridge.stand(&lease.place)?;
+            flows::forget(&lease.ports().collect::<Vec<_>>())?;
             links::plug(&cable, netns)?;
         }
         links::inside(netns, || links::configure(&cable))?;
@@ -541,6 +666,15 @@ fn is_for_hosts(subnet: Ipv4Network, address: Ipv4Addr) -> bool {
 
 fn is_in(place: &Place, subnet: Ipv4Network) -> bool {
     place.gateway.network() == subnet.network() && place.gateway.prefix() == subnet.prefix()
+}
+
+/// The host's IPv6 address: that one, or the first where the subnet is named.
+fn first_of_six(subnet: Ipv6Network) -> Result<Ipv6Network> {
+    if subnet.ip() != subnet.network() {
+        return Ok(subnet);
+    }
+    let first = Ipv6Addr::from(u128::from(subnet.network()) + 1);
+    Ok(Ipv6Network::new(first, subnet.prefix())?)
 }
 
 /// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
@@ -597,16 +731,6 @@ fn collide(known: IpNetwork, subnet: IpNetwork) -> bool {
         (IpNetwork::V6(known), IpNetwork::V6(subnet)) => known.overlaps(subnet),
         _ => false,
     }
-}
-
-/// Switches a sysctl on where it is off. /proc/sys/net shows the caller's network namespace.
-fn sysctl(name: &str, why: &str) -> Result<()> {
-    let path = Path::new("/proc/sys").join(name);
-    if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
-        return Ok(());
-    }
-    tracing::info!(call = format!("write({path:?}, \"1\")"), "{why}");
-    fs::write(&path, "1").with_context(|| format!("write 1 to {}", path.display()))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 /// How many deletions go into one datagram, which the socket's buffer must hold.
@@ -31,10 +32,21 @@ const AT_ONCE: usize = 500;
 
 /// Forgets the UDP flows to these ports of the host. A kernel without nf_conntrack_netlink cannot.
 pub(crate) fn forget(ports: &[Publish]) -> Result<()> {
-    if ports.iter().all(|port| port.protocol != Protocol::Udp) {
-        return Ok(());
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let six = |port: &&Publish| port.address.is_some_and(|address| address.is_ipv6());
+        let ports = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+        let ports: Vec<_> = ports
+            .filter(|port| six(port) == (family == libc::AF_INET6))
+            .collect();
+        if !ports.is_empty() {
+            forget_of(family, &ports)?;
+        }
     }
-    let flows = flows_to(ports).context("IPCTNL_MSG_CT_GET")?;
+    Ok(())
+}
+
+fn forget_of(family: i32, ports: &[&Publish]) -> Result<()> {
+    let flows = flows_to(family, ports).context("IPCTNL_MSG_CT_GET")?;
     for some in flows.chunks(AT_ONCE) {
         let count = some.len();
         tracing::info!(
@@ -45,7 +57,8 @@ pub(crate) fn forget(ports: &[Publish]) -> Result<()> {
         for (sequence, flow) in some.iter().enumerate() {
             let mut attributes = Attributes::default();
             attributes.nest(CTA_TUPLE_ORIG, |tuple| tuple.0.extend(flow));
-            message(&mut messages, IPCTNL_MSG_CT_DELETE, sequence, &attributes);
+            let kind = (family, IPCTNL_MSG_CT_DELETE);
+            message(&mut messages, kind, sequence, &attributes);
         }
         let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
         // A refusal says that the flow has ended meanwhile.
@@ -58,9 +71,10 @@ pub(crate) fn forget(ports: &[Publish]) -> Result<()> {
 }
 
 /// The flows by what their first packet was, as the kernel writes it.
-fn flows_to(ports: &[Publish]) -> Result<Vec<Vec<u8>>> {
+fn flows_to(family: i32, ports: &[&Publish]) -> Result<Vec<Vec<u8>>> {
     let mut question = Vec::new();
-    message(&mut question, IPCTNL_MSG_CT_GET, 0, &Attributes::default());
+    let kind = (family, IPCTNL_MSG_CT_GET);
+    message(&mut question, kind, 0, &Attributes::default());
     let mut found = Vec::new();
     let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
     netlink::ask(socket.as_fd(), &question, |answer| match answer {
@@ -80,29 +94,35 @@ fn flows_to(ports: &[Publish]) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Whether a flow's first packet went to one of the UDP ports.
-fn leads_to(tuple: &[u8], ports: &[Publish]) -> bool {
+fn leads_to(tuple: &[u8], ports: &[&Publish]) -> bool {
     let part = |outer, inner| find(find(tuple, outer)?, inner);
     let udp = part(CTA_TUPLE_PROTO, CTA_PROTO_NUM) == Some(&[Protocol::Udp.number()]);
-    let address = part(CTA_TUPLE_IP, CTA_IP_V4_DST);
+    let address = part(CTA_TUPLE_IP, CTA_IP_V4_DST).or(part(CTA_TUPLE_IP, CTA_IP_V6_DST));
     let port = part(CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT);
     udp && ports.iter().any(|wanted| {
         let here = match wanted.address {
             None => true,
+            Some(any) if any.is_unspecified() => true,
             Some(IpAddr::V4(own)) => address == Some(&own.octets()),
-            Some(IpAddr::V6(_)) => false,
+            Some(IpAddr::V6(own)) => address == Some(&own.octets()),
         };
-        wanted.protocol == Protocol::Udp && here && port == Some(&wanted.host.to_be_bytes())
+        here && port == Some(&wanted.host.to_be_bytes())
     })
 }
 
-fn message(buffer: &mut Vec<u8>, kind: u16, sequence: usize, attributes: &Attributes) {
+fn message(
+    buffer: &mut Vec<u8>,
+    (family, kind): (i32, u16),
+    sequence: usize,
+    attributes: &Attributes,
+) {
     let flags = match kind {
         IPCTNL_MSG_CT_GET => NLM_F_DUMP,
         _ => NLM_F_ACK,
     };
     let kind = (NFNL_SUBSYS_CTNETLINK << 8) | kind;
     header(buffer, kind, flags, sequence, attributes.0.len());
-    buffer.extend([libc::AF_INET as u8, 0, 0, 0]); // nfgenmsg: family, version, resource
+    buffer.extend([family as u8, 0, 0, 0]); // nfgenmsg: family, version, resource
     buffer.extend(&attributes.0);
 }
 
@@ -121,17 +141,16 @@ mod tests {
             });
             tuple.0
         };
-        let ports = |text: &str| [text.parse::<Publish>().expect(text)];
+        let leads = |flow: &[u8], text: &str| {
+            let port: Publish = text.parse().expect(text);
+            leads_to(flow, &[&port])
+        };
         let flow = tuple(17, [192, 0, 2, 1], 53);
-        assert!(leads_to(&flow, &ports("53:5353/udp")));
-        assert!(leads_to(&flow, &ports("192.0.2.1:53:5353/udp")));
-        assert!(!leads_to(&flow, &ports("127.0.0.1:53:5353/udp")));
-        assert!(!leads_to(&flow, &ports("53:5353/tcp")));
-        assert!(!leads_to(&flow, &ports("54:53/udp")));
-        assert!(!leads_to(
-            &tuple(6, [192, 0, 2, 1], 53),
-            &ports("53:53/udp")
-        ));
-        assert!(!leads_to(&[1, 2, 3], &ports("53:53/udp")));
+        assert!(leads(&flow, "53:5353/udp"));
+        assert!(leads(&flow, "192.0.2.1:53:5353/udp"));
+        assert!(!leads(&flow, "127.0.0.1:53:5353/udp"));
+        assert!(!leads(&flow, "54:53/udp"));
+        assert!(!leads(&tuple(6, [192, 0, 2, 1], 53), "53:53/udp"));
+        assert!(!leads(&[1, 2, 3], "53:53/udp"));
     }
 }

@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -86,6 +86,13 @@ impl Book {
         fs::create_dir_all(&leases).with_context(|| format!("create {}", leases.display()))
     }
 
+    /// Removes the directory, in which no lease is left. Where something else lies in it, it stays.
+    pub fn close(&self) {
+        let _ = fs::remove_file(self.place_file());
+        let _ = fs::remove_dir(self.leases());
+        let _ = fs::remove_dir(&self.directory);
+    }
+
     /// The leases, of the living and the dead. What has no address for a name is none.
     pub fn records(&self) -> Result<Vec<Record>> {
         let leases = self.leases();
@@ -119,7 +126,8 @@ impl Book {
     pub fn living_and_dead(&self) -> Result<(Vec<Record>, Vec<Record>)> {
         let (mut living, mut dead) = (Vec::new(), Vec::new());
         for record in self.records()? {
-            match record.file.try_lock() {
+            // Shared, so that two who look do not take each other for the owner.
+            match record.file.try_lock_shared() {
                 Ok(()) => dead.push(record),
                 Err(TryLockError::WouldBlock) => living.push(record),
                 Err(TryLockError::Error(error)) => {
@@ -164,12 +172,19 @@ impl Book {
 }
 
 impl Record {
+    /// As a person would call who has it.
+    pub fn owner(&self) -> String {
+        match self.read() {
+            Ok(entry) => format!("container {}", entry.id),
+            Err(_) => format!("the container at {}", self.address),
+        }
+    }
+
     pub fn read(&self) -> Result<Entry> {
-        let mut text = String::new();
-        (&self.file)
-            .read_to_string(&mut text)
+        // Not from where the last reader stopped.
+        fs::read_to_string(&self.path)
             .map_err(anyhow::Error::from)
-            .and_then(|_| Entry::read(&text))
+            .and_then(|text| Entry::read(&text))
             .with_context(|| {
                 format!(
                     "the lease {} is not as its container wrote it",

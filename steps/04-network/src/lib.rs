@@ -16,7 +16,9 @@
 //! - [`bridge`]: the subnet, and the lease on an address of it, which outlives no container;
 //! - `leases`: how that lies on disk;
 //! - `links` and `request`: bridge, veth pair, addresses and routes, by rtnetlink;
+//! - `router`: what makes the host one;
 //! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
+//! - `firewall`: whose rules may be in the way;
 //! - `flows`: what the kernel must forget of those who went there before;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
@@ -41,6 +43,7 @@ use nix::unistd::Pid;
 
 pub mod bridge;
 pub mod files;
+mod firewall;
 mod flows;
 mod leases;
 mod links;
@@ -49,6 +52,7 @@ mod netlink;
 mod nft;
 mod publish;
 mod request;
+mod router;
 mod rule;
 mod strays;
 mod undertaker;

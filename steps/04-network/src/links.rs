@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -16,7 +16,7 @@ use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
@@ -47,8 +47,10 @@ pub(crate) struct Cable<'a> {
     pub interface: &'a str,
     /// The address of the other end, with the prefix of the subnet.
     pub address: Ipv4Network,
-    /// The way out; `None`: there is none.
-    pub gateway: Option<Ipv4Addr>,
+    /// The same in IPv6, where the network has it.
+    pub six: Option<Ipv6Network>,
+    /// The ways out.
+    pub gateways: &'a [IpAddr],
 }
 
 /// The bridge, up and with its address, whether it was there or not.
@@ -69,8 +71,15 @@ pub(crate) fn ensure_bridge(name: &str, gateway: Ipv4Network) -> Result<()> {
     }
     let call = format!("RTM_NEWADDR {gateway} dev {name}");
     let why = "the host's own place in the containers' network: their gateway";
-    carry_out(&[add_address(call, why, index(name)?, gateway)])
+    carry_out(&[add_address(call, why, index(name)?, gateway.into())])
     // } todo!("task 04.1: make the bridge, with its address (book: 4.1)")
+}
+
+/// The bridge's IPv6 address.
+pub(crate) fn add_six(name: &str, gateway: Ipv6Network) -> Result<()> {
+    let call = format!("RTM_NEWADDR {gateway} dev {name}");
+    let why = "the gateway's address in IPv6";
+    carry_out(&[add_address(call, why, index(name)?, gateway.into())])
 }
 
 /// Removes a bridge that is in nobody's use: its leases were lost, but it was not.
@@ -121,20 +130,36 @@ pub(crate) fn plug(cable: &Cable<'_>, netns: BorrowedFd<'_>) -> Result<()> {
         .up()
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    let hairpin = LinkBridgePort::new(0).name(host_end).hairpin(true).build();
     carry_out(&[
         create(
             format!("RTM_NEWLINK {host_end} type veth, master {bridge}, peer {interface} in netns"),
             "a cable: what goes in at one end comes out at the other, in another network namespace",
             veth,
         ),
-        change(
-            format!("RTM_NEWLINK {host_end} type bridge_slave, hairpin on"),
-            "a bridge sends no frame back where it came from; a container that calls itself needs that",
-            hairpin,
-        ),
+        hairpin(host_end),
     ])
     // } todo!("task 04.2: lay a cable from the bridge into the container (book: 4.2)")
+}
+
+/// Plugs the host's ends of cables in that somebody pulled out, or took the bridge from.
+pub(crate) fn replug(host_ends: &[String], bridge: &str) -> Result<()> {
+    let master = index(bridge)?;
+    // What a socket takes at once is limited.
+    for some in host_ends.chunks(100) {
+        let ends = some.iter().flat_map(|host_end| {
+            let end = LinkUnspec::new_with_name(host_end).controller(master).up();
+            [
+                change(
+                    format!("RTM_NEWLINK {host_end} up, master {bridge}"),
+                    "a cable that was pulled out, or whose bridge was removed",
+                    end.build(),
+                ),
+                hairpin(host_end),
+            ]
+        });
+        carry_out(&ends.collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 /// The container's side, from within its namespace: loopback, address, way out.
@@ -143,26 +168,30 @@ pub(crate) fn configure(cable: &Cable<'_>) -> Result<()> {
     let Cable {
         interface,
         address,
-        gateway,
+        six,
+        gateways,
         ..
     } = *cable;
     let index = index(interface)?;
     let up = LinkUnspec::new_with_index(index).up().build();
-    let mut requests = vec![
-        loopback(),
-        add_address(
+    let mut requests = vec![loopback()];
+    for address in [Some(address.into()), six.map(IpNetwork::V6)]
+        .into_iter()
+        .flatten()
+    {
+        requests.push(add_address(
             format!("RTM_NEWADDR {address} dev {interface}"),
             "the address that the lease stands for",
             index,
             address,
-        ),
-        change(
-            format!("RTM_NEWLINK {interface} up"),
-            "a link carries nothing, and takes no route, until it is up",
-            up,
-        ),
-    ];
-    requests.extend(gateway.map(|gateway| default_route(gateway.into())));
+        ));
+    }
+    requests.push(change(
+        format!("RTM_NEWLINK {interface} up"),
+        "a link carries nothing, and takes no route, until it is up",
+        up,
+    ));
+    requests.extend(gateways.iter().copied().map(default_route));
     carry_out(&requests)
     // } todo!("task 04.3: give the container its address and its way out (book: 4.3)")
 }
@@ -247,7 +276,7 @@ pub(crate) fn condemn_bridge(name: &str, gateway: Ipv4Network) -> Result<bool> {
     let no_address = Request {
         call: format!("RTM_DELADDR {gateway} dev {name}"),
         why: "the subnet is free again",
-        message: RouteNetlinkMessage::DelAddress(on_link(link.header.index, gateway)),
+        message: RouteNetlinkMessage::DelAddress(on_link(link.header.index, gateway.into())),
         flags: 0,
         harmless: libc::EADDRNOTAVAIL,
     };
@@ -458,7 +487,16 @@ fn loopback() -> Request {
     )
 }
 
-fn add_address(call: String, why: &'static str, index: u32, address: Ipv4Network) -> Request {
+fn hairpin(host_end: &str) -> Request {
+    let port = LinkBridgePort::new(0).name(host_end).hairpin(true).build();
+    change(
+        format!("RTM_NEWLINK {host_end} type bridge_slave, hairpin on"),
+        "a bridge sends no frame back where it came from; a container that calls itself needs that",
+        port,
+    )
+}
+
+fn add_address(call: String, why: &'static str, index: u32, address: IpNetwork) -> Request {
     let message = RouteNetlinkMessage::NewAddress(on_link(index, address));
     Request {
         call,
@@ -487,9 +525,22 @@ fn default_route(gateway: IpAddr) -> Request {
     }
 }
 
-fn on_link(index: u32, address: Ipv4Network) -> AddressMessage {
-    let builder = AddressMessageBuilder::<Ipv4Addr>::new().index(index);
-    builder.address(address.ip(), address.prefix()).build()
+fn on_link(index: u32, address: IpNetwork) -> AddressMessage {
+    match address {
+        IpNetwork::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(address.ip(), address.prefix())
+            .build(),
+        IpNetwork::V6(address) => {
+            let mut message = AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(index)
+                .address(address.ip(), address.prefix())
+                .build();
+            // Otherwise the kernel asks for a second whether another has it, and bind(2) fails.
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message
+        }
+    }
 }
 
 fn mark(name: &str) -> Request {

@@ -1,29 +1,42 @@
 //! The rules: who is turned into whom on the way through the host.
 //!
 //! ```text
-//! table ip minidocker-mini0           one for the bridge
-//!   guard        prerouting, raw      mini0 -> 127.0.0.0/8                  drop
-//!   forward      forward, filter      elsewhere -> mini0, not published     drop
-//!   postrouting  postrouting, srcnat  subnet -> elsewhere                   masquerade
-//!                                     subnet -> subnet by a published port  masquerade
-//!                                     127.0.0.0/8 -> mini0                  masquerade
-//! table ip minidocker-mini0-10.88.0.2 one for each container that publishes a port
-//!   prerouting   prerouting, dstnat   to this host, tcp 8080                dnat to 10.88.0.2:80
-//!   output       output, dstnat       the same, for programs of the host itself
+//! table inet minidocker               comes with the first container, goes with the last
+//!   guard        prerouting, raw      a bridge -> 127.0.0.0/8               drop
+//!   forward      forward, filter      elsewhere -> a bridge, not published  drop
+//!                                     from or to an internal bridge         drop
+//!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
+//!                                     a subnet -> a bridge, published       masquerade
+//!                                     127.0.0.0/8 -> a bridge               masquerade
+//!   prerouting   prerouting, dstnat   from elsewhere: published
+//!   output       output, dstnat       from programs of the host itself: published
+//!   published                         dnat to whom these maps name:
+//!     ports      address . tcp . 8080 -> 10.88.0.2 . 80      ports6: the same in IPv6
+//!     any        tcp . 8080 -> 10.88.0.2 . 80, for each address of this host, and any6
+//!   bridges, internal, neighbours     sets of links: each bridge; those; each with itself
+//!   subnets, subnets6                 sets of addresses: those behind the bridges
 //! ```
 //!
-//! Both are ours alone; a table leaves with all that is in it, and nobody else's rule is read or
-//! changed.
+//! The rules never change. Who comes and goes is an element of a set or a map, and a packet finds it
+//! by a hash, however many there are. The table is ours alone, and nobody else's rule is changed; its
+//! comment says whose state directory it belongs to.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use anyhow::Result;
-use ipnetwork::Ipv4Network;
+use anyhow::{Result, bail};
+use ipnetwork::{IpNetwork, Ipv4Network};
 
-use crate::nft::{Batch, Chain, forward_chains_that_drop, has_table};
+use crate::firewall;
+use crate::leases::Place;
+use crate::nft::{Batch, Chain, Element, Field, Set, comment_of_table};
 use crate::publish::Publish;
-use crate::rule::{IS, IS_NOT, Rule};
+use crate::rule::{IS, IS_NOT, Rule, link_name};
+
+/// The name of the table.
+pub(crate) const TABLE: &str = "minidocker";
 
 // Hooks and priorities: linux/netfilter.h (NF_INET_*) and linux/netfilter_ipv4.h (NF_IP_PRI_*).
 const GUARD: Chain = Chain {
@@ -56,123 +69,349 @@ const OUTPUT: Chain = Chain {
     hook: libc::NF_INET_LOCAL_OUT,
     priority: libc::NF_IP_PRI_NAT_DST,
 };
+/// The chain that both jump to.
+const PUBLISHED: &str = "published";
 
-/// The name of a bridge's table.
-pub(crate) fn bridge_table(bridge: &str) -> String {
-    format!("minidocker-{bridge}")
+/// The links that are bridges of ours.
+const BRIDGES: Set = Set::of("bridges", &[Field::Link]);
+/// Those of them from which nothing leads outside.
+const INTERNAL: Set = Set::of("internal", &[Field::Link]);
+/// Each bridge with itself: where a packet enters, and where it leaves, if it stays in its network.
+const NEIGHBOURS: Set = Set::of("neighbours", &[Field::Link, Field::Link]);
+/// The addresses behind the bridges.
+const SUBNETS: Set = Set::of_ranges("subnets", &[Field::Ipv4]);
+const SUBNETS6: Set = Set::of_ranges("subnets6", &[Field::Ipv6]);
+/// Ports that are published on one address of the host.
+pub(crate) const PORTS: Set = Set::map(
+    "ports",
+    &[Field::Ipv4, Field::Protocol, Field::Port],
+    &[Field::Ipv4, Field::Port],
+);
+/// Ports that are published on each.
+pub(crate) const ANY: Set = Set::map(
+    "any",
+    &[Field::Protocol, Field::Port],
+    &[Field::Ipv4, Field::Port],
+);
+pub(crate) const PORTS6: Set = Set::map(
+    "ports6",
+    &[Field::Ipv6, Field::Protocol, Field::Port],
+    &[Field::Ipv6, Field::Port],
+);
+pub(crate) const ANY6: Set = Set::map(
+    "any6",
+    &[Field::Protocol, Field::Port],
+    &[Field::Ipv6, Field::Port],
+);
+
+const SETS: [Set; 9] = [
+    BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6, PORTS, ANY, PORTS6, ANY6,
+];
+
+/// A port of the host, and the container that it leads to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    pub port: Publish,
+    pub to: IpAddr,
 }
 
-/// The name of the table of a container's ports.
-pub(crate) fn container_table(bridge: &str, address: Ipv4Addr) -> String {
-    format!("{}-{address}", bridge_table(bridge))
+/// A bridge with the doors of those who are plugged into it.
+#[derive(Debug)]
+pub(crate) struct Side {
+    pub bridge: String,
+    /// `None`: it is not known any more.
+    pub place: Option<Place>,
+    pub doors: Vec<Door>,
 }
 
-/// Makes the bridge's table where it is missing. It is looked for each time: a firewall that was
-/// restarted (`flush ruleset`) took ours along with its own.
-pub(crate) fn serve_bridge(bridge: &str, subnet: Ipv4Network) -> Result<()> {
-    // task 04.4 {
-    let table = &bridge_table(bridge);
-    if has_table(table)? {
-        return Ok(());
+/// Has the rules know of a bridge and of doors behind it. Where the table, or a part of it, is
+/// missing (a firewall that was restarted said `flush ruleset`), it is made anew, with `everybody`.
+pub(crate) fn admit(
+    run_dir: &Path,
+    side: &Side,
+    everybody: impl FnOnce() -> Result<Vec<Side>>,
+) -> Result<OwnedFd> {
+    if is_there(run_dir)? {
+        let mut batch = Batch::new();
+        enter(&mut batch, side);
+        if let Ok(socket) = batch.send() {
+            return Ok(socket);
+        }
     }
-    warn_of_firewalls(bridge)?;
-    let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?;
+    renew(run_dir, &everybody()?)
+}
+
+/// Has them forget doors, and the bridge if nobody is behind it any more. Without `everybody` the
+/// table goes. The kernel frees what it held in the background, and makes whoever closes a socket
+/// like the answered one wait for that: keep it while there is other work.
+pub(crate) fn dismiss(
+    run_dir: &Path,
+    side: &Side,
+    is_empty: bool,
+    everybody: impl Fn() -> Result<Vec<Side>>,
+) -> Result<Option<OwnedFd>> {
+    let says_nothing = side.doors.is_empty() && !is_empty;
+    if says_nothing || !is_there(run_dir)? {
+        return Ok(None);
+    }
+    if is_empty && everybody()?.is_empty() {
+        return remove().map(Some);
+    }
     let mut batch = Batch::new();
-    batch.table(table, &format!("minidocker: network {bridge}"));
-    for chain in [GUARD, FORWARD, POSTROUTING] {
-        batch.chain(table, chain);
+    leave(&mut batch, side, is_empty);
+    // An owner who died before his ports were known, or a table that somebody has taken from.
+    let sent = batch.send().or_else(|_| renew(run_dir, &everybody()?));
+    sent.map(Some)
+}
+
+/// Removes the table.
+pub(crate) fn remove() -> Result<OwnedFd> {
+    let mut batch = Batch::new();
+    batch.no_table();
+    batch.send()
+}
+
+/// Whether the table is there; another engine's is an error.
+pub(crate) fn is_there(run_dir: &Path) -> Result<bool> {
+    match comment_of_table()? {
+        None => Ok(false),
+        Some(comment) if comment == mark(run_dir) => Ok(true),
+        Some(comment) => bail!(
+            "the nf_tables table inet minidocker is somebody else's ({comment:?}), and one network has \
+             room for one minidocker: if that one is gone, `nft delete table inet minidocker`"
+        ),
     }
-    batch.rule(table, GUARD, &no_way_to_loopback(bridge, loopback));
-    batch.rule(table, FORWARD, &no_way_but_published(bridge));
+}
+
+/// By which the table is known.
+fn mark(run_dir: &Path) -> String {
+    let comment = format!("minidocker in {}", run_dir.display());
+    comment.chars().take(Batch::COMMENT).collect()
+}
+
+/// Makes the table, in the place of the one that may be there, in one transaction.
+pub(crate) fn renew(run_dir: &Path, everybody: &[Side]) -> Result<OwnedFd> {
+    let mut batch = Batch::new();
+    batch.no_table();
+    batch.table(&mark(run_dir));
+    for set in SETS {
+        batch.set(set);
+    }
+    protect(&mut batch)?;
+    ways_out(&mut batch)?;
+    ways_in(&mut batch);
+    for side in everybody {
+        enter(&mut batch, side);
+    }
+    batch.send()
+}
+
+/// What is dropped.
+fn protect(batch: &mut Batch) -> Result<()> {
+    batch.chain(GUARD);
+    batch.chain(FORWARD);
+    // route_localnet lets 127.0.0.0/8 cross a bridge; without this rule a container could speak to
+    // the services that the host keeps to itself (CVE-2020-8558).
+    let loopback = Rule::new("what listens on the host's loopback is not for containers")
+        .enters(IS, BRIDGES)
+        .goes_to(loopback()?)
+        .drop();
+    batch.rule(GUARD.name, &loopback);
+    // ip_forward made the host a router: a neighbour of the host's, or another network's container,
+    // could send to 10.88.0.2 through it.
+    let strangers = Rule::new("others reach a container by its published ports only")
+        .leaves(IS, BRIDGES)
+        .stays(IS_NOT, NEIGHBOURS)
+        .continues(IS_NOT)
+        .published(IS_NOT)
+        .drop();
+    batch.rule(FORWARD.name, &strangers);
+    for rule in [
+        Rule::new("an internal network leads nowhere").enters(IS, INTERNAL),
+        Rule::new("nobody comes into an internal network").leaves(IS, INTERNAL),
+    ] {
+        batch.rule(FORWARD.name, &rule.stays(IS_NOT, NEIGHBOURS).drop());
+    }
+    Ok(())
+}
+
+/// Who leaves under the host's address.
+fn ways_out(batch: &mut Batch) -> Result<()> {
+    // task 04.4 {
+    batch.chain(POSTROUTING);
     let out = Rule::new("containers leave with the host's address, answers find back")
-        .source_in(subnet)
-        .leaves(IS_NOT, bridge)
+        .enters(IS, BRIDGES)
+        .leaves(IS_NOT, BRIDGES)
         .masquerade();
-    // Otherwise the answer goes straight to the neighbour, who never asked that address.
-    let hairpin = Rule::new("a container calls a published port: the answer passes here again")
-        .source_in(subnet)
-        .leaves(IS, bridge)
-        .published(IS)
-        .masquerade();
+    // Otherwise the answer goes straight to the neighbour, who never asked that address. By which
+    // link it came cannot be asked: where br_netfilter is loaded, the packet never left the bridge.
+    let answer = "a container calls a published port: the answer passes here again";
+    let hairpin = |rule: Rule| rule.leaves(IS, BRIDGES).published(IS).masquerade();
     let local = Rule::new("the host calls 127.0.0.1: a container cannot answer that address")
-        .source_in(loopback)
-        .leaves(IS, bridge)
+        .comes_from(loopback()?)
+        .leaves(IS, BRIDGES)
         .masquerade();
-    for rule in [out, hairpin, local] {
-        batch.rule(table, POSTROUTING, &rule);
+    for rule in [
+        out,
+        hairpin(Rule::new(answer).comes_from_one_of(SUBNETS)),
+        hairpin(Rule::new(answer).comes_from_one_of(SUBNETS6)),
+        local,
+    ] {
+        batch.rule(POSTROUTING.name, &rule);
     }
-    batch.send()?;
     Ok(())
     // } todo!("task 04.4: let containers out under the host's address (book: 4.4)")
 }
 
-/// Another table's verdict to drop is final; ours to accept would not be.
-fn warn_of_firewalls(bridge: &str) -> Result<()> {
-    for chain in forward_chains_that_drop()? {
+/// Where a published port leads.
+fn ways_in(batch: &mut Batch) {
+    // task 04.5 {
+    batch.bare_chain(PUBLISHED);
+    let one = "a port of one address of the host";
+    let any = "a port of each address of the host";
+    for rule in [
+        Rule::new(one).dnat_to_whom(PORTS),
+        Rule::new(any).destination_is_local().dnat_to_whom(ANY),
+        Rule::new(one).dnat_to_whom(PORTS6),
+        // From ::1 nothing leaves a host, under no name (RFC 4291, 2.5.3).
+        Rule::new(any)
+            .destination_is_not(Ipv6Addr::LOCALHOST)
+            .destination_is_local()
+            .dnat_to_whom(ANY6),
+    ] {
+        batch.rule(PUBLISHED, &rule);
+    }
+    for chain in [PREROUTING, OUTPUT] {
+        batch.chain(chain);
+        batch.rule(chain.name, &Rule::new("published ports").jump(PUBLISHED));
+    }
+    // } todo!("task 04.5: lead ports of the host to containers (book: 4.5)")
+}
+
+/// Puts a bridge and its doors into the sets and maps; what is there already may be.
+fn enter(batch: &mut Batch, side: &Side) {
+    for (set, elements) in by_set(side).into_iter().chain(by_map(&side.doors)) {
+        batch.add(set, &elements);
+    }
+}
+
+/// Takes doors out, and with the last container its bridge.
+fn leave(batch: &mut Batch, side: &Side, with_bridge: bool) {
+    let bridge = by_set(side).into_iter().filter(|_| with_bridge);
+    for (set, elements) in by_map(&side.doors).into_iter().chain(bridge) {
+        batch.take(set, &elements);
+    }
+}
+
+/// The bridge, as elements of the sets that it belongs into.
+fn by_set(side: &Side) -> Vec<(Set, Vec<Element>)> {
+    let link = link_name(&side.bridge);
+    let is = |key: Vec<u8>| vec![Element::new(side.bridge.clone(), key)];
+    let mut sets = vec![
+        (BRIDGES, is(link.to_vec())),
+        (NEIGHBOURS, is(link.repeat(2))),
+    ];
+    // Rather shut in than let out, where it is not known any more.
+    if side.place.is_none_or(|place| place.internal) {
+        sets.push((INTERNAL, is(link.to_vec())));
+    }
+    if let Some(Place { gateway, six, .. }) = side.place {
+        let called = |net: IpNetwork| format!("{}/{}", net.network(), net.prefix());
+        let behind = u32::from(gateway.broadcast()).wrapping_add(1);
+        let (from, to) = (gateway.network().octets(), behind.to_be_bytes());
+        sets.push((SUBNETS, range(called(gateway.into()), &from, &to)));
+        sets.extend(six.map(|six| {
+            let behind = u128::from(six.broadcast()).wrapping_add(1);
+            let (from, to) = (six.network().octets(), behind.to_be_bytes());
+            (SUBNETS6, range(called(six.into()), &from, &to))
+        }));
+    }
+    sets
+}
+
+/// A subnet: its first address, and the first one behind it.
+fn range(called: String, from: &[u8], to: &[u8]) -> Vec<Element> {
+    let behind = Element {
+        ends: true,
+        ..Element::new(String::new(), to.into())
+    };
+    vec![Element::new(called, from.into()), behind]
+}
+
+/// The doors, as elements of the maps that they belong into.
+fn by_map(doors: &[Door]) -> Vec<(Set, Vec<Element>)> {
+    let within = |map: Set| {
+        let doors = doors.iter().filter(|door| door.map() == Some(map));
+        (map, doors.map(Door::element).collect::<Vec<_>>())
+    };
+    let mut maps: Vec<_> = [PORTS, ANY, PORTS6, ANY6].map(within).into();
+    maps.retain(|(_, elements)| !elements.is_empty());
+    maps
+}
+
+impl Door {
+    /// The map that knows it. `None`: no rule can lead there, from IPv6 to IPv4 or from ::1.
+    fn map(&self) -> Option<Set> {
+        match (self.port.address, self.to) {
+            (None, IpAddr::V4(_)) => Some(ANY),
+            (Some(IpAddr::V4(_)), IpAddr::V4(_)) => Some(PORTS),
+            (Some(IpAddr::V6(address)), IpAddr::V6(_)) if address.is_unspecified() => Some(ANY6),
+            (Some(IpAddr::V6(address)), IpAddr::V6(_)) if !address.is_loopback() => Some(PORTS6),
+            _ => None,
+        }
+    }
+
+    /// Each field of a key or value fills whole registers, four bytes.
+    fn element(&self) -> Element {
+        let Publish {
+            host,
+            container,
+            protocol,
+            ..
+        } = self.port;
+        let port = |number: u16| [number.to_be_bytes(), [0; 2]].concat();
+        let address = self
+            .port
+            .address
+            .filter(|address| !address.is_unspecified());
+        let mut key = address.map(octets).unwrap_or_default();
+        key.extend([protocol.number(), 0, 0, 0]);
+        key.extend(port(host));
+        let value = [octets(self.to), port(container)].concat();
+        Element {
+            value,
+            ..Element::new(self.to_string(), key)
+        }
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = SocketAddr::new(self.to, self.port.container);
+        write!(f, "{} {} -> {to}", self.port.protocol, self.port.on_host())
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn loopback() -> Result<Ipv4Network> {
+    Ok(Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?)
+}
+
+/// Another table's verdict to drop is final; ours to accept would not be. So where there is one, and
+/// it says nothing about the bridge, it is told how it can be allowed.
+pub(crate) fn warn_of_firewalls(bridge: &str) -> Result<()> {
+    for chain in firewall::in_the_way(bridge)? {
         tracing::warn!(
             "the firewall of this host drops forwarded packets (nf_tables chain {chain}): containers may \
-             not reach the outside until it accepts what comes from and goes to {bridge}"
+             not reach the outside until it accepts what comes from and goes to {bridge}: {}",
+            chain.remedy(bridge)
         );
     }
     Ok(())
-}
-
-/// route_localnet lets 127.0.0.0/8 cross the bridge; without this rule a container could speak to
-/// the services that the host keeps to itself (CVE-2020-8558).
-fn no_way_to_loopback(bridge: &str, loopback: Ipv4Network) -> Rule {
-    Rule::new("what listens on the host's loopback is not for containers")
-        .enters(IS, bridge)
-        .destination_in(loopback)
-        .drop()
-}
-
-/// ip_forward made the host a router: a neighbour could send to 10.88.0.2 through it.
-fn no_way_but_published(bridge: &str) -> Rule {
-    Rule::new("others reach a container by its published ports only")
-        .leaves(IS, bridge)
-        .enters(IS_NOT, bridge)
-        .opens_connection()
-        .published(IS_NOT)
-        .drop()
-}
-
-/// Makes the table of one container's published ports.
-pub(crate) fn publish(table: &str, id: &str, to: Ipv4Addr, ports: &[Publish]) -> Result<()> {
-    // task 04.5 {
-    if has_table(table)? {
-        remove(&[table.to_owned()])?; // of a container whose lease was lost, or it would have been swept
-    }
-    let comment = format!("container {id}");
-    let mut batch = Batch::new();
-    batch.table(table, &comment);
-    for chain in [PREROUTING, OUTPUT] {
-        batch.chain(table, chain);
-        for port in ports {
-            let rule = Rule::new(&comment);
-            let rule = match port.address {
-                Some(IpAddr::V4(address)) => rule.destination_in(address.into()),
-                _ => rule.destination_is_local(),
-            };
-            let rule = rule
-                .port(port.protocol, port.host)
-                .dnat(SocketAddrV4::new(to, port.container));
-            batch.rule(table, chain, &rule);
-        }
-    }
-    batch.send()?;
-    Ok(())
-    // } todo!("task 04.5: lead a port of the host to the container (book: 4.5)")
-}
-
-/// Removes tables, those that exist. The kernel frees them in the background, and makes whoever
-/// closes a socket like the answered one wait for that: keep it while there is other work.
-pub(crate) fn remove(tables: &[String]) -> Result<Option<OwnedFd>> {
-    if tables.is_empty() {
-        return Ok(None);
-    }
-    let mut batch = Batch::new();
-    for table in tables {
-        batch.no_table(table);
-    }
-    batch.send().map(Some)
 }

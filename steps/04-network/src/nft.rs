@@ -4,9 +4,11 @@
 //!
 //! ```text
 //! nlmsghdr BATCH_BEGIN   nfgenmsg
-//! nlmsghdr NEWTABLE      nfgenmsg  name="mini0"  userdata=comment
+//! nlmsghdr NEWTABLE      nfgenmsg  name="minidocker"  userdata=comment
+//! nlmsghdr NEWSET        nfgenmsg  table= name= key_type= key_len= data_type= data_len=
 //! nlmsghdr NEWCHAIN      nfgenmsg  table= name= type="nat" hook={hooknum= priority=}
 //! nlmsghdr NEWRULE       nfgenmsg  table= chain= expressions={ elem={name="meta" data={..}} .. }
+//! nlmsghdr NEWSETELEM    nfgenmsg  table= set= elements={ elem={key={..} data={..}} .. }
 //! nlmsghdr BATCH_END     nfgenmsg
 //! ```
 //!
@@ -22,6 +24,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result, anyhow};
 use nix::sys::socket::SockProtocol;
 
+use crate::nat::TABLE;
 use crate::netlink::{self, Answer, HEADER};
 use crate::rule::Rule;
 
@@ -40,14 +43,31 @@ const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_USERDATA: u16 = 6;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
+pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(crate) const NFTA_CHAIN_NAME: u16 = 3;
+pub(crate) const NFTA_CHAIN_HOOK: u16 = 4;
+pub(crate) const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
+pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
-const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
+const NFTA_SET_FLAGS: u16 = 3;
+const NFTA_SET_KEY_TYPE: u16 = 4;
+const NFTA_SET_KEY_LEN: u16 = 5;
+const NFTA_SET_DATA_TYPE: u16 = 6;
+const NFTA_SET_DATA_LEN: u16 = 7;
+const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_USERDATA: u16 = 13;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_FLAGS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_DATA_VALUE: u16 = 1;
+pub(crate) const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
@@ -79,10 +99,25 @@ impl Attributes {
         self.bytes(kind | NLA_F_NESTED, &inner.0);
     }
 
+    fn element(&mut self, element: &Element) {
+        self.nest(NFTA_LIST_ELEM, |data| {
+            data.nest(NFTA_SET_ELEM_KEY, |key| {
+                key.bytes(NFTA_DATA_VALUE, &element.key);
+            });
+            if element.ends {
+                data.number(NFTA_SET_ELEM_FLAGS, libc::NFT_SET_ELEM_INTERVAL_END);
+            }
+            if !element.value.is_empty() {
+                data.nest(NFTA_SET_ELEM_DATA, |value| {
+                    value.bytes(NFTA_DATA_VALUE, &element.value);
+                });
+            }
+        });
+    }
+
     /// What `nft list` prints as `comment "..."`: kind 0, length, text, NUL (libnftnl's udata).
     fn comment(&mut self, kind: u16, comment: &str) {
-        // nft takes no more than 128 bytes of it.
-        let text: Vec<u8> = comment.bytes().take(127).chain([0]).collect();
+        let text: Vec<u8> = comment.bytes().take(Batch::COMMENT).chain([0]).collect();
         self.bytes(kind, &[&[0, text.len() as u8], text.as_slice()].concat());
     }
 }
@@ -97,6 +132,100 @@ pub(crate) struct Chain {
     pub priority: i32,
 }
 
+/// What a part of a key or a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Ipv4,
+    Ipv6,
+    Protocol,
+    Port,
+    Link,
+}
+
+impl Field {
+    /// How nft(8) numbers it (nftables' datatype.h), and its length, padded to whole registers.
+    fn layout(self) -> (i32, i32) {
+        match self {
+            Self::Ipv4 => (7, 4),
+            Self::Ipv6 => (8, 16),
+            Self::Protocol => (12, 4),
+            Self::Port => (13, 4),
+            Self::Link => (41, 16),
+        }
+    }
+
+    /// In bytes.
+    pub fn length(self) -> i32 {
+        self.layout().1
+    }
+
+    /// The number of several in a row, six bits each, and their length.
+    fn row(fields: &[Self]) -> (i32, i32) {
+        let layouts = fields.iter().map(|field| field.layout());
+        layouts.fold((0, 0), |(row, all), (number, length)| {
+            (row << 6 | number, all + length)
+        })
+    }
+}
+
+/// A set, or where it has values, a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Set {
+    pub name: &'static str,
+    pub key: &'static [Field],
+    pub value: &'static [Field],
+    flags: i32,
+}
+
+impl Set {
+    pub const fn of(name: &'static str, key: &'static [Field]) -> Self {
+        Self {
+            name,
+            key,
+            value: &[],
+            flags: 0,
+        }
+    }
+
+    /// A set of ranges: of each, its first member and the first one behind it.
+    pub const fn of_ranges(name: &'static str, key: &'static [Field]) -> Self {
+        Self {
+            flags: libc::NFT_SET_INTERVAL,
+            ..Self::of(name, key)
+        }
+    }
+
+    pub const fn map(name: &'static str, key: &'static [Field], value: &'static [Field]) -> Self {
+        Self {
+            value,
+            flags: libc::NFT_SET_MAP,
+            ..Self::of(name, key)
+        }
+    }
+}
+
+/// A member of a set.
+#[derive(Debug, Clone)]
+pub(crate) struct Element {
+    /// As a person would call it.
+    pub called: String,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    /// It is the first one behind a range.
+    pub ends: bool,
+}
+
+impl Element {
+    pub fn new(called: String, key: Vec<u8>) -> Self {
+        Self {
+            called,
+            key,
+            value: Vec::new(),
+            ends: false,
+        }
+    }
+}
+
 /// A transaction: what is put in happens all at once, or not at all.
 pub(crate) struct Batch {
     buffer: Vec<u8>,
@@ -108,9 +237,14 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// How long a comment may be: nft(8) takes no more than 128 bytes with the NUL.
+    pub const COMMENT: usize = 127;
+    /// How many elements go into one message: the length of an attribute has 16 bits.
+    const ELEMENTS: usize = 500;
+
     pub fn new() -> Self {
         let mut batch = Self {
-            buffer: Vec::with_capacity(4096),
+            buffer: Vec::with_capacity(8192),
             said: Vec::new(),
             last: 0,
         };
@@ -118,44 +252,94 @@ impl Batch {
         batch
     }
 
-    /// A table that was not there.
-    pub fn table(&mut self, name: &str, comment: &str) {
-        let call = format!("NFT_MSG_NEWTABLE ip {name}");
-        tracing::info!(%call, "{comment}");
-        self.message(
-            call,
-            libc::NFT_MSG_NEWTABLE,
-            NLM_F_CREATE | NLM_F_EXCL,
-            |table| {
-                table.text(NFTA_TABLE_NAME, name);
-                table.comment(NFTA_TABLE_USERDATA, comment);
-            },
-        );
-    }
-
-    /// No table of this name, whether there was one or not: deleting what is not there would fail
-    /// the whole batch, so that it is made first (NFT_MSG_DESTROYTABLE came with Linux 6.3).
-    pub fn no_table(&mut self, name: &str) {
-        let call = format!("NFT_MSG_DELTABLE ip {name}");
-        tracing::info!(%call, "a table takes its chains and rules with it");
-        self.message(
-            call.clone(),
-            libc::NFT_MSG_NEWTABLE,
-            NLM_F_CREATE,
-            |table| {
-                table.text(NFTA_TABLE_NAME, name);
-            },
-        );
-        self.message(call, libc::NFT_MSG_DELTABLE, 0, |table| {
-            table.text(NFTA_TABLE_NAME, name);
+    /// The table, which is not there.
+    pub fn table(&mut self, comment: &str) {
+        let call = format!("NFT_MSG_NEWTABLE inet {TABLE}");
+        tracing::info!(%call, "{comment}: our rules stand apart from everybody else's");
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.message(call, libc::NFT_MSG_NEWTABLE, flags, |table| {
+            table.text(NFTA_TABLE_NAME, TABLE);
+            table.comment(NFTA_TABLE_USERDATA, comment);
         });
     }
 
+    /// No table, whether there was one or not: deleting what is not there would fail the whole
+    /// batch, so that it is made first (NFT_MSG_DESTROYTABLE came with Linux 6.3).
+    pub fn no_table(&mut self) {
+        let call = format!("NFT_MSG_DELTABLE inet {TABLE}");
+        tracing::info!(%call, "a table takes all along that is in it");
+        for (kind, flags) in [
+            (libc::NFT_MSG_NEWTABLE, NLM_F_CREATE),
+            (libc::NFT_MSG_DELTABLE, 0),
+        ] {
+            self.message(call.clone(), kind, flags, |table| {
+                table.text(NFTA_TABLE_NAME, TABLE);
+            });
+        }
+    }
+
+    /// A set or map, with nothing in it yet.
+    pub fn set(&mut self, set: Set) {
+        let call = format!("NFT_MSG_NEWSET inet {TABLE} {}", set.name);
+        let id = self.said.len() as i32; // any number that no other set of the batch has
+        self.message(call, libc::NFT_MSG_NEWSET, NLM_F_CREATE, |data| {
+            let (key, length) = Field::row(set.key);
+            data.text(NFTA_SET_TABLE, TABLE);
+            data.text(NFTA_SET_NAME, set.name);
+            data.number(NFTA_SET_FLAGS, set.flags);
+            data.number(NFTA_SET_KEY_TYPE, key);
+            data.number(NFTA_SET_KEY_LEN, length);
+            data.number(NFTA_SET_ID, id);
+            if set.key == [Field::Link] {
+                // Of a name alone nft(8) wants to be told that the machine's byte order is meant:
+                // kind 0 (NFTNL_UDATA_SET_KEYBYTEORDER), length, number.
+                let order = [[0, 4].as_slice(), &1u32.to_ne_bytes()].concat();
+                data.bytes(NFTA_SET_USERDATA, &order);
+            }
+            if !set.value.is_empty() {
+                let (value, length) = Field::row(set.value);
+                data.number(NFTA_SET_DATA_TYPE, value);
+                data.number(NFTA_SET_DATA_LEN, length);
+            }
+        });
+    }
+
+    /// Elements of a set; they may be there.
+    pub fn add(&mut self, set: Set, elements: &[Element]) {
+        self.elements(libc::NFT_MSG_NEWSETELEM, set, elements);
+    }
+
+    /// No such elements; they have to be there.
+    pub fn take(&mut self, set: Set, elements: &[Element]) {
+        self.elements(libc::NFT_MSG_DELSETELEM, set, elements);
+    }
+
+    fn elements(&mut self, kind: i32, set: Set, elements: &[Element]) {
+        let (name, flags) = match kind {
+            libc::NFT_MSG_NEWSETELEM => ("NEW", NLM_F_CREATE),
+            _ => ("DEL", 0),
+        };
+        for some in elements.chunks(Self::ELEMENTS) {
+            let some_called = some.iter().filter(|one| !one.ends);
+            let called: Vec<_> = some_called.map(|one| one.called.as_str()).collect();
+            let called = called.join(", ");
+            let call = format!("NFT_MSG_{name}SETELEM inet {TABLE} {}: {called}", set.name);
+            tracing::info!(%call, "the rules stay; what they look up changes");
+            self.message(call, kind, flags, |data| {
+                data.text(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                data.text(NFTA_SET_ELEM_LIST_SET, set.name);
+                data.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+                    some.iter().for_each(|element| list.element(element));
+                });
+            });
+        }
+    }
+
     /// A chain that the kernel calls at its hook.
-    pub fn chain(&mut self, table: &str, chain: Chain) {
-        let call = format!("NFT_MSG_NEWCHAIN ip {table} {}", chain.name);
+    pub fn chain(&mut self, chain: Chain) {
+        let call = format!("NFT_MSG_NEWCHAIN inet {TABLE} {}", chain.name);
         self.message(call, libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE, |data| {
-            data.text(NFTA_CHAIN_TABLE, table);
+            data.text(NFTA_CHAIN_TABLE, TABLE);
             data.text(NFTA_CHAIN_NAME, chain.name);
             data.text(NFTA_CHAIN_TYPE, chain.kind);
             data.nest(NFTA_CHAIN_HOOK, |hook| {
@@ -165,25 +349,30 @@ impl Batch {
         });
     }
 
-    /// A rule at the end of a chain.
-    pub fn rule(&mut self, table: &str, chain: Chain, rule: &Rule) {
-        let call = format!("NFT_MSG_NEWRULE ip {table} {}", chain.name);
-        tracing::info!(%call, "{}", rule.comment);
-        self.message(
-            call,
-            libc::NFT_MSG_NEWRULE,
-            NLM_F_CREATE | NLM_F_APPEND,
-            |data| {
-                data.text(NFTA_RULE_TABLE, table);
-                data.text(NFTA_RULE_CHAIN, chain.name);
-                data.bytes(NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, &rule.expressions.0);
-                data.comment(NFTA_RULE_USERDATA, &rule.comment);
-            },
-        );
+    /// A chain that other chains jump to.
+    pub fn bare_chain(&mut self, name: &str) {
+        let call = format!("NFT_MSG_NEWCHAIN inet {TABLE} {name}");
+        self.message(call, libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE, |data| {
+            data.text(NFTA_CHAIN_TABLE, TABLE);
+            data.text(NFTA_CHAIN_NAME, name);
+        });
     }
 
-    /// Hands the batch to the kernel, and answers the socket that was used. The error names the message that was refused, and holds the
-    /// errno as an [`io::Error`].
+    /// A rule at the end of a chain.
+    pub fn rule(&mut self, chain: &str, rule: &Rule) {
+        let call = format!("NFT_MSG_NEWRULE inet {TABLE} {chain}");
+        tracing::info!(%call, "{}", rule.comment);
+        let flags = NLM_F_CREATE | NLM_F_APPEND;
+        self.message(call, libc::NFT_MSG_NEWRULE, flags, |data| {
+            data.text(NFTA_RULE_TABLE, TABLE);
+            data.text(NFTA_RULE_CHAIN, chain);
+            data.bytes(NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, &rule.expressions.0);
+            data.comment(NFTA_RULE_USERDATA, rule.comment);
+        });
+    }
+
+    /// Hands the batch to the kernel, and answers the socket that was used. The error names the
+    /// message that was refused, and holds the errno as an [`io::Error`].
     pub fn send(mut self) -> Result<OwnedFd> {
         // Only failures are answered, and what asks for it; the last message's answer comes last.
         if let Some([low, high]) = self.buffer.get_mut(self.last + 6..self.last + 8) {
@@ -221,7 +410,7 @@ impl Batch {
             self.said.len(),
             attributes.0.len(),
         );
-        self.buffer.extend([libc::AF_INET as u8, 0, 0, 0]); // nfgenmsg: family, version, resource
+        self.buffer.extend([libc::NFPROTO_INET as u8, 0, 0, 0]); // nfgenmsg: family, version, resource
         self.buffer.extend(attributes.0);
         self.said.push(call);
     }
@@ -235,69 +424,53 @@ impl Batch {
     }
 }
 
-/// Whether the kernel holds a table of this name.
-pub(crate) fn has_table(name: &str) -> Result<bool> {
+/// The comment of our table; `None`: there is no table.
+pub(crate) fn comment_of_table() -> Result<Option<String>> {
     let mut attributes = Attributes::default();
-    attributes.text(NFTA_TABLE_NAME, name);
-    let mut buffer = Vec::new();
-    header(
-        &mut buffer,
-        subsystem(libc::NFT_MSG_GETTABLE),
-        NLM_F_ACK,
-        0,
-        attributes.0.len(),
-    );
-    buffer.extend([libc::AF_INET as u8, 0, 0, 0]);
-    buffer.extend(attributes.0);
-    let mut outcome = 0;
-    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
-    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
-        Answer::Outcome { errno, .. } => {
-            outcome = errno;
-            false
-        }
-        _ => true,
+    attributes.text(NFTA_TABLE_NAME, TABLE);
+    let kind = subsystem(libc::NFT_MSG_GETTABLE);
+    let mut question = Vec::new();
+    header(&mut question, kind, NLM_F_ACK, 0, attributes.0.len());
+    question.extend([libc::NFPROTO_INET as u8, 0, 0, 0]);
+    question.extend(attributes.0);
+    let call = format!("NFT_MSG_GETTABLE inet {TABLE}");
+    let mut comment = String::new();
+    match ask(&question, |table| {
+        let userdata = table
+            .get(HEADER + 4..)
+            .and_then(|attributes| find(attributes, NFTA_TABLE_USERDATA));
+        let text = userdata.and_then(|data| CStr::from_bytes_until_nul(data.get(2..)?).ok());
+        comment.extend(text.map(CStr::to_string_lossy));
     })
-    .with_context(|| format!("NFT_MSG_GETTABLE ip {name}"))?;
-    match outcome {
-        0 => Ok(true),
-        libc::ENOENT => Ok(false),
-        errno => Err(refused(&format!("NFT_MSG_GETTABLE ip {name}"), errno)),
+    .context(call.clone())?
+    {
+        0 => Ok(Some(comment)),
+        libc::ENOENT => Ok(None),
+        errno => Err(refused(&call, errno)),
     }
 }
 
-/// The names of the tables of IPv4.
-pub(crate) fn tables() -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    dump(libc::NFT_MSG_GETTABLE, libc::AF_INET, |table| {
-        let name = table
-            .get(HEADER + 4..)
-            .and_then(|attributes| text(attributes, NFTA_TABLE_NAME));
-        found.extend(name);
-    })
-    .context("NFT_MSG_GETTABLE")?;
-    Ok(found)
+/// Hands over all that there is of a kind, message by message, with its family and attributes.
+pub(crate) fn dump(kind: i32, mut take: impl FnMut(i32, &[u8])) -> Result<()> {
+    let mut question = Vec::new();
+    header(&mut question, subsystem(kind), NLM_F_DUMP, 0, 0);
+    question.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
+    let errno = ask(&question, |message| {
+        if let (Some(family), Some(attributes)) = (message.get(HEADER), message.get(HEADER + 4..)) {
+            take(i32::from(*family), attributes);
+        }
+    })?;
+    match errno {
+        0 => Ok(()),
+        errno => Err(refused("a dump", errno)),
+    }
 }
 
-/// The chains of other tables that see forwarded packets and drop what none of their rules takes,
-/// each as `table chain`.
-pub(crate) fn forward_chains_that_drop() -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    dump(libc::NFT_MSG_GETCHAIN, libc::AF_UNSPEC, |chain| {
-        found.extend(drops_forwarded(chain));
-    })
-    .context("NFT_MSG_GETCHAIN")?;
-    Ok(found)
-}
-
-/// Hands over all that there is of a kind, message by message.
-fn dump(kind: i32, family: i32, mut take: impl FnMut(&[u8])) -> Result<()> {
-    let mut buffer = Vec::new();
-    header(&mut buffer, subsystem(kind), NLM_F_DUMP, 0, 0);
-    buffer.extend([family as u8, 0, 0, 0]);
+/// Asks, hands over what is answered, and answers how it ended.
+fn ask(question: &[u8], mut take: impl FnMut(&[u8])) -> Result<i32> {
     let mut outcome = 0;
     let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
-    netlink::ask(socket.as_fd(), &buffer, |answer| match answer {
+    netlink::ask(socket.as_fd(), question, |answer| match answer {
         Answer::Data(message) => {
             take(message);
             true
@@ -308,33 +481,11 @@ fn dump(kind: i32, family: i32, mut take: impl FnMut(&[u8])) -> Result<()> {
             false
         }
     })?;
-    match outcome {
-        0 => Ok(()),
-        errno => Err(refused("a dump", errno)),
-    }
-}
-
-/// The name of such a chain, from its message.
-fn drops_forwarded(chain: &[u8]) -> Option<String> {
-    let &[family, ..] = chain.get(HEADER..)? else {
-        return None;
-    };
-    let attributes = chain.get(HEADER + 4..)?;
-    let hook = find(attributes, NFTA_CHAIN_HOOK)?;
-    let is =
-        |value: Option<&[u8]>, number: i32| value == Some((number as u32).to_be_bytes().as_slice());
-    let drops = [libc::NFPROTO_IPV4, libc::NFPROTO_INET].contains(&i32::from(family))
-        && is(find(hook, NFTA_HOOK_HOOKNUM), libc::NF_INET_FORWARD)
-        && is(find(attributes, NFTA_CHAIN_POLICY), libc::NF_DROP);
-    drops.then_some(format!(
-        "{} {}",
-        text(attributes, NFTA_CHAIN_TABLE)?,
-        text(attributes, NFTA_CHAIN_NAME)?
-    ))
+    Ok(outcome)
 }
 
 /// The first attribute of a kind, as text.
-fn text(attributes: &[u8], kind: u16) -> Option<String> {
+pub(crate) fn text(attributes: &[u8], kind: u16) -> Option<String> {
     let text = CStr::from_bytes_until_nul(find(attributes, kind)?).ok()?;
     Some(text.to_string_lossy().into_owned())
 }
@@ -378,7 +529,7 @@ fn refused(call: &str, errno: i32) -> anyhow::Error {
     let hint = match errno {
         libc::EPERM => " (needs CAP_NET_ADMIN over this network namespace)",
         libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT => {
-            " (has this kernel nf_tables, nft_chain_nat, nft_masq, nft_fib_ipv4, nft_ct?)"
+            " (has this kernel nf_tables, nft_chain_nat, nft_masq, nft_fib_inet, nft_ct?)"
         }
         _ => "",
     };
@@ -416,7 +567,7 @@ mod tests {
     #[test]
     fn a_batch_is_framed_and_each_message_knows_its_length() {
         let mut batch = Batch::new();
-        batch.table("mini0", "why");
+        batch.table("why");
         batch.frame(NFNL_MSG_BATCH_END);
         let mut kinds = Vec::new();
         let mut rest = batch.buffer.as_slice();
@@ -427,30 +578,5 @@ mod tests {
             rest = &rest[length..];
         }
         assert_eq!(kinds, [NFNL_MSG_BATCH_BEGIN, 0x0a00, NFNL_MSG_BATCH_END]);
-    }
-
-    #[test]
-    fn a_foreign_chain_that_drops_forwarded_packets_is_recognised() {
-        let chain = |policy: i32, hook: i32| {
-            let mut attributes = Attributes::default();
-            attributes.text(NFTA_CHAIN_TABLE, "filter");
-            attributes.text(NFTA_CHAIN_NAME, "FORWARD");
-            attributes.nest(NFTA_CHAIN_HOOK, |inner| {
-                inner.number(NFTA_HOOK_HOOKNUM, hook);
-            });
-            attributes.number(NFTA_CHAIN_POLICY, policy);
-            let mut message = vec![0; HEADER];
-            message.extend([libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
-            message.extend(attributes.0);
-            drops_forwarded(&message)
-        };
-        let forward = libc::NF_INET_FORWARD;
-        assert_eq!(
-            chain(libc::NF_DROP, forward).as_deref(),
-            Some("filter FORWARD")
-        );
-        assert_eq!(chain(libc::NF_ACCEPT, forward), None);
-        assert_eq!(chain(libc::NF_DROP, libc::NF_INET_LOCAL_IN), None);
-        assert_eq!(drops_forwarded(&[0; 18]), None);
     }
 }

@@ -143,6 +143,10 @@ pub(crate) fn fetch(
 fn refusal(call: &str, errno: i32) -> anyhow::Error {
     let hint = match errno {
         libc::EPERM => " (needs CAP_NET_ADMIN over the network namespace)",
+        libc::EXFULL => {
+            " (a bridge has ports for 1023 containers, and this one's are taken: start it in another \
+             network)"
+        }
         libc::EOPNOTSUPP => " (has this kernel bridge and veth?)",
         _ => "",
     };

@@ -8,20 +8,20 @@
 //! mini0                        a bridge with the hardware address that only we give
 //! veth0a580002                 a veth, named after an address of our subnets; plugged into mini0 or
 //!                              nothing, and with its other end in this namespace
-//! minidocker-mini0…            a table of IPv4, with that bridge's name, or an address behind it
+//! inet minidocker              a table whose comment is this state directory's
 //! ```
 //!
 //! A veth whose other end is in another namespace is not a stray: somebody keeps that one alive.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
 use crate::bridge::{self, Bridge};
-use crate::{files, leases, links, nat, nft};
+use crate::{files, leases, links, nat};
 
 /// What programs that are gone left behind, each as a person would call it. It looks only.
 /// `privileged` as in [`crate::Settings`]: links and tables are root's.
@@ -33,10 +33,12 @@ pub fn leftovers(run_dir: &Path, privileged: bool) -> Result<Vec<String>> {
     let _lock = made.then(|| leases::lock(run_dir)).transpose()?;
     let mut left = Vec::new();
     if privileged {
-        let bridge = Bridge::standard(run_dir)?;
-        left.extend(bridge.strays()?.names());
-        let leases = bridge.dead()?.into_iter();
-        left.extend(leases.map(|lease| format!("lease {}", lease.display())));
+        let bridges = Bridge::all(run_dir)?;
+        left.extend(Strays::of(run_dir, &bridges)?.names());
+        for bridge in &bridges {
+            let leases = bridge.dead()?.into_iter();
+            left.extend(leases.map(|lease| format!("lease {}", lease.display())));
+        }
     }
     let directories = files::dead(&files::containers(run_dir)).into_iter();
     left.extend(directories.map(|dir| format!("files for a container, {}", dir.display())));
@@ -51,13 +53,13 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     if leftovers(run_dir, privileged)?.is_empty() {
         return Ok(());
     }
-    let bridge = Bridge::standard(run_dir)?;
+    let bridges = Bridge::all(run_dir)?;
     if privileged {
-        bridge.sweep()?;
+        bridges.iter().try_for_each(Bridge::sweep)?;
     }
     let _lock = leases::lock(run_dir)?;
     if privileged {
-        bridge.strays()?.remove()?;
+        Strays::of(run_dir, &bridges)?.remove()?;
     }
     let containers = files::containers(run_dir);
     if containers.is_dir() {
@@ -66,14 +68,29 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     Ok(())
 }
 
-/// Links and tables that no living container needs.
+/// Links that no living container needs, and whether that holds of the table.
 #[derive(Default)]
 pub(crate) struct Strays {
     links: Vec<String>,
-    tables: Vec<String>,
+    table: bool,
+    /// Somebody alive is plugged in.
+    occupied: bool,
 }
 
 impl Strays {
+    /// Those of all bridges.
+    fn of(run_dir: &Path, bridges: &[Bridge]) -> Result<Self> {
+        let mut all = Self::default();
+        for bridge in bridges {
+            let strays = bridge.strays()?;
+            all.links.extend(strays.links);
+            all.occupied |= strays.occupied;
+        }
+        // Another's table is not ours to judge.
+        all.table = !all.occupied && nat::is_there(run_dir).unwrap_or(false);
+        Ok(all)
+    }
+
     /// Those of the bridge `name`, whose gateway is one of `gateways`. `living` and `dead` are the
     /// addresses that are leased.
     pub fn find(
@@ -103,33 +120,18 @@ impl Strays {
         if !occupied && seen.iter().any(|link| link.is_bridge) {
             strays.links.push(name.to_owned());
         }
-        let used: Vec<_> = used
-            .iter()
-            .map(|address| nat::container_table(name, *address))
-            .collect();
-        let shared = nat::bridge_table(name);
-        strays.tables = nft::tables()?;
-        strays
-            .tables
-            .retain(|table| match table.strip_prefix(&shared) {
-                Some("") => !occupied,
-                Some(rest) => {
-                    let address = rest.strip_prefix('-').map(str::parse::<Ipv4Addr>);
-                    matches!(address, Some(Ok(_))) && !used.contains(table)
-                }
-                None => false,
-            });
+        strays.occupied = occupied;
         Ok(strays)
     }
 
     fn names(&self) -> impl Iterator<Item = String> {
         let links = self.links.iter().map(|link| format!("link {link}"));
-        let tables = self.tables.iter();
-        links.chain(tables.map(|table| format!("nf_tables table ip {table}")))
+        let table = format!("nf_tables table inet {}", nat::TABLE);
+        links.chain(self.table.then_some(table))
     }
 
     fn remove(&self) -> Result<()> {
-        let freed = nat::remove(&self.tables)?;
+        let freed = self.table.then(nat::remove).transpose()?;
         let mut condemned = Vec::new();
         for link in &self.links {
             if links::condemn(link)? {
@@ -139,6 +141,6 @@ impl Strays {
         if condemned.is_empty() {
             return Ok(());
         }
-        links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))
+        links::remove_condemned(&condemned, freed.as_ref().map(AsFd::as_fd))
     }
 }
