@@ -286,6 +286,7 @@ fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
         }
     }
     // Before the other lock goes: nobody is to find us any more.
+    let _ = life.set_len(0);
     drop(life);
     drop(carrier);
     Ok(0)
