@@ -354,9 +354,16 @@ impl Attached {
 
     /// Has the questions answered again, unless that is worth nothing.
     fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
-        let before = self.names.take();
-        if before.is_some_and(|names| names.since.elapsed() >= WORTH) {
+        let Some(before) = self.names.take() else {
+            return;
+        };
+        let short = match before.since.elapsed() >= WORTH {
+            true => 0,
+            false => before.short + 1,
+        };
+        if short < MOST_SHORT {
             self.settle_names(container, dirs);
+            self.names.iter_mut().for_each(|names| names.short = short);
         }
     }
 
