@@ -145,7 +145,7 @@ fn file(machine: &Machine, name: &str, place: &str) -> (String, u64) {
 fn a_container_is_in_several_networks_in_dockers_order() {
     for who in [Who::Root, Who::Student] {
         let machine = online(who);
-        let _afar = afar(machine.host());
+        let far = afar(machine.host());
         for (name, options) in [
             ("west", "--subnet 172.30.1.0/24"),
             ("east", "--subnet 172.30.2.0/24 --gateway 172.30.2.99"),
@@ -205,6 +205,7 @@ fn a_container_is_in_several_networks_in_dockers_order() {
         machine.ok("rm gamma");
         machine.ok("run -d --name gamma --network west host sleep 1000");
         assert_eq!(addresses(&machine, "gamma")["eth0"], "172.30.1.4");
+        drop(far);
         done(&machine);
     }
 }
@@ -213,7 +214,7 @@ fn a_container_is_in_several_networks_in_dockers_order() {
 fn a_container_joins_and_leaves_networks_while_it_runs() {
     let machine = online(Who::Root);
     let host = machine.host();
-    let _afar = afar(host);
+    let far = afar(host);
     machine.ok("network create --subnet 172.30.1.0/24 west");
     machine.ok("network create --subnet 172.30.2.0/24 east");
     serve(
@@ -309,6 +310,7 @@ fn a_container_joins_and_leaves_networks_while_it_runs() {
     for action in ["connect", "disconnect"] {
         assert!(events.contains(&format!("network {action} ")), "{events}");
     }
+    drop(far);
     done(&machine);
 }
 
@@ -319,7 +321,7 @@ fn a_port_is_answered_from_everywhere_whatever_network_it_leads_to() {
     machine.ok("network create west");
     machine.ok("network create east");
     machine.ok("network create --internal deep");
-    let _afar = afar(host);
+    let far = afar(host);
     serve(
         &machine,
         "--name alpha --hostname web --network west -p 8080:80 -p 127.0.0.2:8081:80 -p [::1]:8082:80",
@@ -379,6 +381,7 @@ fn a_port_is_answered_from_everywhere_whatever_network_it_leads_to() {
         "the host reaches it"
     );
     assert!(!reaches_out(&machine, "beta"));
+    drop(far);
     done(&machine);
 }
 
