@@ -1,6 +1,9 @@
 //! `network rm`.
 
-use anyhow::{Result, ensure};
+use std::fs;
+use std::io::ErrorKind;
+
+use anyhow::{Context, Result, ensure};
 
 use super::Networks;
 use crate::shim;
@@ -49,6 +52,13 @@ impl Networks {
         // The bridge goes by the network's file, if killed containers have left it.
         shim::sweep_network(&self.dirs)?;
         changing.remove(network)?;
+        let known = self.dirs.run.join("network").join(network.link());
+        match fs::remove_dir_all(&known) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", known.display()));
+            }
+            _ => {}
+        }
         journal::tell(&self.dirs, &network.event("destroy"));
         Ok(())
     }
