@@ -609,8 +609,8 @@ fn volumes_keep_what_is_in_them() {
         machine.ok("rm -v aa");
         assert_eq!(names().len(), 3);
         assert!(names().iter().any(|name| name == "data"));
-        // `volume rm` is still to come.
-        fs::remove_dir_all(&volumes).expect("remove the volumes");
+        machine.ok("volume prune -af");
+        fs::remove_dir(&volumes).expect("an empty directory");
         machine.nothing_left();
     });
 }

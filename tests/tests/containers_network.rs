@@ -85,11 +85,11 @@ fn leases(machine: &Machine) -> BTreeSet<String> {
         .collect()
 }
 
-/// Links and tables of minidocker's in the machine's network.
+/// Links of minidocker's in the machine's network, its table, and what that publishes where.
 fn links_and_tables(machine: &Machine) -> String {
     machine
         .host()
-        .shell("ip -o link | grep -oE 'mini0|veth[0-9a-f]{8}' | sort -u; nft list tables | grep minidocker || :")
+        .shell("ip -o link | grep -oE 'mini0|veth[0-9a-f]{8}' | sort -u; nft list ruleset | grep -oE 'table inet minidocker|(tcp|udp) . [0-9]+ : [0-9.]+' || :")
 }
 
 #[test]
@@ -214,9 +214,12 @@ fn a_published_port_answers_from_everywhere() {
     let get = get("192.0.2.1", 8080);
     assert_eq!(machine.ok(&shell("run --rm host", &get)), "hello-from-web");
     assert_eq!(machine.ok(&shell("exec alpha", &get)), "hello-from-web");
-    assert_eq!(machine.ok("port alpha"), "80/tcp -> 0.0.0.0:8080");
-    assert_eq!(machine.ok("port alpha 80"), "0.0.0.0:8080");
-    assert_eq!(machine.ok("port alpha 80/tcp"), "0.0.0.0:8080");
+    assert_eq!(
+        machine.ok("port alpha"),
+        "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080"
+    );
+    assert_eq!(machine.ok("port alpha 80"), "0.0.0.0:8080\n[::]:8080");
+    assert_eq!(machine.ok("port alpha 80/tcp"), "0.0.0.0:8080\n[::]:8080");
     machine.fails(1, "port alpha 81");
     // The same ports after a restart, and nobody's when it has ended.
     machine.ok("restart -t 0 alpha");
@@ -255,13 +258,18 @@ fn ports_are_picked_where_none_is_named() {
         "--name alpha --hostname web -p 80 -p 53/udp -P --expose 90-91",
     );
     let listed = machine.ok("port alpha");
-    let lines: Vec<(&str, u16)> = listed
-        .lines()
+    let (six, four): (Vec<&str>, Vec<&str>) =
+        listed.lines().partition(|line| line.contains("[::]"));
+    let lines: Vec<(&str, u16)> = four
+        .iter()
         .map(|line| {
             let (port, place) = line.split_once(" -> 0.0.0.0:").expect("a place");
             (port, place.parse().expect("a port"))
         })
         .collect();
+    // The same in IPv6.
+    let same = four.iter().map(|line| line.replace("0.0.0.0", "[::]"));
+    assert_eq!(six, same.collect::<Vec<_>>());
     let ports: Vec<&str> = lines.iter().map(|(port, _)| *port).collect();
     assert_eq!(ports, ["53/udp", "80/tcp", "90/tcp", "91/tcp"], "{listed}");
     let picked: BTreeSet<u16> = lines.iter().map(|(_, picked)| *picked).collect();
@@ -273,8 +281,14 @@ fn ports_are_picked_where_none_is_named() {
     let taken = occupy(host, 8000);
     serve(&machine, "--name beta -p 8000-8002:80");
     serve(&machine, "--name gamma -p 8000-8002:80");
-    assert_eq!(machine.ok("port beta"), "80/tcp -> 0.0.0.0:8001");
-    assert_eq!(machine.ok("port gamma"), "80/tcp -> 0.0.0.0:8002");
+    assert_eq!(
+        machine.ok("port beta 80"),
+        "0.0.0.0:8001\n[::]:8001"
+    );
+    assert_eq!(
+        machine.ok("port gamma 80"),
+        "0.0.0.0:8002\n[::]:8002"
+    );
     let said = machine.fails(125, "run --rm -p 8000-8002:80 host true");
     assert!(said.contains("8000-8002"), "{said}");
     drop(taken);
@@ -282,7 +296,8 @@ fn ports_are_picked_where_none_is_named() {
     serve(&machine, "--name delta -p 8010-8011:80-81");
     assert_eq!(
         machine.ok("port delta"),
-        "80/tcp -> 0.0.0.0:8010\n81/tcp -> 0.0.0.0:8011"
+        "80/tcp -> 0.0.0.0:8010\n80/tcp -> [::]:8010\n\
+         81/tcp -> 0.0.0.0:8011\n81/tcp -> [::]:8011"
     );
     machine.nothing_left();
 }
@@ -323,7 +338,7 @@ fn what_is_no_port_is_a_usage_error() {
         ("-p=1.2.3:80:80", "Invalid ip address: 1.2.3"),
         ("-p=80:80/icmp", "Invalid proto: icmp"),
         ("-p=80:80/sctp", "SCTP"),
-        ("-p=[::1]:80:80", "IPv4"),
+        ("-p=[::1:80:80", "Invalid ip address: [::1"),
         (
             "-p=1-3:80-81",
             "Invalid ranges specified for container and host Ports",
@@ -371,7 +386,8 @@ fn a_container_shares_the_network_of_another() {
     assert_eq!(leases(&machine).len(), 1);
     machine.ok("stop -t 0 alpha");
     let said = machine.fails(125, "run --rm --network container:alpha host true");
-    assert!(said.contains("not running"), "{said}");
+    let words = "cannot join network of a non running container: alpha";
+    assert!(said.contains(words), "{said}");
     machine.fails(125, "run --rm --network container:nobody host true");
     machine.nothing_left();
 }
@@ -400,7 +416,8 @@ fn what_a_killed_shim_leaves_the_next_command_removes() {
     for next in ["ps", "run --rm host true", "start alpha", "rm -f alpha"] {
         serve(&machine, "--name alpha -p 8080:80 -p 9000:90/udp");
         let before = links_and_tables(&machine);
-        assert!(before.contains(&format!("minidocker-mini0-{}", address(&machine, "alpha"))));
+        let published = format!("tcp . 8080 : {}", address(&machine, "alpha"));
+        assert!(before.contains(&published), "{before}");
         let a = machine.container("alpha");
         let (shim, init) = (a.shim().expect("a shim"), a.init().pid);
         host.shell(&format!("kill -9 {shim}"));
@@ -426,11 +443,7 @@ fn what_a_killed_shim_leaves_the_next_command_removes() {
                 BTreeSet::from([address(&machine, "beta")])
             );
             assert_eq!(left.matches("veth").count(), 1, "{next}: {left}");
-            assert_eq!(
-                left.matches("minidocker-mini0-").count(),
-                1,
-                "{next}: {left}"
-            );
+            assert_eq!(left.matches(" . ").count(), 1, "{next}: {left}");
         }
         // Nothing of all this is felt by another.
         assert_eq!(fetch(host, "http://127.0.0.1:8081/"), "hello-from-other");

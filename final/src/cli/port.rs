@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use minidocker::engine::containers::Containers;
+use minidocker::engine::containers::ports::{on_host, published};
 use minidocker::state::Port as Published;
 
 use crate::Context;
@@ -21,11 +22,10 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let container = Containers::open(&context.dirs)?.find(&self.container)?;
-        let mut ports = container.life.ports;
-        ports.sort_by_key(|port| (port.container, port.protocol.clone(), port.host));
+        let mut ports = published(&container);
         let Some(wanted) = self.port else {
             for port in &ports {
-                cli::say(&format!("{} -> {}", inside(port), outside(port)))?;
+                cli::say(&format!("{} -> {}", inside(port), on_host(port)))?;
             }
             return Ok(0);
         };
@@ -41,7 +41,7 @@ impl Port {
             self.container
         );
         for port in &ports {
-            cli::say(&outside(port))?;
+            cli::say(&on_host(port).to_string())?;
         }
         Ok(0)
     }
@@ -49,11 +49,4 @@ impl Port {
 
 fn inside(port: &Published) -> String {
     format!("{}/{}", port.container, port.protocol)
-}
-
-fn outside(port: &Published) -> String {
-    let address = port
-        .address
-        .map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
-    format!("{address}:{}", port.host)
 }

@@ -1,7 +1,7 @@
 //! `ps`: the list of containers.
 
 pub(crate) mod ports;
-pub(crate) mod selection;
+mod selection;
 pub(crate) mod status;
 
 use std::collections::HashMap;

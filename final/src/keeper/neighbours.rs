@@ -136,16 +136,17 @@ impl Directory {
             return Rc::clone(known);
         }
         let mut gone = self.gone.borrow_mut();
-        let read = Rc::new(Neighbours::read(&self.dirs, &mut gone));
+        let registered = self.registered.borrow().keys().cloned().collect();
+        let read = Rc::new(Neighbours::read(&self.dirs, registered, &mut gone));
         *now = Some(Rc::clone(&read));
         read
     }
 }
 
 impl Neighbours {
-    /// Reads it all. What cannot be read is not there. Of those who are `gone` only they stay whose
-    /// leases do.
-    fn read(dirs: &Dirs, gone: &mut HashSet<String>) -> Neighbours {
+    /// Reads it all, of those who are `registered` as well whose lease makes no sense. What cannot be
+    /// read is not there. Of those who are `gone` only they stay whose leases do.
+    fn read(dirs: &Dirs, registered: HashSet<String>, gone: &mut HashSet<String>) -> Neighbours {
         // First the watch: what changes while it is read makes an event.
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
         let mut watch = inotify::init(flags).ok();
@@ -169,7 +170,7 @@ impl Neighbours {
         gone.retain(|id| leaseholders.contains(id));
 
         let mut containers = HashMap::new();
-        for id in leaseholders {
+        for id in leaseholders.into_iter().chain(registered) {
             let places = Places::of(dirs, &id);
             look_at(&mut watch, &places.data, replaced);
             if let Ok(container) = places.read() {

@@ -1,26 +1,33 @@
 //! `tmpcopyup`: a tmpfs that begins with the files that it covers.
 
-use std::ffi::{CStr, CString};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-    chownat, fchmod, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat, openat,
-    readlinkat, statat, symlinkat,
+    chmodat, chownat, fchmod, fgetxattr, flistxattr, fsetxattr, fstat, futimens, linkat, mkdirat,
+    mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-/// Copies the directory `from` with everything in it to the directory `to`.
+/// Copies the directory `from` with everything in it to the directory `to`, whose mode stays.
 /// Whatever others do in `from` meanwhile, no link is followed.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let open = |dir: &OwnedFd| open_dir(dir.as_fd(), c".").context("open the directory");
     let (from, to) = (open(from)?, open(to)?);
     // The one of its options, or else already the one of what it covers.
     let mode = Mode::from_raw_mode(fstat(&to)?.st_mode);
-    copy_dir(&from, &to)?;
+    let mut copying = Copying {
+        top: &to,
+        linked: HashMap::new(),
+    };
+    copying.dir(&from, &to, Path::new(""))?;
     fchmod(&to, mode).context("give it back its mode")
 }
 
@@ -29,49 +36,70 @@ fn open_dir(at: BorrowedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     openat(at, name, flags, Mode::empty())
 }
 
-fn copy_dir(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    for entry in Dir::read_from(from).context("read the directory")? {
-        let entry = entry.context("read the directory")?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            copy_entry(from, to, name)
-                .with_context(|| format!("copy {}", name.to_string_lossy()))?;
-        }
-    }
-    // Last: what was made in it has changed its times, and may need a mode
-    // that forbids just that.
-    copy_attributes(from, to, &fstat(from)?)
+/// A copy on its way.
+struct Copying<'t> {
+    /// Where it goes.
+    top: &'t OwnedFd,
+    /// Where those files are in it that have several names, by their device and inode.
+    linked: HashMap<(u64, u64), PathBuf>,
 }
 
-fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<()> {
-    let found = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    match FileType::from_raw_mode(found.st_mode) {
-        FileType::Directory => {
-            mkdirat(to, name, Mode::RWXU)?;
-            copy_dir(&open_dir(from.as_fd(), name)?, &open_dir(to.as_fd(), name)?)
+impl Copying<'_> {
+    fn dir(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<()> {
+        for entry in Dir::read_from(from).context("read the directory")? {
+            let entry = entry.context("read the directory")?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                self.entry(from, to, &path, name)
+                    .with_context(|| format!("copy {}", name.to_string_lossy()))?;
+            }
         }
-        FileType::RegularFile => copy_file(from, to, name),
-        FileType::Symlink => {
-            symlinkat(readlinkat(from, name, Vec::new())?, to, name)?;
-            own(to, name, &found)
-        }
-        kind => {
-            let mode = Mode::from_raw_mode(found.st_mode);
-            mknodat(to, name, kind, mode, found.st_rdev)?;
-            own(to, name, &found)
+        // Last: what was made in it has changed its times, and may need a mode
+        // that forbids just that.
+        copy_attributes(from, to, &fstat(from)?)
+    }
+
+    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path, name: &CStr) -> Result<()> {
+        let found = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mode = Mode::from_raw_mode(found.st_mode);
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory => {
+                mkdirat(to, name, Mode::RWXU)?;
+                let (from, to) = (open_dir(from.as_fd(), name)?, open_dir(to.as_fd(), name)?);
+                self.dir(&from, &to, path)
+            }
+            FileType::RegularFile => {
+                let which = (found.st_dev, found.st_ino);
+                match self.linked.get(&which) {
+                    Some(other) => linkat(self.top, other, to, name, AtFlags::empty())?,
+                    None => copy_file(from, to, name)?,
+                }
+                if found.st_nlink > 1 {
+                    self.linked.entry(which).or_insert_with(|| path.to_owned());
+                }
+                Ok(())
+            }
+            FileType::Symlink => {
+                symlinkat(readlinkat(from, name, Vec::new())?, to, name)?;
+                own(to, name, &found)
+            }
+            kind => {
+                mknodat(to, name, kind, mode, found.st_rdev)?;
+                own(to, name, &found)?;
+                // The umask has kept bits of it back, and chown(2) takes others away.
+                Ok(chmodat(to, name, mode, AtFlags::empty())?)
+            }
         }
     }
 }
 
+/// What is no file and no directory gets its owner and its times by its name.
 fn own(dir: &OwnedFd, name: &CStr, like: &Stat) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
-    Ok(chownat(
-        dir,
-        name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    let here = AtFlags::SYMLINK_NOFOLLOW;
+    chownat(dir, name, Some(uid), Some(gid), here)?;
+    Ok(utimensat(dir, name, &times(like), here)?)
 }
 
 fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<()> {
@@ -86,20 +114,23 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<()> {
 }
 
 /// Owner first: a change of it takes set-user-ID bits and capabilities away.
-fn copy_attributes(from: impl AsFd, to: impl AsFd, found: &Stat) -> Result<()> {
+pub(crate) fn copy_attributes(from: impl AsFd, to: impl AsFd, found: &Stat) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
     rustix::fs::fchown(&to, Some(uid), Some(gid)).context("give it its owner")?;
     fchmod(&to, Mode::from_raw_mode(found.st_mode)).context("give it its mode")?;
     copy_xattrs(&from, &to).context("give it its extended attributes")?;
+    futimens(to, &times(found)).context("give it its times")
+}
+
+fn times(like: &Stat) -> Timestamps {
     let time = |tv_sec, nsec: u64| Timespec {
         tv_sec,
         tv_nsec: nsec.cast_signed(),
     };
-    let times = Timestamps {
-        last_access: time(found.st_atime, found.st_atime_nsec),
-        last_modification: time(found.st_mtime, found.st_mtime_nsec),
-    };
-    futimens(to, &times).context("give it its times")
+    Timestamps {
+        last_access: time(like.st_atime, like.st_atime_nsec),
+        last_modification: time(like.st_mtime, like.st_mtime_nsec),
+    }
 }
 
 fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {

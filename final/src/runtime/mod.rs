@@ -59,7 +59,7 @@ pub use bundle::{Bundle, check_process, read_process};
 pub use capabilities::own as own_capabilities;
 pub use container::{Container, Status};
 #[cfg(feature = "engine")]
-pub(crate) use copy_up::copy as copy_tree;
+pub(crate) use copy_up::{copy as copy_tree, copy_attributes};
 pub use create::Created;
 pub use features::features;
 pub use id::Id;

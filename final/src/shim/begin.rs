@@ -42,7 +42,7 @@ impl Shim<'_> {
         let rootfs = self.places.data.join("merged");
         let root = rustix::fs::open(&rootfs, flags, Mode::empty())
             .with_context(|| format!("open {}", rootfs.display()))?;
-        volumes::fill(container, root.as_fd())?;
+        volumes::fill(container, self.dirs, root.as_fd())?;
         let mut spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
         network.enter(&mut spec);
         drop(root);
@@ -96,6 +96,8 @@ impl Shim<'_> {
             runner.delete(&self.id)?;
             return Err(error);
         }
+        volumes::tell(self.dirs, &locked.container, "mount");
+        journal::tell_networks(self.dirs, &locked.container, "connect");
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,

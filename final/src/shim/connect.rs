@@ -6,13 +6,15 @@ use anyhow::Result;
 use super::Shim;
 use super::begin::Run;
 use super::network::Change;
-use crate::state::journal::{self, Event, Kind};
-use crate::state::{Locked, Wanted};
+use crate::state::journal;
+use crate::state::{Locked, Network, Wanted};
 
 impl Shim<'_> {
     /// Plugs the container into one more network.
     pub(super) fn connect(&self, run: &mut Run, network: &str, wanted: Wanted) -> Result<()> {
         let mut locked = Locked::open(self.dirs, self.id.as_str())?;
+        // It does not go between being found and being in use.
+        let _held = Network::hold(self.dirs)?;
         locked.container.host.join(network, wanted);
         let change = run.network.connect(&locked.container, network, self.dirs)?;
         self.write_down(locked, run, change, "connect")
@@ -44,12 +46,9 @@ impl Shim<'_> {
             return Err(error);
         }
         run.network.settle_names(&locked.container, self.dirs);
-        run.network.settle_relay();
         let network = &change.network;
-        let event = Event::new(Kind::Network, action, &network.id)
-            .with("container", &locked.container.id)
-            .with("name", &network.name)
-            .with("type", network.driver());
+        let event = network.event(action);
+        let event = event.with("container", &locked.container.id);
         journal::tell(self.dirs, &event);
         Ok(())
     }

@@ -7,8 +7,8 @@ use anyhow::{Error, Result};
 use cli::Dirs;
 use jiff::Timestamp;
 
-use super::Shim;
 use super::serve::Ended;
+use super::{Shim, volumes};
 use crate::state::journal::{self, Event};
 use crate::state::{Container, Locked, Places, Restart, Status};
 
@@ -39,6 +39,7 @@ pub(super) fn record(
 ) -> Result<Next> {
     locked.relock()?;
     tell(dirs, &locked.container, ended);
+    journal::tell_networks(dirs, &locked.container, "disconnect");
     let next = next(&locked.container, ended, pause);
     let life = &mut locked.container.life;
     life.pid = 0;
@@ -66,6 +67,7 @@ fn tell(dirs: &Dirs, container: &Container, ended: &Ended) {
     }
     let died = Event::of(container, "die").with("exitCode", ended.status);
     journal::tell(dirs, &died.with("execDuration", ended.lasted.as_secs()));
+    volumes::tell(dirs, container, "unmount");
 }
 
 fn next(container: &Container, ended: &Ended, pause: &mut Duration) -> Next {

@@ -21,14 +21,13 @@ pub mod uplink;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cli::Dirs;
 use network::{Carrier, Publish, Reserved, Target};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -41,8 +40,11 @@ use plugs::Plugs;
 use relay::Relay;
 use shared::Place;
 
-/// Who answers questions for less than that will not do better at the next attempt.
+/// Who answers questions for less than that may not do better at the next attempt.
 const WORTH: Duration = Duration::from_secs(1);
+
+/// So many of them one after the other are enough.
+const MOST_SHORT: u8 = 3;
 
 /// What a container is connected to: `--network`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +86,6 @@ pub struct Network {
     way: Way,
     /// Where the container is to be born; `None`: in a new one.
     netns: Option<File>,
-    /// By which sockets a relay answers for it.
-    ways: Vec<relay::Way>,
     places: Places,
     /// Its resolv.conf, as it is written.
     resolv_conf: String,
@@ -96,14 +96,14 @@ enum Way {
     Shared,
     Loopback,
     Plugged(Plugs),
-    Carried(Vec<Publish>),
+    /// The ports that a carrier takes, and those that are taken for a relay.
+    Carried(Vec<Publish>, Vec<Reserved>),
 }
 
 /// A network that is up. Dropping it undoes everything: cables and rules, leases and ports.
 #[must_use]
 pub struct Attached {
     connection: Option<Connection>,
-    relay: Relay,
     names: Option<Names>,
     /// The container's network namespace, wherever its first process goes.
     netns: Option<File>,
@@ -117,6 +117,8 @@ pub struct Attached {
 struct Names {
     registration: Registration,
     since: Instant,
+    /// How many before this one were not worth it.
+    short: u8,
 }
 
 /// What is told about it.
@@ -130,10 +132,14 @@ pub struct Seen {
 
 enum Connection {
     Plugged(Plugs),
-    Carried(
-        #[expect(dead_code, reason = "only held, to be dropped")] Carrier,
-        Vec<Publish>,
-    ),
+    Carried(Carried),
+}
+
+/// By a program that carries the packets.
+struct Carried {
+    _carrier: Carrier,
+    ports: Vec<Port>,
+    relay: Option<Relay>,
 }
 
 impl Network {
@@ -144,7 +150,6 @@ impl Network {
     /// be changed.
     pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
         let mode = Mode::of(&container.host)?;
-        let mut ways = Vec::new();
         let way = match mode {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
@@ -153,18 +158,15 @@ impl Network {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
-                    for port in &reserved {
-                        ways.extend(relay::Way::of(port, Carrier::ADDRESS, true)?);
-                    }
+                    let six = |port: &Reserved| ports::is_six(&port);
+                    let (copied, carried): (Vec<_>, Vec<_>) = reserved.into_iter().partition(six);
                     // Not held: the container, when it is born, would hold them too, and it is the
-                    // carrier that needs them.
-                    Way::Carried(reserved.iter().map(Reserved::port).collect())
+                    // carrier that needs them. IPv6 it does not carry.
+                    let carried = carried.iter().map(Reserved::port).collect();
+                    Way::Carried(carried, copied)
                 }
             },
         };
-        if let Way::Plugged(plugs) = &way {
-            ways = plugs.ways()?;
-        }
         let files = way.files(&mode)?;
         let resolv_conf = files.map(|files| files.write(container, &places.data));
         let is_own = !matches!(way, Way::Shared);
@@ -172,7 +174,6 @@ impl Network {
         Ok(Network {
             way,
             netns: netns.transpose()?,
-            ways,
             places: places.clone(),
             resolv_conf: resolv_conf.transpose()?.unwrap_or_default(),
         })
@@ -201,7 +202,6 @@ impl Network {
         let Network {
             way,
             netns,
-            ways,
             places,
             resolv_conf,
         } = self;
@@ -214,13 +214,25 @@ impl Network {
                 plugs.attach(netns.as_fd())?;
                 Some(Connection::Plugged(plugs))
             }
-            (Way::Carried(ports), Some(netns)) => {
+            (Way::Carried(ports, copied), Some(netns)) => {
                 // The carrier brings it up as well; but there may be none.
                 network::loopback_up_in(netns.as_fd())?;
-                let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
-                let four: Vec<_> = ports.iter().copied().filter(|port| !is_six(port)).collect();
-                let carrier = Carrier::connect(&to, &four, &places.run)?;
-                carrier.map(|carrier| Connection::Carried(carrier, ports))
+                let again = || netns.try_clone().context("dup a network namespace");
+                let to = Target::Netns(again()?);
+                let carrier = Carrier::connect(&to, &ports, &places.run)?;
+                let connect = |carrier| -> Result<_> {
+                    let mut relay = ports::relay(copied.iter(), Some(again()?))?;
+                    if let Some(relay) = &mut relay {
+                        relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
+                    }
+                    let copied = copied.iter().map(Reserved::port);
+                    Ok(Connection::Carried(Carried {
+                        _carrier: carrier,
+                        ports: ports.into_iter().chain(copied).map(ports::of).collect(),
+                        relay,
+                    }))
+                };
+                carrier.map(connect).transpose()?
             }
             (Way::Loopback, Some(netns)) => {
                 network::loopback_up_in(netns.as_fd())?;
@@ -228,14 +240,7 @@ impl Network {
             }
             _ => None,
         };
-        // From where the container's address is in reach.
-        let from = match &connection {
-            Some(Connection::Plugged(plugs)) => plugs.netns(),
-            _ => netns.as_ref(),
-        };
-        let from = from.map(File::try_clone).transpose();
         let mut attached = Attached {
-            relay: Relay::new(ways, from.context("dup a namespace")?),
             connection,
             names: None,
             netns,
@@ -254,7 +259,7 @@ impl Way {
             (Mode::Container(_), _) => return Ok(None),
             (Mode::Host, _) => Files::of_host()?,
             (_, Way::Plugged(plugs)) => plugs.files()?,
-            (_, Way::Carried(_)) => {
+            (_, Way::Carried(..)) => {
                 let servers = Servers::Carrier(Carrier::NAMESERVER.into());
                 Files::own(vec![Carrier::ADDRESS.into()], servers, way_to_host())
             }
@@ -275,7 +280,7 @@ impl Attached {
                 networks: plugs.seen()?,
                 ports: plugs.ports(),
             },
-            Some(Connection::Carried(_, ports)) => {
+            Some(Connection::Carried(carried)) => {
                 // The hardware address is the carrier's choice.
                 let endpoint = state::Endpoint {
                     interface: "eth0".to_owned(),
@@ -287,77 +292,75 @@ impl Attached {
                 };
                 Seen {
                     networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
-                    ports: ports.iter().copied().map(ports::of).collect(),
+                    ports: carried.ports.clone(),
                 }
             }
         })
     }
 
-    /// What can be read when there is something to [attend](Attached::attend) to.
-    pub fn polled(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let ended = [self.silence(), self.isolation()].into_iter().flatten();
-        ended.chain(self.relay.polled())
+    /// What is to be read when somebody calls a port that is copied, or its copying has ended; then
+    /// [`attend`](Attached::attend).
+    pub fn calls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (plugs, carried) = match &self.connection {
+            Some(Connection::Plugged(plugs)) => (Some(plugs), None),
+            Some(Connection::Carried(carried)) => (None, carried.relay.as_ref()),
+            None => (None, None),
+        };
+        let relays = plugs.into_iter().flat_map(Plugs::relays).chain(carried);
+        relays.flat_map(Relay::polled)
     }
 
-    /// Sees to who calls by a way that the kernel has not, and to who has ended and is needed again.
+    /// Has the calls of one descriptor answered, of those in [`calls`](Attached::calls).
     ///
     /// # Errors
-    /// There can be no process that does what is needed.
-    pub fn attend(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
-        if self.silence().is_some_and(is_readable) {
-            self.break_silence(container, dirs);
-        }
-        if self.isolation().is_some_and(is_readable)
-            && let Some(Connection::Plugged(plugs)) = &mut self.connection
-            && let Some(place) = plugs.place()
-        {
-            place.reconnect(container, dirs)?;
-        }
-        let called = self.relay.polled().any(is_readable);
-        if called {
-            self.relay.attend()?;
-        }
-        Ok(())
-    }
-
-    /// Has the relay call the container where it is, after a change.
-    pub fn settle_relay(&mut self) {
-        let Some(Connection::Plugged(plugs)) = &self.connection else {
-            return;
+    /// There can be no process that copies.
+    pub fn attend(&mut self, call: RawFd) -> Result<()> {
+        let called = |relay: &&mut Relay| relay.polled().any(|polled| polled.as_raw_fd() == call);
+        let relay = match &mut self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.relays_mut().find(called),
+            Some(Connection::Carried(carried)) => carried.relay.as_mut(),
+            None => None,
         };
-        if plugs.address() == self.relay.to() {
-            return;
-        }
-        // What it listens on is to be had again.
-        self.relay = Relay::default();
-        let ways = plugs.ways().and_then(|ways| {
-            let from = plugs.netns().map(File::try_clone).transpose()?;
-            Ok(Relay::new(ways, from))
-        });
-        match ways {
-            Ok(relay) => self.relay = relay,
-            Err(error) => tracing::warn!("not all published ports answer: {error:#}"),
-        }
+        relay.map_or(Ok(()), Relay::attend)
     }
 
     /// What can be read when nothing connects the container's networks to the outside any more.
-    fn isolation(&self) -> Option<BorrowedFd<'_>> {
+    pub fn isolation(&self) -> Option<BorrowedFd<'_>> {
         match &self.connection {
             Some(Connection::Plugged(plugs)) => plugs.isolation(),
             _ => None,
         }
     }
 
+    /// Has them connected again after an [`isolation`](Attached::isolation).
+    ///
+    /// # Errors
+    /// There can be no process that does it.
+    pub fn break_isolation(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+        match &mut self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.reconnect(container, dirs),
+            _ => Ok(()),
+        }
+    }
+
     /// What can be read when nobody answers the container's questions for names any more.
-    fn silence(&self) -> Option<BorrowedFd<'_>> {
+    pub fn silence(&self) -> Option<BorrowedFd<'_>> {
         Some(self.names.as_ref()?.registration.connection())
     }
 
-    /// Has the questions answered again, unless that is worth nothing.
-    fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
-        let before = self.names.take();
-        if before.is_some_and(|names| names.since.elapsed() >= WORTH) {
+    /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
+    /// nothing.
+    pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
+        let Some(before) = self.names.take() else {
+            return;
+        };
+        let short = match before.since.elapsed() >= WORTH {
+            true => 0,
+            false => before.short + 1,
+        };
+        if short < MOST_SHORT {
             self.settle_names(container, dirs);
+            self.names.iter_mut().for_each(|names| names.short = short);
         }
     }
 
@@ -381,6 +384,7 @@ impl Attached {
                 self.names = Some(Names {
                     registration,
                     since,
+                    short: 0,
                 });
             }
             Err(error) => {
@@ -388,16 +392,6 @@ impl Attached {
             }
         }
     }
-}
-
-/// Whether it is published at an IPv6 address, which no carrier of ours does.
-fn is_six(port: &Publish) -> bool {
-    port.address.is_some_and(|address| address.is_ipv6())
-}
-
-fn is_readable(file: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::new(file, PollFlags::POLLIN)];
-    matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1..))
 }
 
 /// Where the container's bridges are; `None`: it has none.

@@ -28,8 +28,10 @@ impl Locked {
         let id = &self.container.id;
         Names::open(dirs)?.give_back(&self.container.name, id)?;
         // In its shim's mount namespace the layers are still stacked, and what it shared is there.
-        for mounted in ["merged", "shm"] {
-            match umount2(&self.places.data.join(mounted), MntFlags::MNT_DETACH) {
+        let mounted = ["merged", "shm"].map(|name| self.places.data.join(name));
+        let parts = (0..self.container.mounts.len()).map(|n| self.places.subpath(n));
+        for mounted in mounted.into_iter().chain(parts) {
+            match umount2(&mounted, MntFlags::MNT_DETACH) {
                 Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => {}
                 Err(errno) => return Err(errno).context("unmount what the container saw"),
             }

@@ -104,6 +104,20 @@ impl Event {
     }
 }
 
+/// Tells that a container that runs got into its networks, or out of them: `connect` or
+/// `disconnect`. Of those of a carrier nobody is told, for they are the container's alone.
+pub fn tell_networks(dirs: &Dirs, container: &Container, action: &str) {
+    for (name, endpoint) in &container.life.networks {
+        if !endpoint.network.is_empty() {
+            let event = Event::new(Kind::Network, action, &endpoint.network)
+                .with("container", &container.id)
+                .with("name", name)
+                .with("type", "bridge");
+            tell(dirs, &event);
+        }
+    }
+}
+
 /// Writes an event down. What happened has happened, so nobody hears where that fails.
 pub fn tell(dirs: &Dirs, event: &Event) {
     let _ = append(dirs, event);

@@ -106,6 +106,12 @@ impl Places {
         self.data.join("state.json")
     }
 
+    /// Where the shim mounts a part of a volume, for the nth of its mounts.
+    #[must_use]
+    pub fn subpath(&self, n: usize) -> PathBuf {
+        self.data.join(format!("subpath-{n}"))
+    }
+
     /// What it wrote.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -206,6 +206,13 @@ impl Bridge {
         self.bury().map(|_| ())
     }
 
+    /// The host's address there, with the prefix of the subnet: as it is, or as it would be first.
+    pub fn gateway(&self) -> Result<Ipv4Network> {
+        let first = self.subnets.first().context("a bridge needs a subnet")?;
+        let place = self.place(&[]).or_else(|_| self.place_in(*first))?;
+        Ok(place.gateway)
+    }
+
     /// Links that no living container of this network needs.
     pub(crate) fn strays(&self) -> Result<Strays> {
         let gateways = self.gateways()?;
@@ -577,12 +584,7 @@ impl Lease {
 
     /// The ports of the host that lead to the container.
     pub fn ports(&self) -> impl Iterator<Item = Publish> {
-        self.reserved().map(Reserved::port)
-    }
-
-    /// The same, and what holds them.
-    pub fn reserved(&self) -> impl Iterator<Item = &Reserved> {
-        self.ports.iter()
+        self.ports.iter().map(Reserved::port)
     }
 
     fn side(&self) -> Side {

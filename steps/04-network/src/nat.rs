@@ -164,6 +164,22 @@ pub(crate) fn dismiss(
     sent.map(Some)
 }
 
+/// Has doors lead to another address of the same container, all at once.
+pub(crate) fn move_doors(
+    run_dir: &Path,
+    from: &Side,
+    to: &Side,
+    everybody: impl Fn() -> Result<Vec<Side>>,
+) -> Result<OwnedFd> {
+    let mut batch = Batch::new();
+    leave(&mut batch, from, false);
+    enter(&mut batch, to);
+    match is_there(run_dir)? {
+        true => batch.send().or_else(|_| renew(run_dir, &everybody()?)),
+        false => renew(run_dir, &everybody()?),
+    }
+}
+
 /// Removes the table.
 pub(crate) fn remove() -> Result<OwnedFd> {
     let mut batch = Batch::new();

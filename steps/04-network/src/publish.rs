@@ -144,8 +144,8 @@ impl Reserved {
     }
 }
 
+/// The socket that takes it, for who answers what no rule can lead to a container.
 impl AsFd for Reserved {
-    /// What listens.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -5,9 +5,11 @@
 //! of them say.
 
 mod inspection;
+mod networks;
 mod pair;
 mod tables;
 mod things;
+mod volumes;
 
 use pair::Pair;
 
@@ -31,10 +33,26 @@ fn lists_have_dockers_columns_and_words() {
 }
 
 #[test]
+fn networks_are_made_and_connected_as_dockers() {
+    let lines = networks::lines();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|(line, look)| (line.as_str(), *look))
+        .collect();
+    both(&lines);
+}
+
+#[test]
 fn an_inspection_has_dockers_keys_and_values() {
     let pair = Pair::new();
     inspection::compare(&pair);
     pair.end();
+}
+
+#[test]
+fn volumes_are_dockers() {
+    both(&volumes::LINES);
+    both(&volumes::REFUSED);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod kills;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::{Duration, Instant};
 
 use harness::engine::{Machine, Wanted, shell};
 use harness::wait_for;
@@ -120,7 +121,15 @@ fn assert_addresses(machine: &Machine) {
             assert!(other.is_none(), "{address} is {name}'s and {other:?}'s");
         }
     }
-    let leases = leases(machine);
     let owned: BTreeSet<String> = owners.into_keys().collect();
-    assert_eq!(leases, owned, "leases, and addresses of containers");
+    let until = Instant::now() + Duration::from_secs(5);
+    while leases(machine) != owned {
+        assert!(
+            Instant::now() < until,
+            "leases {:?}, and addresses of containers {owned:?}",
+            leases(machine)
+        );
+        // The next command sees who has ended.
+        machine.ok("ps");
+    }
 }

@@ -127,7 +127,7 @@ table inet netavark {
         fib daddr type local jump NETAVARK-HOSTPORT-DNAT
     }
     chain OUTPUT {
-        type nat hook output priority dstnat; policy accept;
+        type nat hook output priority -100; policy accept;
         fib daddr type local jump NETAVARK-HOSTPORT-DNAT
     }
     chain NETAVARK-HOSTPORT-DNAT {
@@ -216,9 +216,8 @@ fn ours(machine: &Machine) -> Vec<String> {
 
 /// Loads somebody's rules in the place of all others.
 fn load(machine: &Machine, rules: &str) -> String {
-    let file = machine.host().path("/tmp/rules");
-    std::fs::write(file, format!("flush ruleset\n{rules}")).expect("write rules");
-    machine.host().shell("nft -f /tmp/rules");
+    let script = format!("nft -f - <<'END'\nflush ruleset\n{rules}\nEND");
+    machine.host().shell(&script);
     foreign(machine)
 }
 

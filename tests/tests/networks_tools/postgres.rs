@@ -17,7 +17,7 @@ const SERVER: &str = "
         sync
         mv new data
     fi
-    exec postgres -D data -c listen_addresses=* -c shared_buffers=16MB";
+    exec postgres -D data -c listen_addresses=* -c unix_socket_directories= -c shared_buffers=16MB";
 
 /// Commits row after row, and says of each that it was told so. A connection lasts as long as the server.
 const CLIENT: &str = "
@@ -82,7 +82,7 @@ fn no_committed_row_is_lost_when_the_server_is_killed_ten_times() {
     machine.ok("wait client");
     let noted = acknowledged(&machine);
     let query = "select round || '|' || n from rows";
-    let rows = machine.ok(&["exec", "db", "psql", "-qAtc", query]);
+    let rows = machine.ok(&["exec", "db", "psql", "-hlocalhost", "-qAtc", query]);
     let rows: BTreeSet<String> = rows.lines().map(str::to_owned).collect();
     let lost: Vec<&String> = noted.difference(&rows).collect();
     assert!(

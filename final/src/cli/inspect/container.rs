@@ -124,7 +124,7 @@ fn or_null<T: serde::Serialize>(list: &[T]) -> Value {
 }
 
 /// Leaves out those of the fields that say nothing, as docker does.
-fn without_empty(mut object: Value, fields: &[&str]) -> Value {
+pub(super) fn without_empty(mut object: Value, fields: &[&str]) -> Value {
     let says_nothing = |value: &Value| value.is_null() || *value == json!({}) || *value == "";
     if let Some(map) = object.as_object_mut() {
         map.retain(|key, value| !(fields.contains(&key.as_str()) && says_nothing(value)));

@@ -5,7 +5,7 @@ use minidocker::engine::networks::Networks;
 use minidocker::state::{Container, Endpoint, Network};
 use serde_json::{Map, Value, json};
 
-use super::container::{NEVER, endpoint_id, text};
+use super::container::{NEVER, endpoint_id, text, without_empty};
 
 /// A network as docker shows it, with the containers that are in it.
 pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
@@ -28,7 +28,7 @@ pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
         "IPAM": {
             "Driver": "default",
             "Options": if network.is_predefined() { Value::Null } else { json!({}) },
-            "Config": pools(network, &members),
+            "Config": pools(network),
         },
         "Internal": network.internal,
         "Attachable": false,
@@ -41,28 +41,12 @@ pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
     }))
 }
 
-/// Its subnets. The default network has that of its containers.
-fn pools(network: &Network, members: &[Container]) -> Value {
-    if network.name == Network::DEFAULT {
-        let endpoint = members
-            .first()
-            .and_then(|it| it.life.networks.get(&network.name));
-        let pool = endpoint.map(|it| {
-            let subnet = it
-                .address
-                .and_then(|address| ipnetwork::Ipv4Network::new(address, it.prefix).ok());
-            let subnet = subnet.map(|it| format!("{}/{}", it.network(), it.prefix()));
-            json!({ "Subnet": text(subnet), "Gateway": text(it.gateway) })
-        });
-        return pool.into_iter().collect();
-    }
+fn pools(network: &Network) -> Value {
     let mut pools = Vec::new();
     if let Some(subnet) = network.subnet {
-        let mut pool = json!({ "Subnet": subnet, "Gateway": text(network.gateway) });
-        if let Some(range) = network.range {
-            pool["IPRange"] = json!(range);
-        }
-        pools.push(pool);
+        let (range, gateway) = (text(network.range), text(network.gateway));
+        let pool = json!({ "Subnet": subnet, "IPRange": range, "Gateway": gateway });
+        pools.push(without_empty(pool, &["IPRange"]));
     }
     if let Some(subnet) = network.subnet6 {
         pools.push(json!({ "Subnet": subnet, "Gateway": text(network.gateway6) }));

@@ -101,6 +101,7 @@ impl Options {
         let mounted = self.mounts.read()?;
         host.binds = mounted.binds;
         host.tmpfs = mounted.tmpfs;
+        host.volumes_from = mounted.volumes_from;
         host.readonly_rootfs = mounted.read_only;
         config.exposed_ports = self.network.write(&mut host)?;
         self.limits.write(&mut host);

@@ -1,7 +1,8 @@
 //! The column PORTS: `0.0.0.0:8080->80/tcp, 443/tcp`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
+use minidocker::engine::containers::ports::on_host;
 use minidocker::state::Container;
 
 /// One port of a container; what is published of it, if it is.
@@ -23,10 +24,7 @@ pub(crate) fn of(container: &Container) -> Vec<Open> {
     let mut ports: Vec<Open> = published
         .map(|port| Open {
             private: port.container,
-            published: Some((
-                port.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-                port.host,
-            )),
+            published: Some((on_host(port).ip(), port.host)),
             protocol: port.protocol.clone(),
         })
         .collect();
@@ -58,10 +56,8 @@ pub(crate) fn shown(ports: &[Open]) -> String {
     for port in ports {
         let address = match port.published {
             Some((address, public)) if public != port.private => {
-                others.push(format!(
-                    "{address}:{public}->{}/{}",
-                    port.private, port.protocol
-                ));
+                let place = SocketAddr::new(address, public);
+                others.push(format!("{place}->{}/{}", port.private, port.protocol));
                 continue;
             }
             Some((address, _)) => Some(address),
@@ -105,6 +101,7 @@ impl std::fmt::Display for Group<'_> {
             false => format!("{first}-{last}"),
         };
         match self.address {
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:{numbers}->{numbers}/{protocol}"),
             Some(address) => write!(f, "{address}:{numbers}->{numbers}/{protocol}"),
             None => write!(f, "{numbers}/{protocol}"),
         }
@@ -130,6 +127,15 @@ mod tests {
             (vec![], ""),
             (vec![open(80, None, "tcp")], "80/tcp"),
             (vec![open(80, any(8080), "tcp")], "0.0.0.0:8080->80/tcp"),
+            (
+                vec![
+                    open(80, any(8080), "tcp"),
+                    open(80, Some(("::", 8080)), "tcp"),
+                    open(81, Some(("::", 81)), "tcp"),
+                    open(82, Some(("::", 82)), "tcp"),
+                ],
+                "[::]:81-82->81-82/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+            ),
             (
                 vec![
                     open(80, any(80), "tcp"),

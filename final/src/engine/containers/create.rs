@@ -49,10 +49,6 @@ impl Containers {
             self.resolve(mode)?;
         }
         networks::resolve(&self.dirs, &mut host)?;
-        for from in &mut host.volumes_from {
-            let (other, mode) = from.split_once(':').unwrap_or((from, "rw"));
-            *from = format!("{}:{mode}", self.find(other)?.id);
-        }
         if config.hostname.is_empty() {
             config.hostname = match host.network_mode == "host" || host.uts_mode == "host" {
                 true => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
@@ -90,7 +86,7 @@ impl Containers {
         let id = container.id.clone();
         let mut made = Made::default();
         let created = made
-            .make(&self.dirs, &mut container)
+            .make(self, &mut container)
             .and_then(|()| Locked::create(&self.dirs, container));
         match created {
             Ok(locked) => {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::state::{Container, Port};
 
@@ -10,7 +10,7 @@ use crate::state::{Container, Port};
 /// `published=HOST,target=CONTAINER,protocol=PROTOCOL`.
 ///
 /// # Errors
-/// It is nothing of the kind, or a thing of docker's that there is not here: IPv6, SCTP.
+/// It is nothing of the kind, or a thing of docker's that there is not here: SCTP.
 pub fn parse_port(text: &str) -> Result<Vec<Port>> {
     let short = match text.contains('=') {
         true => shorten(text)?,
@@ -29,7 +29,7 @@ pub fn parse_port(text: &str) -> Result<Vec<Port>> {
     };
     let protocol = parse_protocol(protocol)?;
     let port = Port {
-        address: address.map(IpAddr::V4),
+        address,
         protocol,
         ..Port::default()
     };
@@ -83,52 +83,19 @@ pub fn parse_expose(text: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// What `docker port` lists: which port of the container answers where. Nothing, unless it runs.
+/// What is published of a container that runs, by its own ports: that is what people look for.
 #[must_use]
-pub fn published(container: &Container) -> Vec<String> {
-    let line = |port: &Port| {
-        let (number, protocol) = (port.container, &port.protocol);
-        format!("{number}/{protocol} -> {}", on_host(port))
-    };
-    sorted(container).into_iter().map(line).collect()
-}
-
-/// Where one port of the container answers: `docker port CONTAINER 80/tcp`.
-///
-/// # Errors
-/// It is not published.
-pub fn places_of(container: &Container, wanted: &str) -> Result<Vec<String>> {
-    let (number, protocol) = split_protocol(wanted);
-    let (number, protocol) = (
-        number
-            .parse::<u16>()
-            .ok()
-            .with_context(|| format!("Error: invalid port: {wanted}"))?,
-        protocol.to_ascii_lowercase(),
-    );
-    let ports = sorted(container).into_iter();
-    let places: Vec<String> = ports
-        .filter(|port| port.container == number && port.protocol == protocol)
-        .map(on_host)
-        .collect();
-    ensure!(
-        !places.is_empty(),
-        "Error: No public port '{number}/{protocol}' published for {}",
-        container.name
-    );
-    Ok(places)
-}
-
-/// By the container's port: that is what people look for.
-fn sorted(container: &Container) -> Vec<&Port> {
-    let mut ports: Vec<&Port> = container.life.ports.iter().collect();
-    ports.sort_by_key(|port| (port.container, &port.protocol, port.host));
+pub fn published(container: &Container) -> Vec<Port> {
+    let mut ports = container.life.ports.clone();
+    ports.sort_by_key(|port| (port.container, port.protocol.clone(), on_host(port)));
     ports
 }
 
-fn on_host(port: &Port) -> String {
+/// Where the host answers.
+#[must_use]
+pub fn on_host(port: &Port) -> SocketAddr {
     let address = port.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-    SocketAddr::new(address, port.host).to_string()
+    SocketAddr::new(address, port.host)
 }
 
 /// The long form as the short one.
@@ -169,17 +136,16 @@ fn split_protocol(text: &str) -> (&str, &str) {
     }
 }
 
-fn parse_address(text: &str) -> Result<Option<Ipv4Addr>> {
+fn parse_address(text: &str) -> Result<Option<IpAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
-    match text.trim_start_matches('[').trim_end_matches(']').parse() {
-        Ok(IpAddr::V4(address)) => Ok(Some(address).filter(|address| !address.is_unspecified())),
-        Ok(IpAddr::V6(address)) => {
-            bail!("a port cannot be published at {address}: containers have IPv4 only")
-        }
-        Err(_) => bail!("Invalid ip address: {text}"),
-    }
+    let plain = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let address = plain.unwrap_or(text).parse();
+    let address = address.map_err(|_| anyhow!("Invalid ip address: {text}"))?;
+    Ok(Some(address))
 }
 
 fn parse_protocol(text: &str) -> Result<String> {
@@ -248,7 +214,10 @@ mod tests {
         assert_eq!(read("0:80"), [":0:80/tcp"]);
         assert_eq!(read("127.0.0.1:8080:80/TCP"), ["127.0.0.1:8080:80/tcp"]);
         assert_eq!(read("127.0.0.1::80"), ["127.0.0.1:0:80/tcp"]);
-        assert_eq!(read("0.0.0.0:53:53/udp"), [":53:53/udp"]);
+        assert_eq!(read("0.0.0.0:53:53/udp"), ["0.0.0.0:53:53/udp"]);
+        assert_eq!(read("[::1]:8080:80"), ["::1:8080:80/tcp"]);
+        assert_eq!(read("::1:8080:80"), ["::1:8080:80/tcp"]);
+        assert_eq!(read("[::]::80"), [":::0:80/tcp"]);
         assert_eq!(read("8080:80/"), [":8080:80/tcp"]);
         assert_eq!(
             read("published=8080,target=80,protocol=udp,mode=ingress"),
@@ -291,8 +260,7 @@ mod tests {
             assert_eq!(refused(text), sentence);
         }
         assert!(refused("80/sctp").contains("SCTP"));
-        assert!(refused("[::1]:80:80").contains("IPv4 only"));
-        assert!(refused("::1:80:80").contains("IPv4 only"));
+        assert_eq!(refused("[::1:80:80"), "Invalid ip address: [::1");
         assert!(refused("host=80").contains("publish option host"));
     }
 

@@ -159,7 +159,8 @@ impl Containers {
             for mount in &container.mounts {
                 // What is in memory goes with the container's processes.
                 let source = PathBuf::from(&mount.source);
-                if mount.r#type != "tmpfs" && source.exists() {
+                // And where a subpath leads only the shim finds out.
+                if mount.r#type != "tmpfs" && mount.subpath.is_empty() && source.exists() {
                     volumes.push(rootfs::Volume {
                         source,
                         target: PathBuf::from(&mount.destination),

@@ -1,15 +1,17 @@
 //! What is mounted into a container, made where it is not there yet: volumes, and places of the host.
 
 use std::fs;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 
+use super::Containers;
 use crate::state::{Container, LocalVolume, Places, Status, Volume};
 
 /// The volumes that were made for a container that is about to be.
 #[derive(Debug, Default)]
-pub(super) struct Made(Vec<std::path::PathBuf>);
+pub(super) struct Made(Vec<PathBuf>);
 
 impl Made {
     /// Makes what is to be mounted and is not there yet. What other containers have, and where the
@@ -17,9 +19,10 @@ impl Made {
     ///
     /// # Errors
     /// The disk is full, a place of the host's is not ours to make, or another container is gone.
-    pub(super) fn make(&mut self, dirs: &Dirs, container: &mut Container) -> Result<()> {
-        for from in &container.host.volumes_from {
-            for mount in inherited(dirs, from)? {
+    pub(super) fn make(&mut self, all: &Containers, container: &mut Container) -> Result<()> {
+        let dirs = &all.dirs;
+        for from in container.host.volumes_from.clone() {
+            for mount in inherited(all, &from)? {
                 if !is_taken(container, &mount.destination) {
                     container.mounts.push(mount);
                 }
@@ -91,15 +94,16 @@ fn is_taken(container: &Container, place: &str) -> bool {
     mounts.any(|mount| mount.destination == place) || container.host.tmpfs.contains_key(place)
 }
 
-/// What another container has mounted: `--volumes-from ID[:MODE]`. What it found there it keeps, so
-/// nothing is copied into it any more. It is read without its lock, which a removal of it has that
-/// waits for us.
-fn inherited(dirs: &Dirs, from: &str) -> Result<Vec<Volume>> {
-    let (id, mode) = from.split_once(':').unwrap_or((from, ""));
-    let other = match Places::of(dirs, id).read() {
-        Ok(other) if other.life.status != Status::Removing => other,
-        _ => bail!("No such container: {id}"),
-    };
+/// What another container has mounted: `--volumes-from CONTAINER[:MODE]`. Nothing of the image is
+/// copied there any more. Its state is read without its lock: a removal of it may have that, and wait
+/// for us.
+fn inherited(all: &Containers, from: &str) -> Result<Vec<Volume>> {
+    let (name, mode) = from.split_once(':').unwrap_or((from, ""));
+    let other = Places::of(&all.dirs, &all.id_of(name)?).read()?;
+    ensure!(
+        other.life.status != Status::Removing,
+        "No such container: {name}"
+    );
     let read_only = mode.split(',').any(|word| word == "ro");
     let mounts = other.mounts.into_iter().map(|mount| Volume {
         writable: mount.writable && !read_only,

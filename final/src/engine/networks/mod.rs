@@ -16,6 +16,8 @@ use std::mem;
 
 use anyhow::{Result, ensure};
 use cli::Dirs;
+use ipnetwork::Ipv4Network;
+use network::Carrier;
 
 use super::containers::Containers;
 use crate::state::{Container, HostConfig, Network, Wanted};
@@ -41,7 +43,9 @@ impl Networks {
     /// Their directory cannot be read.
     pub fn list(&self) -> Result<Vec<Network>> {
         let mut all = Network::all(&self.dirs)?;
-        all.extend(Network::predefined());
+        for network in Network::predefined() {
+            all.push(self.placed(network)?);
+        }
         all.sort_by(|one, two| one.name.cmp(&two.name));
         Ok(all)
     }
@@ -51,7 +55,20 @@ impl Networks {
     /// # Errors
     /// There is none, or there are several.
     pub fn find(&self, what: &str) -> Result<Network> {
-        Network::find(&self.dirs, what)
+        self.placed(Network::find(&self.dirs, what)?)
+    }
+
+    /// The same, with the subnet that the default network has, or would have, at the moment.
+    fn placed(&self, mut network: Network) -> Result<Network> {
+        if network.name == Network::DEFAULT {
+            let gateway = match network::is_privileged()? {
+                true => network.bridge(&self.dirs)?.gateway()?,
+                false => Ipv4Network::new(Carrier::GATEWAY, Carrier::PREFIX)?,
+            };
+            network.gateway = Some(gateway.ip());
+            network.subnet = Some(Ipv4Network::new(gateway.network(), gateway.prefix())?);
+        }
+        Ok(network)
     }
 
     /// The containers that are in it at the moment.
@@ -137,7 +154,10 @@ pub(super) fn check(network: &Network, wanted: &Wanted) -> Result<()> {
         ),
     ] {
         if let Some(asked) = asked {
-            ensure!(fits, "no configured subnet contains IP address {asked}");
+            ensure!(
+                fits,
+                "no configured subnet or ip-range contain the IP address {asked}"
+            );
         }
     }
     Ok(())

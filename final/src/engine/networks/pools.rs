@@ -47,8 +47,8 @@ impl Taken {
     pub(super) fn check(&self, wanted: IpNetwork) -> Result<()> {
         match self.0.iter().find(|(known, _)| overlap(*known, wanted)) {
             Some((known, owner)) => bail!(
-                "Pool overlaps with other one on this address space: {owner} {known}, of which \
-                 {wanted} would be a part or more"
+                "Pool overlaps with other one on this address space: {wanted} is not free, {owner} \
+                 {known}"
             ),
             None => Ok(()),
         }

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::Networks;
+use super::{Networks, is_in};
+use crate::engine::containers::Containers;
 use crate::engine::restriction::Restriction;
 use crate::state::journal::{self, Event, Kind};
 use crate::state::{Changing, Network};
@@ -13,10 +14,15 @@ impl Networks {
     /// # Errors
     /// They cannot be listed.
     pub fn prune(&self, only: &Restriction) -> Result<Vec<String>> {
+        let mut containers = Containers::open(&self.dirs)?.list()?;
+        containers.retain(|it| it.life.status.needs_shim());
         let changing = Changing::begin(&self.dirs)?;
         let mut pruned = Vec::new();
         for network in Network::all(&self.dirs)? {
-            if !only.admits(Some(network.created), &network.labels) || self.is_used(&network)? {
+            if !only.admits(Some(network.created), &network.labels)
+                || containers.iter().any(|it| is_in(it, &network))
+                || self.is_inhabited(&network)?
+            {
                 continue;
             }
             match self.forget(&changing, &network) {

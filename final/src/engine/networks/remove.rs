@@ -1,6 +1,9 @@
 //! `network rm`.
 
-use anyhow::{Result, ensure};
+use std::fs;
+use std::io::ErrorKind;
+
+use anyhow::{Context, Result, ensure};
 
 use super::Networks;
 use crate::shim;
@@ -14,24 +17,33 @@ impl Networks {
     /// # Errors
     /// A container is in it, or nobody made it.
     pub fn remove(&self, what: &str) -> Result<()> {
-        let changing = Changing::begin(&self.dirs)?;
         let network = self.find(what)?;
         ensure!(
             !network.is_predefined(),
             "{} is a pre-defined network and cannot be removed",
             network.name
         );
+        let members = self.members(&network)?;
+        let changing = Changing::begin(&self.dirs)?;
+        // Another was faster; or somebody else took the name.
+        let network = self.find(&network.id)?;
+        let members = members
+            .iter()
+            .map(|it| format!("name:{:?} id:\"{}\"", it.name, it.short_id()));
+        let members: Vec<String> = members.collect();
         ensure!(
-            !self.is_used(&network)?,
-            "error while removing network: network {} id {} has active endpoints",
+            members.is_empty() && !self.is_inhabited(&network)?,
+            "error while removing network: network {} id {} has active endpoints ({})",
             network.name,
-            network.id
+            network.id,
+            members.join(", ")
         );
         self.forget(&changing, &network)
     }
 
-    /// Whether a container is in it, or about to be.
-    pub(super) fn is_used(&self, network: &Network) -> Result<bool> {
+    /// Whether a container is in it, or about to be. Asked with the networks' lock, which a container
+    /// that starts waits for with its own: no container's may be waited for then.
+    pub(super) fn is_inhabited(&self, network: &Network) -> Result<bool> {
         Ok(!network.bridge(&self.dirs)?.residents()?.is_empty())
     }
 
@@ -40,6 +52,13 @@ impl Networks {
         // The bridge goes by the network's file, if killed containers have left it.
         shim::sweep_network(&self.dirs)?;
         changing.remove(network)?;
+        let known = self.dirs.run.join("network").join(network.link());
+        match fs::remove_dir_all(&known) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", known.display()));
+            }
+            _ => {}
+        }
         journal::tell(&self.dirs, &network.event("destroy"));
         Ok(())
     }

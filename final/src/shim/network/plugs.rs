@@ -4,20 +4,19 @@
 //! default route, and the published ports. When the container leaves that one, the next has both.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
-use network::Reserved;
+use network::Publish;
 use network::bridge::{Endpoint, Lease, Wish};
 
 use super::files::{Files, Servers};
 use super::ports;
-use super::relay::Way;
+use super::relay::Relay;
 use super::shared::Place;
 use crate::state::{self, Container, Port, Wanted};
 
@@ -34,6 +33,9 @@ struct Plug {
     /// As the container calls its end of the cable.
     interface: String,
     held: Held,
+    /// The ports of the host that lead here, and who copies where the kernel cannot turn round.
+    ports: Vec<Port>,
+    relay: Option<Relay>,
 }
 
 /// What such a place is to be.
@@ -41,8 +43,8 @@ struct Share {
     network: state::Network,
     wanted: Wanted,
     interface: String,
-    /// The container's ports of the host, where it is the way out.
-    ports: Vec<Reserved>,
+    /// Whether it is the way out.
+    leads: bool,
 }
 
 enum Held {
@@ -63,25 +65,18 @@ impl Plugs {
         let wanted = wanted.map(|(name, wanted)| Ok((find(name, dirs)?, wanted)));
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
         let leading = wanted.iter().position(|(network, _)| !network.internal);
-        let leader = leading
-            .and_then(|n| wanted.get(n))
-            .map(|(network, _)| network);
-        let mut ports = Some(reserve(leader, container, dirs)?);
-        let all = place.within(|| {
-            let mut all = Vec::new();
-            for (n, (network, wanted)) in wanted.into_iter().enumerate() {
-                let share = Share {
-                    network,
-                    wanted,
-                    interface: format!("eth{n}"),
-                    ports: ports.take_if(|_| leading == Some(n)).unwrap_or_default(),
-                };
-                all.push(Plug::lease(share, container, dirs)?);
-            }
-            Ok(all)
-        })?;
-        let place = Rc::new(place);
-        Ok(Plugs { place, all })
+        let mut plugs = Plugs::none(place);
+        for (n, (network, wanted)) in wanted.into_iter().enumerate() {
+            let share = Share {
+                network,
+                wanted,
+                interface: format!("eth{n}"),
+                leads: leading == Some(n),
+            };
+            let plug = Plug::lease(share, &plugs.place, container, dirs)?;
+            plugs.all.push(plug);
+        }
+        Ok(plugs)
     }
 
     /// Those of a container that is in no network yet.
@@ -97,11 +92,15 @@ impl Plugs {
     /// # Errors
     /// The kernel refused a message; nothing is kept.
     pub fn attach(&mut self, netns: BorrowedFd<'_>) -> Result<()> {
-        let leased = mem::take(&mut self.all);
-        self.all = self.place.within(|| {
-            let plugged = leased.into_iter().map(|plug| plug.attach(netns));
-            plugged.collect::<Result<_>>()
-        })?;
+        // Each is dropped where the bridges are, whatever becomes of it.
+        let mut leased = Plugs {
+            place: Rc::clone(&self.place),
+            all: mem::take(&mut self.all),
+        };
+        while !leased.all.is_empty() {
+            let plug = leased.all.remove(0);
+            self.all.push(plug.attach(&self.place, netns)?);
+        }
         Ok(())
     }
 
@@ -124,9 +123,8 @@ impl Plugs {
         );
         let _kept = state::Network::hold(dirs)?;
         let network = find(name, dirs)?;
-        let leads = self.leading().is_none() && !network.internal;
         let share = Share {
-            ports: reserve(leads.then_some(&network), container, dirs)?,
+            leads: self.leading().is_none() && !network.internal,
             network,
             wanted: container
                 .host
@@ -136,10 +134,8 @@ impl Plugs {
                 .unwrap_or_default(),
             interface: self.free_interface(),
         };
-        let plug = self
-            .place
-            .within(|| Plug::lease(share, container, dirs)?.attach(netns))?;
-        self.all.push(plug);
+        let plug = Plug::lease(share, &self.place, container, dirs)?;
+        self.all.push(plug.attach(&self.place, netns)?);
         let plug = self.all.last().context("it has just been added")?;
         Ok(&plug.network)
     }
@@ -245,37 +241,10 @@ impl Plugs {
         seen.collect()
     }
 
-    /// By which sockets a relay answers for it: what comes by them the kernel cannot turn round.
-    ///
-    /// # Errors
-    /// A program of the host has one of the ports.
-    pub fn ways(&self) -> Result<Vec<Way>> {
-        let Some(lease) = self.leading().map(Plug::held) else {
-            return Ok(Vec::new());
-        };
-        let address = lease.address()?.ip();
-        let turned = self.place.netns().is_none();
-        let ways = lease.reserved().map(|port| Way::of(port, address, turned));
-        Ok(ways
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect())
-    }
-
-    /// The address to which published ports lead.
-    pub fn address(&self) -> Option<Ipv4Addr> {
-        Some(self.leading()?.held().address().ok()?.ip())
-    }
-
-    /// From where a relay calls it; `None`: from here.
-    pub fn netns(&self) -> Option<&File> {
-        self.place.netns()
-    }
-
-    /// Where the bridges are; `None` while somebody else has it, too.
-    pub fn place(&mut self) -> Option<&mut Place> {
-        Rc::get_mut(&mut self.place)
+    /// The ports that lead to it.
+    pub fn ports(&self) -> Vec<Port> {
+        let ports = self.all.iter().flat_map(|plug| &plug.ports);
+        ports.cloned().collect()
     }
 
     /// What can be read when nothing connects them to the outside any more.
@@ -283,12 +252,23 @@ impl Plugs {
         self.place.isolation()
     }
 
-    /// The ports that lead to it.
-    pub fn ports(&self) -> Vec<Port> {
-        let leases = self.all.iter().map(Plug::held);
-        leases
-            .flat_map(|lease| lease.ports().map(ports::of).collect::<Vec<_>>())
-            .collect()
+    /// Has them connected again after an [`isolation`](Plugs::isolation).
+    ///
+    /// # Errors
+    /// There can be no process that does it.
+    pub fn reconnect(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+        let place = Rc::get_mut(&mut self.place).context("a network is being left")?;
+        place.reconnect(container, dirs)
+    }
+
+    /// Who copies what is sent to some of them.
+    pub fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.all.iter().filter_map(|plug| plug.relay.as_ref())
+    }
+
+    /// The same, to be attended to.
+    pub fn relays_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
+        self.all.iter_mut().filter_map(|plug| plug.relay.as_mut())
     }
 
     fn leading_mut(&mut self) -> Option<&mut Plug> {
@@ -329,12 +309,15 @@ fn hand_over(from: &mut Plugs, to: &mut Plugs, netns: BorrowedFd<'_>) -> Result<
     let (Held::Endpoint(source), Held::Endpoint(target)) = (&mut from.held, &mut to.held) else {
         return Ok(());
     };
-    let moved = place.within(|| source.hand_ports_to(target));
-    moved.inspect_err(|_| {
-        if let Err(error) = from.lead_out(netns) {
-            tracing::warn!("the default route is lost: {error:#}");
-        }
-    })
+    if let Err(error) = place.within(|| source.hand_ports_to(target)) {
+        from.lead_out(netns)
+            .context("give the default route back")?;
+        return Err(error);
+    }
+    to.ports = mem::take(&mut from.ports);
+    to.relay = from.relay.take();
+    to.aim();
+    Ok(())
 }
 
 impl Drop for Plugs {
@@ -354,24 +337,61 @@ impl Drop for Plugs {
 }
 
 impl Plug {
-    /// Takes an address.
-    fn lease(share: Share, container: &Container, dirs: &Dirs) -> Result<Plug> {
-        let Share {
-            network,
-            wanted,
-            interface,
-            ports,
-        } = share;
-        let lease = network.bridge(dirs)?.lease(Wish {
+    /// Takes an address, and where it leads out the container's ports of the host.
+    fn lease(share: Share, place: &Place, container: &Container, dirs: &Dirs) -> Result<Plug> {
+        let bridge = share.network.bridge(dirs)?;
+        let mut ports = match (share.leads, place) {
+            (false, _) => Vec::new(),
+            (true, Place::Here) => ports::reserve(container, |port| bridge.reserve(port))?,
+            (true, Place::Shared(..)) => ports::reserve(container, Publish::reserve)?,
+        };
+        let published = ports.iter().map(|port| ports::of(port.port())).collect();
+        let relay = match place {
+            Place::Here => ports::relay(ports.iter().filter(ports::is_six), None)?,
+            // No rule leads from the host's network into that one.
+            Place::Shared(netns, _) => {
+                let all = mem::take(&mut ports);
+                let netns = netns.try_clone().context("dup a network namespace")?;
+                ports::relay(all.iter(), Some(netns))?
+            }
+        };
+        let wish = Wish {
             id: &container.id,
             ports,
-            address: wanted.address,
-            six: wanted.six,
-        })?;
-        Ok(Plug {
-            network,
-            interface,
+            address: share.wanted.address,
+            six: share.wanted.six,
+        };
+        let lease = place.within(|| bridge.lease(wish))?;
+        let mut plug = Plug {
+            network: share.network,
+            interface: share.interface,
             held: Held::Lease(Box::new(lease)),
+            ports: published,
+            relay,
+        };
+        plug.aim();
+        Ok(plug)
+    }
+
+    /// Plugs a network namespace in.
+    fn attach(self, place: &Place, netns: BorrowedFd<'_>) -> Result<Plug> {
+        let Plug {
+            held,
+            interface,
+            network,
+            ports,
+            relay,
+        } = self;
+        let held = match held {
+            Held::Endpoint(endpoint) => endpoint,
+            Held::Lease(lease) => Box::new(place.within(|| lease.attach(netns, &interface))?),
+        };
+        Ok(Plug {
+            held: Held::Endpoint(held),
+            interface,
+            network,
+            ports,
+            relay,
         })
     }
 
@@ -380,13 +400,18 @@ impl Plug {
         network::lead_out(netns, self.held().gateway()?, self.held().gateway6())
     }
 
-    fn attach(self, netns: BorrowedFd<'_>) -> Result<Plug> {
-        let held = match self.held {
-            Held::Lease(lease) => Box::new(lease.attach(netns, &self.interface)?),
-            Held::Endpoint(endpoint) => endpoint,
+    /// Has copied what is sent to its ports to its own address: by IPv6 what comes by IPv6, if it has
+    /// such an address.
+    fn aim(&mut self) {
+        let (four, six) = (self.held().address(), self.held().six());
+        let (Some(relay), Ok(four)) = (&mut self.relay, four) else {
+            return;
         };
-        let held = Held::Endpoint(held);
-        Ok(Plug { held, ..self })
+        relay.lead_to(|port| {
+            let is_six = port.address.is_some_and(|address| address.is_ipv6());
+            let six = six.filter(|_| is_six).map(|six| six.ip().into());
+            SocketAddr::new(six.unwrap_or(four.ip().into()), port.container)
+        });
     }
 
     fn held(&self) -> &Lease {
@@ -413,20 +438,6 @@ impl Plug {
             leads_out: false,
         })
     }
-}
-
-/// Takes the container's ports of the host, which are to lead into a network. Here, wherever its bridge
-/// is: that is who is called.
-fn reserve(
-    network: Option<&state::Network>,
-    container: &Container,
-    dirs: &Dirs,
-) -> Result<Vec<Reserved>> {
-    let Some(network) = network else {
-        return Ok(Vec::new());
-    };
-    let bridge = network.bridge(dirs)?;
-    ports::reserve(container, |port| bridge.reserve(port))
 }
 
 fn find(name: &str, dirs: &Dirs) -> Result<state::Network> {

@@ -15,19 +15,18 @@ mod udp;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use namespaces::{Held, Inside, Isolation, Running};
-use network::{Protocol, Publish, Reserved};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{Backlog, listen};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
+
+use crate::state::Port;
 
 /// How much is read at once, in bytes: more than the longest datagram has (udp(7)).
 const CHUNK: usize = 256 << 10;
@@ -36,21 +35,19 @@ const CHUNK: usize = 256 << 10;
 /// once is kept elsewhere, so that thousands who wait cost nothing.
 type Buffer = Rc<RefCell<Vec<u8>>>;
 
-/// Where the host's IPv6 addresses are listed; absent where the kernel has no IPv6.
-const IF_INET6: &str = "/proc/net/if_inet6";
-
 /// A port of the host that is answered by a copying process, once somebody calls.
 #[derive(Debug)]
 pub struct Way {
-    /// What is listened on, on the host: a TCP listener or a UDP socket.
-    socket: OwnedFd,
-    protocol: Protocol,
+    /// What is listened on, on the host: a TCP listener or a UDP socket, by `port.protocol`.
+    pub socket: OwnedFd,
+    /// Which port it is.
+    pub port: Port,
     /// Where the container answers, in the namespace that the relay is given.
-    to: SocketAddrV4,
+    pub to: SocketAddr,
 }
 
 /// The ways of one container. Nothing is copied, and there is no process, before the first call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Relay {
     ways: Vec<Way>,
     netns: Option<File>,
@@ -66,11 +63,6 @@ impl Relay {
             netns,
             process: None,
         }
-    }
-
-    /// The container's address.
-    pub fn to(&self) -> Option<Ipv4Addr> {
-        Some(*self.ways.first()?.to.ip())
     }
 
     /// What to poll (to be read): a first call, and while the process runs its end. Then it is time
@@ -107,11 +99,20 @@ impl Relay {
         match held.and_then(Held::let_go) {
             Ok(process) => self.process = Some(process),
             Err(error) => {
+                // They would call again and again.
                 self.ways.clear();
                 return Err(error.context("begin a relay for published ports"));
             }
         }
         Ok(())
+    }
+
+    /// Has the container answer elsewhere from here on. Whoever was connected is cut off.
+    pub fn lead_to(&mut self, to: impl Fn(&Port) -> SocketAddr) {
+        self.process = None;
+        for way in &mut self.ways {
+            way.to = to(&way.port);
+        }
     }
 
     /// The process' life. What it inherits of the shim's would outlive the shim's own wish to close
@@ -148,45 +149,9 @@ impl Relay {
 }
 
 impl Way {
-    /// Those of one published port of a container with this address. `turned`: whether somebody else
-    /// sees to what comes by IPv4. Nobody does to all that comes by IPv6: from `::1` no packet can
-    /// be turned round.
-    ///
-    /// # Errors
-    /// A program of the host has the port by IPv6.
-    pub fn of(reserved: &Reserved, address: Ipv4Addr, turned: bool) -> Result<Vec<Way>> {
-        let port = reserved.port();
-        let way = |reserved: &Reserved| -> Result<Way> {
-            let socket = reserved
-                .as_fd()
-                .try_clone_to_owned()
-                .context("dup a socket")?;
-            if port.protocol == Protocol::Tcp {
-                listen(&socket, Backlog::MAXCONN).context("listen")?;
-            }
-            Ok(Way {
-                socket,
-                protocol: port.protocol,
-                to: SocketAddrV4::new(address, port.container),
-            })
-        };
-        let mut ways = Vec::new();
-        if !turned || port.address.is_some_and(|address| address.is_ipv6()) {
-            ways.push(way(reserved)?);
-        }
-        if port.address.is_none() && Path::new(IF_INET6).exists() {
-            let six = Publish {
-                address: Some(Ipv6Addr::UNSPECIFIED.into()),
-                ..port
-            };
-            ways.push(way(&six.reserve()?)?);
-        }
-        Ok(ways)
-    }
-
     fn serve(&self, shared: &Buffer) -> io::Result<JoinHandle<()>> {
         let socket = self.socket.try_clone()?;
-        Ok(if self.protocol == Protocol::Udp {
+        Ok(if self.port.protocol == "udp" {
             let socket = std::net::UdpSocket::from(socket);
             socket.set_nonblocking(true)?;
             spawn_local(udp::serve(

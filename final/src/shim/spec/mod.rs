@@ -21,6 +21,7 @@ mod profile;
 mod resources;
 mod security;
 mod shared_memory;
+mod subpath;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;

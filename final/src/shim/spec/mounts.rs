@@ -7,10 +7,10 @@ use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::Mount;
 
 use crate::runtime;
-use crate::state::{Container, Places, Volume};
+use crate::state::{Container, Places, Recursion, Volume};
 
 use super::namespaces::{Namespaces, Whose};
-use super::shared_memory;
+use super::{shared_memory, subpath};
 
 /// Bytes in `/dev/shm`, where nobody says.
 const SHM: u64 = 64 << 20;
@@ -26,7 +26,7 @@ pub(super) fn of(
     namespaces: &Namespaces,
     defaults: Vec<Mount>,
 ) -> Result<Vec<Mount>> {
-    let mut others = users(container)?;
+    let mut others = users(container, places)?;
     let is_taken = |place: &Path| others.iter().any(|mount| mount.destination() == place);
     let over_dev = is_taken(Path::new("/dev"));
     let mut all = Vec::new();
@@ -127,14 +127,17 @@ fn is_mapped(gid: u32) -> bool {
 }
 
 /// Volumes, and what `--tmpfs` says. Of two with one place the later is meant.
-fn users(container: &Container) -> Result<Vec<Mount>> {
+fn users(container: &Container, places: &Places) -> Result<Vec<Mount>> {
     let mut mounts: Vec<Mount> = Vec::new();
     for (place, options) in &container.host.tmpfs {
         mounts.push(tmpfs(place, options, true));
     }
-    for volume in &container.mounts {
+    for (n, volume) in container.mounts.iter().enumerate() {
         let mount = match volume.r#type.as_str() {
-            "bind" | "volume" => bound(volume)?,
+            "volume" if !volume.subpath.is_empty() => {
+                bound(&subpath::pick(volume, places, n)?, volume)?
+            }
+            "bind" | "volume" => bound(Path::new(&volume.source), volume)?,
             "tmpfs" => tmpfs(&volume.destination, &volume.mode, volume.writable),
             kind => bail!("mount type unknown: {kind}"),
         };
@@ -144,30 +147,21 @@ fn users(container: &Container) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-fn bound(volume: &Volume) -> Result<Mount> {
+fn bound(source: &Path, volume: &Volume) -> Result<Mount> {
     ensure!(
         !volume.propagation.ends_with("shared"),
         "{}: {}: what a container mounts is never shown to the host; rslave shows it what the host mounts",
         volume.destination,
         volume.propagation
     );
-    let mut mount = bind(
-        Path::new(&volume.source),
-        &clean(&volume.destination),
-        !volume.writable,
-    );
+    let mut mount = bind(source, &clean(&volume.destination), !volume.writable);
     let mut options = mount.options().clone().unwrap_or_default();
-    if volume
-        .mode
-        .split(',')
-        .any(|word| word == "bind-nonrecursive")
-    {
+    if volume.recursion != Recursion::Enabled {
         options.retain(|option| option != "rro");
-        for option in &mut options {
-            if option == "rbind" {
-                "bind".clone_into(option);
-            }
-        }
+    }
+    if volume.recursion == Recursion::Disabled {
+        options.retain(|option| option != "rbind");
+        options.push("bind".to_owned());
     }
     if !volume.propagation.is_empty() {
         options.retain(|option| option != "rprivate");

@@ -11,6 +11,9 @@ use crate::runtime::{Runtime, Status};
 use crate::shim;
 use crate::state::{Container, Places};
 
+/// So many containers in a row may share each other's network until its owner is found.
+const MOST_SHARING: usize = 64;
+
 /// Whose a namespace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
@@ -56,10 +59,9 @@ impl Namespaces {
                 _ => bail!("--{option} {mode}: it is neither host nor container:NAME"),
             }
         };
-        let network = match host.network_mode.as_str() {
-            mode if mode == "host" || mode.starts_with("container:") => {
-                whose("network", mode, &[])?
-            }
+        let network = match host.network_mode.split_once(':') {
+            None if host.network_mode == "host" => Whose::Host,
+            Some(("container", id)) => others_network(dirs, id)?,
             _ => Whose::Own,
         };
         if let Some(("container", id)) = host.ipc_mode.split_once(':') {
@@ -139,13 +141,52 @@ fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
     let (container, pid) = running(dirs, id)?;
     Ok(Whose::Others {
         pid,
-        hostname: match container.config.hostname.as_str() {
-            "" => container.short_id().to_owned(),
-            name => name.to_owned(),
-        },
+        hostname: hostname_of(&container),
         domainname: container.config.domainname,
         data: Places::of(dirs, id).data,
     })
+}
+
+/// The network of the container `id`, which may be another's again: whoever owns it has given it the
+/// names that all of them go by.
+fn others_network(dirs: &Dirs, id: &str) -> Result<Whose> {
+    let name = || Places::of(dirs, id).read().map(|other| other.name);
+    let mut joined = others(dirs, id).or_else(|error| match name() {
+        Ok(name) => Err(error.context(format!(
+            "cannot join network of a non running container: {name}"
+        ))),
+        Err(_) => Err(error),
+    })?;
+    let mut owner = Places::of(dirs, id).read()?;
+    for _ in 0..MOST_SHARING {
+        let Some(id) = owner.host.network_mode.strip_prefix("container:") else {
+            break;
+        };
+        // It may have been removed; its network is still there, and so are the names.
+        let Ok(next) = Places::of(dirs, id).read() else {
+            break;
+        };
+        owner = next;
+    }
+    if let Whose::Others {
+        hostname,
+        domainname,
+        data,
+        ..
+    } = &mut joined
+    {
+        *hostname = hostname_of(&owner);
+        domainname.clone_from(&owner.config.domainname);
+        *data = Places::of(dirs, &owner.id).data;
+    }
+    Ok(joined)
+}
+
+fn hostname_of(container: &Container) -> String {
+    match container.config.hostname.as_str() {
+        "" => container.short_id().to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// The container `id`, and a process that is in its namespaces.

@@ -34,7 +34,7 @@ fn of_docker(host: &HostConfig) -> Value {
         "RestartPolicy": restart(host.restart_policy),
         "AutoRemove": host.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": null,
+        "VolumesFrom": or_null(&host.volumes_from),
         "ConsoleSize": [host.console_size.0, host.console_size.1],
     })
 }

@@ -1,7 +1,7 @@
 //! Connections, copied both ways.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::Buffer;
 
 /// Answers everybody who calls.
-pub async fn serve(listener: TcpListener, to: SocketAddrV4, shared: Buffer) {
+pub async fn serve(listener: TcpListener, to: SocketAddr, shared: Buffer) {
     loop {
         match listener.accept().await {
             Ok((caller, _)) => {
@@ -28,7 +28,7 @@ pub async fn serve(listener: TcpListener, to: SocketAddrV4, shared: Buffer) {
 }
 
 /// One connection's life.
-async fn carry(caller: TcpStream, to: SocketAddrV4, shared: &Buffer) {
+async fn carry(caller: TcpStream, to: SocketAddr, shared: &Buffer) {
     let Ok(container) = TcpStream::connect(to).await else {
         return reset(&caller);
     };

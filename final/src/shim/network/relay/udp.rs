@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,14 +37,14 @@ struct Caller {
 /// One published port.
 struct Port {
     socket: UdpSocket,
-    to: SocketAddrV4,
+    to: SocketAddr,
     shared: Buffer,
     /// Who is known, and the task that brings each their answers.
     callers: RefCell<HashMap<SocketAddr, (Rc<Caller>, JoinHandle<()>)>>,
 }
 
 /// Answers everybody who calls.
-pub async fn serve(socket: UdpSocket, to: SocketAddrV4, shared: Buffer) {
+pub async fn serve(socket: UdpSocket, to: SocketAddr, shared: Buffer) {
     let port = Rc::new(Port {
         socket,
         to,
@@ -74,7 +74,11 @@ impl Port {
     }
 
     fn meet(self: &Rc<Self>, from: SocketAddr) -> io::Result<Rc<Caller>> {
-        let towards = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let any: SocketAddr = match self.to {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let towards = std::net::UdpSocket::bind(any)?;
         towards.connect(self.to)?;
         towards.set_nonblocking(true)?;
         let caller = Rc::new(Caller {
