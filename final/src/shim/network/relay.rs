@@ -9,6 +9,7 @@
 //! Most published ports are never called this way, so that the shim holds the sockets, and only the
 //! first call makes the process. It ends with the shim; its callers are cut off then.
 
+mod datagram;
 mod tcp;
 mod udp;
 
