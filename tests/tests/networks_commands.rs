@@ -357,7 +357,8 @@ fn who_is_to_be_where_is_changed_before_the_start() {
         machine.ok("network connect --ip 10.5.0.7 --alias database back web");
         let networks = "{{range $name, $it := .NetworkSettings.Networks}}{{$name}} {{json .Aliases}} \
                         {{json .IPAMConfig}} {{json .DNSNames}};{{end}}";
-        let short = &machine.container("web").id()[..12];
+        let id = machine.container("web").id().to_owned();
+        let short = &id[..12];
         assert_eq!(
             inspect(machine, networks, "web"),
             format!(
