@@ -281,14 +281,8 @@ fn ports_are_picked_where_none_is_named() {
     let taken = occupy(host, 8000);
     serve(&machine, "--name beta -p 8000-8002:80");
     serve(&machine, "--name gamma -p 8000-8002:80");
-    assert_eq!(
-        machine.ok("port beta 80"),
-        "0.0.0.0:8001\n[::]:8001"
-    );
-    assert_eq!(
-        machine.ok("port gamma 80"),
-        "0.0.0.0:8002\n[::]:8002"
-    );
+    assert_eq!(machine.ok("port beta 80"), "0.0.0.0:8001\n[::]:8001");
+    assert_eq!(machine.ok("port gamma 80"), "0.0.0.0:8002\n[::]:8002");
     let said = machine.fails(125, "run --rm -p 8000-8002:80 host true");
     assert!(said.contains("8000-8002"), "{said}");
     drop(taken);

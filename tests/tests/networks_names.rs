@@ -189,11 +189,38 @@ fn a_container_is_found_by_all_its_names_and_by_its_address() {
     }
     let nobody = counted(&machine, "web", "-x 10.81.0.200");
     assert_eq!(nobody, known("NXDOMAIN"));
+    is_no_hindrance(&machine, "db", "web");
     // No answer outlives its question.
     let record = dig(&machine, "web", "+noall +answer db");
     let words: Vec<_> = record.split_whitespace().collect();
     assert_eq!(words, ["db.", "0", "IN", "A", &db]);
     leave(&machine, "front");
+}
+
+/// Who runs a name server in a container has the port for it, and finds the others all the same.
+#[track_caller]
+fn is_no_hindrance(machine: &Machine, server: &str, other: &str) {
+    machine.ok(&shell(
+        &format!("exec -d {server}"),
+        "busybox nc -l -p 53 -e echo hello & exec busybox nc -u -l -p 53 -e echo hello",
+    ));
+    let pid = machine.container(server).init().pid;
+    let sockets = format!("nsenter -t {pid} -n ss -Hltun 'sport = :53'");
+    wait_for("somebody to have the port", 5, || {
+        let said = machine.host().shell(&sockets);
+        (said.lines().count() == 2).then_some(())
+    });
+    let greeting = machine.ok(&shell(
+        &format!("exec {other}"),
+        "busybox nc -w 5 db 53 </dev/null",
+    ));
+    assert_eq!(greeting, "hello");
+    for what in [other, &format!("+tcp {other}")] {
+        assert_eq!(
+            short(machine, server, what),
+            address(machine, other, "front")
+        );
+    }
 }
 
 #[test]

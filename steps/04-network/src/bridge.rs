@@ -213,6 +213,22 @@ impl Bridge {
         Ok(place.gateway)
     }
 
+    /// Forgets where it was, with the last lease. Of the standard one that is kept: where a container
+    /// was once, its address is free again most likely.
+    fn forget(&self) {
+        if self.name != STANDARD {
+            self.book.close();
+        }
+    }
+
+    /// The same, where there is no lease.
+    pub(crate) fn forget_if_empty(&self) -> Result<()> {
+        if self.book.records()?.is_empty() {
+            self.forget();
+        }
+        Ok(())
+    }
+
     /// Links that no living container of this network needs.
     pub(crate) fn strays(&self) -> Result<Strays> {
         let gateways = self.gateways()?;
@@ -422,9 +438,8 @@ impl Bridge {
             fs::remove_file(&record.path)
                 .with_context(|| format!("remove {}", record.path.display()))?;
         }
-        // The standard one's is kept: it tells where the bridge was last time.
-        if last && self.name != STANDARD {
-            self.book.close();
+        if last {
+            self.forget();
         }
         Ok(())
     }
@@ -485,7 +500,11 @@ impl Bridge {
             records.any(|record| subnet.contains(record.address))
         };
         match self.subnets.iter().find(inhabited) {
-            Some(subnet) => self.place_in(*subnet),
+            Some(subnet) => {
+                let place = self.place_in(*subnet)?;
+                self.book.settle(&place)?;
+                Ok(place)
+            }
             None => settled,
         }
     }

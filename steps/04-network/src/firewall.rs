@@ -12,7 +12,6 @@ use crate::nft::{
     self, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_HOOK_HOOKNUM,
     NFTA_RULE_TABLE, find, text,
 };
-use crate::rule::link_name;
 
 /// A chain of another table.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +32,8 @@ pub(crate) fn in_the_way(link: &str) -> Result<Vec<Blocked>> {
     if dropping.is_empty() {
         return Ok(Vec::new());
     }
-    let name = link_name(link);
+    // To its end: iptables compares no more than that.
+    let name = format!("{link}\0").into_bytes();
     let take = |family, attributes: &[u8]| {
         let table = text(attributes, NFTA_RULE_TABLE).unwrap_or_default();
         if attributes.windows(name.len()).any(|bytes| bytes == name) {

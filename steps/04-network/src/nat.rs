@@ -151,7 +151,7 @@ pub(crate) fn dismiss(
     everybody: impl Fn() -> Result<Vec<Side>>,
 ) -> Result<Option<OwnedFd>> {
     let says_nothing = side.doors.is_empty() && !is_empty;
-    if says_nothing || !is_there(run_dir)? {
+    if says_nothing || !is_ours(run_dir)? {
         return Ok(None);
     }
     if is_empty && everybody()?.is_empty() {
@@ -187,8 +187,13 @@ pub(crate) fn remove() -> Result<OwnedFd> {
     batch.send()
 }
 
+/// Whether the table is there, and ours.
+pub(crate) fn is_ours(run_dir: &Path) -> Result<bool> {
+    Ok(comment_of_table()? == Some(mark(run_dir)))
+}
+
 /// Whether the table is there; another engine's is an error.
-pub(crate) fn is_there(run_dir: &Path) -> Result<bool> {
+fn is_there(run_dir: &Path) -> Result<bool> {
     match comment_of_table()? {
         None => Ok(false),
         Some(comment) if comment == mark(run_dir) => Ok(true),

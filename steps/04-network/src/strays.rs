@@ -61,6 +61,9 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     if privileged {
         Strays::of(run_dir, &bridges)?.remove()?;
     }
+    for bridge in &bridges {
+        bridge.forget_if_empty()?;
+    }
     let containers = files::containers(run_dir);
     if containers.is_dir() {
         files::sweep(&containers)?;
@@ -86,8 +89,7 @@ impl Strays {
             all.links.extend(strays.links);
             all.occupied |= strays.occupied;
         }
-        // Another's table is not ours to judge.
-        all.table = !all.occupied && nat::is_there(run_dir).unwrap_or(false);
+        all.table = !all.occupied && nat::is_ours(run_dir)?;
         Ok(all)
     }
 

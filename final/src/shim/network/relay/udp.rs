@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,11 +74,11 @@ impl Port {
     }
 
     fn meet(self: &Rc<Self>, from: SocketAddr) -> io::Result<Rc<Caller>> {
-        let any: SocketAddr = match self.to {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        let any = match self.to {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let towards = std::net::UdpSocket::bind(any)?;
+        let towards = std::net::UdpSocket::bind((any, 0))?;
         towards.connect(self.to)?;
         towards.set_nonblocking(true)?;
         let caller = Rc::new(Caller {
