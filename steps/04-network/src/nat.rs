@@ -8,7 +8,7 @@
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
 //!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
-//!   prerouting   prerouting, dstnat   from elsewhere: published
+//!   prerouting   prerouting, dstnat   from elsewhere: published, but for 127.0.0.0/8   drop
 //!   output       output, dstnat       from programs of the host itself: published
 //!   published                         dnat to whom these maps name:
 //!     ports      address . tcp . 8080 -> 10.88.0.2 . 80      ports6: the same in IPv6
@@ -311,7 +311,7 @@ fn ways_out(batch: &mut Batch) -> Result<()> {
 }
 
 /// Where a published port leads.
-fn ways_in(batch: &mut Batch) {
+fn ways_in(batch: &mut Batch) -> Result<()> {
     // task 04.5 {
     batch.bare_chain(PUBLISHED);
     let one = "a port of one address of the host";
@@ -330,8 +330,15 @@ fn ways_in(batch: &mut Batch) {
     }
     for chain in [PREROUTING, OUTPUT] {
         batch.chain(chain);
+    }
+    // A port that is published on 127.0.0.1 is for this host alone. To the kernel such a packet from a
+    // wire is a martian, but it looks only after dnat, when the address is another one.
+    let martian = Rule::new("nobody calls 127.0.0.1 from elsewhere");
+    batch.rule(PREROUTING.name, &martian.goes_to(loopback()?).drop());
+    for chain in [PREROUTING, OUTPUT] {
         batch.rule(chain.name, &Rule::new("published ports").jump(PUBLISHED));
     }
+    Ok(())
     // } todo!("task 04.5: lead ports of the host to containers (book: 4.5)")
 }
 
