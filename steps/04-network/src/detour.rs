@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
-use crate::nft::{Batch, Chain};
+use crate::nft::{Batch, Chain, Line};
 use crate::publish::Protocol;
 use crate::rule::{End, Rule};
 
@@ -53,5 +53,5 @@ pub fn detour(address: Ipv4Addr, port: u16, ways: &[(Protocol, u16)]) -> Result<
         batch.rule(OUTPUT.name, &call);
         batch.rule(OUTPUT.name, &answer);
     }
-    batch.send().map(drop)
+    batch.send(&Line::open()?)
 }
