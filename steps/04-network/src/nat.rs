@@ -11,7 +11,8 @@
 //!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
 //!                                     and with the first published port:
-//!   prerouting   prerouting, dstnat   from elsewhere: published
+//!   prerouting   prerouting, dstnat   elsewhere -> 127.0.0.0/8              drop
+//!                                     from elsewhere: published
 //!   output       output, dstnat       from programs of the host itself: published
 //!   published                         dnat to whom these maps name:
 //!     ports, ports6                   address . tcp . 8080 -> 10.88.0.2 . 80
@@ -229,7 +230,7 @@ impl Table {
         // maps missing.
         if everybody.iter().any(|side| !side.doors.is_empty()) {
             MAPS.iter().for_each(|map| batch.set(map));
-            ways_in(&mut batch);
+            ways_in(&mut batch)?;
         }
         for side in everybody {
             enter(&mut batch, side);
@@ -316,7 +317,7 @@ fn ways_out(batch: &mut Batch) -> Result<()> {
 }
 
 /// Where a published port leads.
-fn ways_in(batch: &mut Batch) {
+fn ways_in(batch: &mut Batch) -> Result<()> {
     // task 04.5 {
     batch.bare_chain(PUBLISHED);
     let one = "a port of one address of the host";
@@ -335,8 +336,15 @@ fn ways_in(batch: &mut Batch) {
     }
     for chain in [PREROUTING, OUTPUT] {
         batch.chain(chain);
+    }
+    // A port that is published on 127.0.0.1 is for this host alone. To the kernel such a packet from a
+    // wire is a martian, but it looks only after dnat, when the address is another one.
+    let martian = Rule::new("nobody calls 127.0.0.1 from elsewhere");
+    batch.rule(PREROUTING.name, &martian.goes_to(loopback()?).drop());
+    for chain in [PREROUTING, OUTPUT] {
         batch.rule(chain.name, &Rule::new("published ports").jump(PUBLISHED));
     }
+    Ok(())
     // } todo!("task 04.5: lead ports of the host to containers (book: 4.5)")
 }
 
