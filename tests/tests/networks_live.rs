@@ -479,6 +479,22 @@ fn a_port_is_one_containers_in_every_protocol_and_family() {
 }
 
 #[test]
+fn hundreds_of_ports_take_nothing_from_the_container() {
+    let machine = online(Who::Root);
+    let host = machine.host();
+    let line = "ulimit -Sn 1024; minidocker run --rm -p 8000-8499:8000-8499 host sh -c 'ulimit -n'";
+    assert_eq!(machine.script(line).ok(), "1024");
+    serve(&machine, "--name alpha --hostname web -p 8000-8499:80-579");
+    for url in ["http://127.0.0.1:8000/", "http://[::1]:8000/"] {
+        assert_eq!(fetch(host, url), "hello-from-web", "{url}");
+    }
+    let shown = "0.0.0.0:8000->80/tcp, [::]:8000->80/tcp, 0.0.0.0:8001->81/tcp, ";
+    let ports = machine.ok("ps --format {{.Ports}}");
+    assert!(ports.starts_with(shown), "{ports}");
+    done(&machine);
+}
+
+#[test]
 fn a_low_port_takes_root_or_a_switch_that_is_named() {
     let machine = online(Who::Student);
     let said = machine.fails(125, "run --rm -p 80:80 host true");

@@ -180,8 +180,16 @@ impl Network {
         })
     }
 
-    /// Tells the runtime where the container is to be born.
+    /// Tells the runtime where the container is to be born, and that what we have for its ports is
+    /// ours.
     pub fn enter(&self, spec: &mut Spec) {
+        if let (Some(own), Some(process)) = (ports::own_limit(), spec.process_mut()) {
+            let mut limits = process.rlimits().clone().unwrap_or_default();
+            if !limits.iter().any(|limit| limit.typ() == own.typ()) {
+                limits.push(own);
+                process.set_rlimits(Some(limits));
+            }
+        }
         let Some(netns) = &self.netns else { return };
         let place = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
         let linux = spec.linux_mut().as_mut();
