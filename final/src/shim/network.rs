@@ -133,7 +133,7 @@ pub struct Seen {
 
 enum Connection {
     Plugged(Plugs),
-    Carried(Carried),
+    Carried(Box<Carried>),
 }
 
 /// By a program that carries the packets.
@@ -180,16 +180,8 @@ impl Network {
         })
     }
 
-    /// Tells the runtime where the container is to be born, and that what we have for its ports is
-    /// ours.
+    /// Tells the runtime where the container is to be born.
     pub fn enter(&self, spec: &mut Spec) {
-        if let (Some(own), Some(process)) = (ports::own_limit(), spec.process_mut()) {
-            let mut limits = process.rlimits().clone().unwrap_or_default();
-            if !limits.iter().any(|limit| limit.typ() == own.typ()) {
-                limits.push(own);
-                process.set_rlimits(Some(limits));
-            }
-        }
         let Some(netns) = &self.netns else { return };
         let place = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
         let linux = spec.linux_mut().as_mut();
@@ -235,11 +227,11 @@ impl Network {
                         relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
                     }
                     let copied = copied.iter().map(Reserved::port);
-                    Ok(Connection::Carried(Carried {
+                    Ok(Connection::Carried(Box::new(Carried {
                         _carrier: carrier,
                         ports: ports.into_iter().chain(copied).map(ports::of).collect(),
                         relay,
-                    }))
+                    })))
                 };
                 carrier.map(connect).transpose()?
             }

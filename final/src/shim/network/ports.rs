@@ -4,12 +4,10 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
 use network::{Protocol, Publish, Reserved};
 use nix::sys::socket::{Backlog, listen};
-use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::relay::{Relay, Way};
@@ -41,32 +39,18 @@ pub fn reserve(
     Ok(all)
 }
 
-/// The descriptors that this process may have, as it was born. Whoever publishes hundreds of ports
-/// needs more; what runs in the container gets no more by that.
-static OWN: OnceLock<Rlimit> = OnceLock::new();
-
-/// Lets this process have the descriptors for so many ports: three each.
+/// Lets this process have the descriptors for so many ports: three each. What runs in the container
+/// has as many then.
 fn make_room(ports: usize) -> Result<()> {
-    let own = OWN.get_or_init(|| getrlimit(Resource::Nofile));
+    let own = getrlimit(Resource::Nofile);
     if ports < MANY || own.current == own.maximum {
         return Ok(());
     }
     let limit = Rlimit {
         current: own.maximum,
-        ..*own
+        ..own
     };
     setrlimit(Resource::Nofile, limit).context("setrlimit(RLIMIT_NOFILE)")
-}
-
-/// How many descriptors a process of the container's may have; `None`: as many as this one.
-pub fn own_limit() -> Option<PosixRlimit> {
-    let own = OWN.get()?;
-    let raised = own.current != getrlimit(Resource::Nofile).current;
-    let limit = PosixRlimitBuilder::default()
-        .typ(PosixRlimitType::RlimitNofile)
-        .soft(own.current.unwrap_or(u64::MAX))
-        .hard(own.maximum.unwrap_or(u64::MAX));
-    raised.then(|| limit.build().ok()).flatten()
 }
 
 /// One port, or the first of its range that is free; on each of the host's addresses where none is
