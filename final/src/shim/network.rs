@@ -123,7 +123,7 @@ pub struct Seen {
 
 enum Connection {
     Plugged(Plugs),
-    Carried(Carried),
+    Carried(Box<Carried>),
 }
 
 /// By a program that carries the packets.
@@ -217,11 +217,11 @@ impl Network {
                         relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
                     }
                     let copied = copied.iter().map(Reserved::port);
-                    Ok(Connection::Carried(Carried {
+                    Ok(Connection::Carried(Box::new(Carried {
                         _carrier: carrier,
                         ports: ports.into_iter().chain(copied).map(ports::of).collect(),
                         relay,
-                    }))
+                    })))
                 };
                 carrier.map(connect).transpose()?
             }
