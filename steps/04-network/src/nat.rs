@@ -225,7 +225,7 @@ impl Table {
         }
         protect(&mut batch)?;
         ways_out(&mut batch)?;
-        ways_in(&mut batch);
+        ways_in(&mut batch)?;
         for side in everybody {
             enter(&mut batch, side);
         }
