@@ -36,6 +36,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// How long its members have to begin another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long before a member who is in no network yet.
+const HEAD_START: Duration = Duration::from_secs(1);
+
 /// Who has this is a member: as long as it is held there is an uplink, and its user namespace stays
 /// the one in which containers of this user's networks are.
 #[derive(Debug)]
@@ -91,9 +94,15 @@ pub fn enter(dirs: &Dirs, signals: &Signals) -> Result<(Membership, Option<Joine
 
 impl Membership {
     /// Makes it that of this process, which keeps it open for life.
-    pub fn keep(&self) -> &File {
+    ///
+    /// # Errors
+    /// None that prctl(2) names.
+    pub fn keep(&self) -> Result<&File> {
         IS_MEMBER.store(true, Ordering::Relaxed);
-        &self.0
+        // Who joins a user namespace is closed to all that are in there; one who is born with it is
+        // not, and a runtime that we start has to find the namespaces that we made.
+        nix::sys::prctl::set_dumpable(true).context("let others look into this process")?;
+        Ok(&self.0)
     }
 }
 
@@ -110,14 +119,23 @@ pub fn is_member() -> bool {
 /// There can be none.
 pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink, File)> {
     let place = place(dirs)?;
-    let _begin = lock(&place.join("begin"))?;
-    if Uplink::find(&place)?.is_none() {
-        let from = From { netns, layers };
-        begin_one(&place, &Signals::hold()?, Some(&from))?;
+    let since = Instant::now();
+    loop {
+        let begin = lock(&place.join("begin"))?;
+        if let Some(uplink) = Uplink::find(&place)? {
+            let netns = uplink.open("net")?;
+            return Ok((uplink, netns));
+        }
+        // It was killed: as long as we are there it does not end. Whoever is connected goes first, so
+        // that they stay in the network that they are in.
+        if netns.is_some() || since.elapsed() >= HEAD_START {
+            let from = From { netns, layers };
+            begin_one(&place, &Signals::hold()?, Some(&from))?;
+            continue;
+        }
+        drop(begin);
+        sleep(Duration::from_millis(10));
     }
-    let uplink = Uplink::find(&place)?.context("the uplink has just been killed")?;
-    let netns = uplink.open("net")?;
-    Ok((uplink, netns))
 }
 
 /// Works, as root of its users, where an uplink is, in a process of its own. Answers what the work
