@@ -50,6 +50,14 @@ impl Place {
         }
     }
 
+    /// The network namespace, where it is not the one that we are in.
+    pub fn netns(&self) -> Option<&File> {
+        match self {
+            Place::Here => None,
+            Place::Shared(netns, _) => Some(netns),
+        }
+    }
+
     /// What can be read when nothing connects it to the outside any more.
     pub fn isolation(&self) -> Option<BorrowedFd<'_>> {
         match self {
