@@ -53,11 +53,17 @@ fn fetch(machine: &Machine, outside: bool, url: &str) -> String {
     }
 }
 
+/// What the container's state says of its place in a network: `address`, `gateway`.
+#[track_caller]
+fn place(machine: &Machine, name: &str, network: &str, what: &str) -> String {
+    let mut state = machine.container(name).state();
+    let told = state["life"]["networks"][network][what].take();
+    told.as_str().unwrap_or_default().to_owned()
+}
+
 #[track_caller]
 fn address(machine: &Machine, name: &str, network: &str) -> String {
-    let mut state = machine.container(name).state();
-    let address = state["life"]["networks"][network]["address"].take();
-    address.as_str().unwrap_or_default().to_owned()
+    place(machine, name, network, "address")
 }
 
 /// Processes of minidocker's with that name, as much of it as the kernel keeps.
@@ -250,6 +256,9 @@ fn a_published_port_answers_by_all_ways() {
                         "{name}"
                     );
                 }
+                let gateway = place(&machine, "beta", "back", "gateway");
+                let heard = ask(&machine, "beta", &format!("{gateway}:8080"));
+                assert_eq!(heard, "i-am-alpha");
                 machine.ok("rm -f beta");
                 machine.ok("network rm back");
             }
@@ -351,6 +360,14 @@ fn whoever_is_killed_the_others_stay_connected_and_nothing_is_left() {
         }
         assert_eq!(ask(&machine, "gamma", "alpha"), "i-am-alpha");
         assert_eq!(carriers(&machine).len(), 1);
+
+        // The keeper: another one answers for names.
+        for keeper in called(&machine, "minidocker-keep") {
+            machine.host().shell(&format!("kill -9 {keeper}"));
+        }
+        wait_for("names to be answered again", 10, || {
+            (ask(&machine, "gamma", "alpha") == "i-am-alpha").then_some(())
+        });
 
         // A shim: its address is free again, its cable goes.
         let shim = machine.container("beta").shim().expect("a shim");
