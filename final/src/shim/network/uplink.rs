@@ -129,7 +129,7 @@ pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink,
         // It was killed: as long as we are there it does not end. Whoever is connected goes first, so
         // that they stay in the network that they are in.
         if netns.is_some() || since.elapsed() >= HEAD_START {
-            let from = From { netns, layers };
+            let from = Legacy { netns, layers };
             begin_one(&place, &Signals::hold()?, Some(&from))?;
             continue;
         }
@@ -189,8 +189,10 @@ impl Uplink {
             return Ok(None);
         }
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        let pid = pid.with_context(|| format!("{} holds no process", path.display()))?;
+        // Without a number it was killed just now, while it began.
+        let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
         let process = pidfd_open(pid, PidfdFlags::empty());
         // If it lives now it did then, and the number is its own.
         Ok(process
@@ -233,14 +235,14 @@ impl Uplink {
 }
 
 /// What an uplink has of the shim that begins it in the place of a killed one.
-struct From<'a> {
+struct Legacy<'a> {
     netns: Option<&'a File>,
     layers: &'a Path,
 }
 
 /// Begins one. It is connected when this returns. Forked twice it is nobody's child: a shim that
 /// outlived it would have to bury it.
-fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()> {
+fn begin_one(place: &Path, signals: &Signals, from: Option<&Legacy>) -> Result<()> {
     let same = Isolation {
         ids: None,
         ..Isolation::users_only()?
@@ -266,10 +268,9 @@ fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()>
 }
 
 /// Its life.
-fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
+fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     let netns = from.and_then(|from| from.netns);
     inside.close_files(0, &netns.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
-    inside.outlive_parent()?;
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
     nix::sys::prctl::set_name(c"minidocker-uplink").context("name the uplink")?;
@@ -278,6 +279,7 @@ fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
         let _ = umount2(from.layers, MntFlags::MNT_DETACH);
     }
     let mut life = lock(&place.join("pid"))?;
+    life.set_len(0).context("forget the last uplink's number")?;
 
     let netns = match netns {
         Some(netns) => netns.try_clone().context("dup a namespace")?,
@@ -291,10 +293,10 @@ fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
     // (PR_SET_DUMPABLE in prctl(2)).
     setns(&netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
     nix::sys::prctl::set_dumpable(true).context("let members look at the uplink")?;
-    life.set_len(0)
-        .and_then(|()| write!(life, "{}", std::process::id()))
-        .context("write the uplink's number down")?;
+    write!(life, "{}", std::process::id()).context("write the uplink's number down")?;
 
+    // Whoever lives on after its parent is one that can be found.
+    inside.outlive_parent()?;
     let _ = inside.pause();
     super::super::let_streams_go()?;
     let members = File::create(place.join("members")).context("open the uplink's members")?;
