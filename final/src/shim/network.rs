@@ -402,12 +402,10 @@ fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
-/// but not root of a user namespace.
+/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
-    runtime::is_in_user_namespace() && (joins || uplink::is_member())
+    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.
