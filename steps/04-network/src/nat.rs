@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table inet minidocker               comes with the first container, goes with the last
-//!   guard        prerouting, raw      a bridge -> 127.0.0.0/8               drop
+//!   guard        prerouting, raw      any link but lo -> 127.0.0.0/8        drop
 //!   forward      forward, filter      elsewhere -> a bridge, not published  drop
 //!                                     from or to an internal bridge         drop
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
@@ -227,9 +227,11 @@ fn protect(batch: &mut Batch) -> Result<()> {
     batch.chain(GUARD);
     batch.chain(FORWARD);
     // route_localnet lets 127.0.0.0/8 cross a bridge; without this rule a container could speak to
-    // the services that the host keeps to itself (CVE-2020-8558).
-    let loopback = Rule::new("what listens on the host's loopback is not for containers")
-        .enters(IS, BRIDGES)
+    // the services that the host keeps to itself (CVE-2020-8558). The kernel would drop the same
+    // from a neighbour of the host's, were it not turned round before: it would reach a port that is
+    // published on 127.0.0.1.
+    let loopback = Rule::new("the host's loopback is for the host alone")
+        .comes_by_wire()
         .goes_to(loopback()?)
         .drop();
     batch.rule(GUARD.name, &loopback);

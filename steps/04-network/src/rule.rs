@@ -85,6 +85,12 @@ impl Rule {
             .lookup(is, links)
     }
 
+    /// The packet was not sent by this machine to itself.
+    pub fn comes_by_wire(self) -> Self {
+        self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_IIFNAME])
+            .compare(IS_NOT, &link_name("lo"))
+    }
+
     /// The packet is on its way out by a link of the set, or by another.
     pub fn leaves(self, is: bool, links: Set) -> Self {
         self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_OIFNAME])

@@ -5,11 +5,7 @@ use harness::wait_for;
 
 use crate::far::{Far, HERE6, THERE};
 use crate::online;
-use crate::ports::{CURL, listens};
-
-/// Answers for far.example, and knows nothing else.
-const DNSMASQ: &str = "dnsmasq -k -C /dev/null --user=root --no-resolv --no-hosts --bind-interfaces \
-    --address=/far.example/198.51.100.2 --local=/example/ --listen-address=";
+use crate::ports::{CURL, DNSMASQ, listens};
 
 #[track_caller]
 fn sleeper(machine: &Machine, name: &str, options: &str) {
