@@ -5,6 +5,7 @@
 //! in](Machine::container), a shim by the lock that it holds, a process in /proc. All pids are as the
 //! machine numbers them.
 
+pub mod carriers;
 mod container;
 pub mod kills;
 mod processes;

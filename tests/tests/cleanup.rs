@@ -81,7 +81,7 @@ const MESS: &str = r#"
     ip address add 10.88.0.1/16 dev mini0; ip link set mini0 up
     ip link add veth0a580007 type veth peer name half; ip link set veth0a580007 master mini0
     ip link add veth0a580008 type veth peer name loose
-    nft add table ip minidocker-mini0; nft add table ip minidocker-mini0-10.88.0.7
+    nft 'add table inet minidocker { comment "minidocker in /run/minidocker"; }'
     mkdir -p /run/minidocker/network/containers/dead /run/minidocker/network/mini0/leases
     echo dead >/run/minidocker/network/mini0/leases/10.88.0.9
     echo 10.88.0.0/16 >/run/minidocker/network/mini0/subnet
@@ -96,14 +96,13 @@ const MESS: &str = r#"
 "#;
 
 /// What it prints about each.
-const LISTED: [&str; 15] = [
+const LISTED: [&str; 14] = [
     "cgroup /sys/fs/cgroup/minidocker\n",
     "cgroup /sys/fs/cgroup/minidocker/dead\n",
     "link mini0\n",
     "link veth0a580007\n",
     "link veth0a580008\n",
-    "table ip minidocker-mini0\n",
-    "table ip minidocker-mini0-10.88.0.7\n",
+    "table inet minidocker\n",
     "the files for a container, /run/minidocker/network/containers/dead\n",
     "the lease /run/minidocker/network/mini0/leases/10.88.0.9\n",
     "mount on /var/lib/minidocker/rootfs\n",
@@ -170,8 +169,8 @@ fn what_is_not_ours_stays() {
         "ip link add mini0 address 02:00:00:00:00:01 type bridge
          ip link add veth0a580009 type veth peer name other; ip link set veth0a580009 master mini0
          ip link add vethc0a80101 type veth peer name lan
-         nft add table ip minidocker-mine; nft add table inet minidocker-mini0
-         nft add table ip minidocker-mini0-web
+         nft add table ip minidocker; nft add table inet minidocker-mine
+         nft 'add table inet minidocker { comment \"minidocker in /run/elsewhere\"; }'
          mkdir -p /sys/fs/cgroup/minidocker-other/dead /sys/fs/cgroup/other
          mkdir -p /run/minidocker-other /var/lib/minidocker/mine/data /var/lib/minidocker/rootfs-mine
          echo mine >/var/lib/minidocker/notes

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use harness::engine::carriers::{carriers, hide_all_but, nothing_left, server_outside};
 use harness::engine::{Machine, Wanted, Who, shell};
-use harness::{Running, in_the_vm, wait_for};
+use harness::{in_the_vm, wait_for};
 
 /// Those who are not root.
 const ORDINARY: [Who; 2] = [Who::Student, Who::Lone];
@@ -18,48 +19,6 @@ fn online(who: Who) -> Machine {
         outside: true,
         ..Wanted::default()
     })
-}
-
-/// The programs that carry packets; the first is another name of the second.
-const CARRIERS: [&str; 3] = ["pasta", "passt", "slirp4netns"];
-
-/// Hides those that carry packets, but for one.
-#[track_caller]
-fn hide_all_but(machine: &Machine, carrier: Option<&str>) {
-    let hidden = match carrier {
-        Some("pasta") => &CARRIERS[2..],
-        Some(_) => &CARRIERS[..2],
-        None => &CARRIERS[..],
-    };
-    for program in hidden {
-        machine.host().shell(&format!(
-            "mount --bind /dev/null $(readlink -f /usr/bin/{program})"
-        ));
-    }
-}
-
-/// Shows them again, and looks at what is left.
-#[track_caller]
-fn nothing_left(machine: &Machine) {
-    machine.host().shell(
-        "for program in pasta passt slirp4netns; do \
-         while umount $(readlink -f /usr/bin/$program) 2>/dev/null; do :; done; done; rm -rf /tmp/www",
-    );
-    machine.nothing_left();
-}
-
-/// A server outside, at 192.0.2.2:7000.
-#[track_caller]
-fn server_outside(machine: &Machine) -> Running {
-    let host = machine.host();
-    host.shell("mkdir -p /tmp/www; echo from-outside >/tmp/www/index.html");
-    let words = ["busybox", "httpd", "-f", "-p", "7000", "-h", "/tmp/www"];
-    let running = host.spawn_outside(words);
-    wait_for("the server outside", 10, || {
-        let listening = host.outside(["ss", "-Hltn", "sport = 7000"]).text();
-        (!listening.is_empty()).then_some(())
-    });
-    running
 }
 
 /// A shell's way to fetch a page, inside: its last line.
@@ -91,15 +50,6 @@ fn fetch(machine: &Machine, outside: bool, url: &str) -> String {
 /// Answers on port 80 with one line.
 const SERVER: &str = "mkdir -p /dev/shm/www && echo rootless >/dev/shm/www/index.html \
      && exec busybox httpd -f -p 80 -h /dev/shm/www";
-
-fn carriers(machine: &Machine) -> Vec<(i32, i32)> {
-    let all = machine.processes().into_iter();
-    // pasta goes by the name of the program that fits the processor: passt.avx2.
-    let is_carrier = |name: &str| CARRIERS.iter().any(|program| name.starts_with(program));
-    all.filter(|one| is_carrier(&one.name))
-        .map(|one| (one.pid, one.parent))
-        .collect()
-}
 
 #[test]
 fn root_inside_is_the_user_outside_and_others_are_subordinate() {

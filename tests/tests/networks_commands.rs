@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use harness::engine::{Machine, Wanted, Who, for_each, shell};
+use harness::engine::{Machine, Who, for_each};
+use harness::wait_for;
 use serde_json::Value;
 
 /// What a template says of a thing.
@@ -145,7 +146,7 @@ fn a_network_is_made_shown_and_removed_and_the_kernel_hears_nothing() {
         machine.ok("network rm -f front");
         machine.ok("network create -d bridge kept --label keep=");
         let pruned = machine.ok("network prune -f --filter label!=keep");
-        assert_eq!(pruned, "Deleted Networks:\nback\nsix\n");
+        assert_eq!(pruned, "Deleted Networks:\nback\nsix");
         assert_eq!(machine.ok("network prune -f --filter until=1h"), "");
         assert_eq!(custom(machine), "kept");
         assert!(
@@ -357,13 +358,12 @@ fn who_is_to_be_where_is_changed_before_the_start() {
         machine.ok("network connect --ip 10.5.0.7 --alias database back web");
         let networks = "{{range $name, $it := .NetworkSettings.Networks}}{{$name}} {{json .Aliases}} \
                         {{json .IPAMConfig}} {{json .DNSNames}};{{end}}";
-        let id = machine.container("web").id().to_owned();
-        let short = &id[..12];
+        let short = machine.container("web").id()[..12].to_owned();
         assert_eq!(
             inspect(machine, networks, "web"),
             format!(
-                "front [\"www\"] null [\"web\",\"www\",\"{short}\"];back [\"database\"] \
-                 {{\"IPv4Address\":\"10.5.0.7\"}} [\"web\",\"database\",\"{short}\"];"
+                "back [\"database\"] {{\"IPv4Address\":\"10.5.0.7\"}} [\"web\",\"database\",\"{short}\"];\
+                 front [\"www\"] null [\"web\",\"www\",\"{short}\"];"
             )
         );
         for (filter, expected) in [
@@ -406,78 +406,106 @@ fn who_is_to_be_where_is_changed_before_the_start() {
 
 #[test]
 fn a_running_container_gets_into_networks_and_out() {
-    let machine = Machine::with(Wanted {
-        outside: true,
-        ..Wanted::default()
-    });
-    let before = links(&machine);
-    machine
-        .ok("network create --subnet 10.5.0.0/24 -o com.docker.network.bridge.name=br-back back");
-    machine.ok("network create --internal --subnet 10.6.0.0/24 front");
-    let front = shown(&machine, "front")["Id"].as_str().expect("an id")[..10].to_owned();
-    machine.ok("run -d --name web --network front --ip 10.6.0.77 host sleep 1000");
-    assert_eq!(addresses(&machine, "web"), "eth0 10.6.0.77/24");
-    machine.ok("network connect back web");
-    machine.ok("network connect bridge web");
-    let now = addresses(&machine, "web");
-    assert!(
-        now.contains("eth1 10.5.0.2/24") && now.contains("eth2 10.88."),
-        "{now}"
-    );
-    let up = links(&machine);
-    for link in ["br-back", "mini0", &format!("mini-{front}")] {
-        assert!(up.split(' ').any(|it| it == link), "{link}: {up}");
-    }
-    let member = shown(&machine, "back")["Containers"][machine.container("web").id()].take();
-    assert_eq!(
-        (&member["Name"], &member["IPv4Address"]),
-        (&"web".into(), &"10.5.0.2/24".into())
-    );
-    let mac = machine.ok(&shell("exec web", "cat /sys/class/net/eth1/address"));
-    assert_eq!(member["MacAddress"], mac.as_str());
-    assert_eq!(member["EndpointID"].as_str().map(str::len), Some(64));
-    assert_eq!(machine.ok("ps --format {{.Networks}}"), "front,back,bridge");
-    let used = machine.ok("network ls -f dangling=0 --format {{.Name}}");
-    assert_eq!(used, "back\nbridge\nfront\nhost\nnone");
-    for (line, words) in [
-        (
-            "network connect back web",
-            "endpoint with name web already exists in network back",
-        ),
-        (
-            "network rm back",
-            "error while removing network: network back id",
-        ),
-    ] {
-        assert!(machine.fails(1, line).contains(words), "{line}");
-    }
-    assert_eq!(machine.ok("network prune -f"), "");
+    for_each(|machine| {
+        let before = links(machine);
+        machine.ok("network create --subnet 10.5.0.0/24 back");
+        machine.ok("network create --internal --subnet 10.6.0.0/24 front");
+        machine.ok("run -d --name web --network front --ip 10.6.0.77 host sleep 1000");
+        assert_eq!(addresses(machine, "web"), "eth0 10.6.0.77/24");
+        machine.ok("network connect back web");
+        assert_eq!(
+            addresses(machine, "web"),
+            "eth0 10.6.0.77/24\neth1 10.5.0.2/24"
+        );
+        let member = shown(machine, "back")["Containers"][machine.container("web").id()].take();
+        assert_eq!(
+            (&member["Name"], &member["IPv4Address"]),
+            (&"web".into(), &"10.5.0.2/24".into())
+        );
+        let mac = machine.ok("exec web cat /sys/class/net/eth1/address");
+        assert_eq!(member["MacAddress"], mac.as_str());
+        assert_eq!(member["EndpointID"].as_str().map(str::len), Some(64));
+        assert_eq!(machine.ok("ps --format {{.Networks}}"), "front,back");
+        let used = machine.ok("network ls -f dangling=0 --format {{.Name}}");
+        assert_eq!(used, "back\nbridge\nfront\nhost\nnone");
+        for (line, words) in [
+            (
+                "network connect back web",
+                "endpoint with name web already exists in network back",
+            ),
+            (
+                "network rm back",
+                "error while removing network: network back id",
+            ),
+        ] {
+            assert!(machine.fails(1, line).contains(words), "{line}");
+        }
+        assert_eq!(machine.ok("network prune -f"), "");
 
-    machine.ok("network disconnect front web");
-    machine.ok("network disconnect bridge web");
-    assert_eq!(addresses(&machine, "web"), "eth1 10.5.0.2/24");
-    assert!(!links(&machine).contains("mini"), "{}", links(&machine));
+        machine.ok("network disconnect front web");
+        assert_eq!(addresses(machine, "web"), "eth1 10.5.0.2/24");
+        let said = machine.fails(1, "network disconnect front web");
+        assert!(said.contains("is not connected to network front"), "{said}");
+        machine.ok("network rm front");
+        // After a restart it is where it was.
+        machine.ok("restart -t 0 web");
+        assert_eq!(addresses(machine, "web"), "eth0 10.5.0.2/24");
+        machine.ok("network disconnect back web");
+        assert_eq!(addresses(machine, "web"), "");
+        assert_eq!(links(machine), before);
+        machine.ok("network connect back web");
+        machine.ok("rm -f web");
+        let told = "events --since 10m --until 0s --filter network=back --format {{.Action}}";
+        let told = machine.ok(told);
+        let told: Vec<&str> = told.lines().collect();
+        let pair = ["connect", "disconnect"];
+        assert_eq!(told, [&["create"][..], &pair, &pair, &pair].concat());
+        machine.ok("network rm back");
+        machine.nothing_left();
+    });
+}
+
+#[test]
+fn each_network_of_a_container_has_a_bridge_while_it_is_in_use() {
+    let machine = Machine::of(Who::Root);
+    let before = links(&machine);
+    machine.ok("network create -o com.docker.network.bridge.name=br-back back");
+    machine.ok("network create front");
+    let front = format!("mini-{}", &machine.ok("network ls -qf name=front")[..10]);
+    let has = |link: &str| links(&machine).split(' ').any(|it| it == link);
+    machine.ok("run -d --name web --network front --network back host sleep 1000");
+    machine.ok("network connect bridge web");
     assert!(
-        machine
-            .fails(1, "network disconnect front web")
-            .contains("is not connected to network front")
+        has("br-back") && has(&front) && has("mini0"),
+        "{}",
+        links(&machine)
     );
-    machine.ok("network rm front");
-    // After a restart it is where it was.
-    machine.ok("restart -t 0 web");
-    assert_eq!(addresses(&machine, "web"), "eth0 10.5.0.2/24");
-    machine.ok("network disconnect back web");
-    assert_eq!(addresses(&machine, "web"), "");
-    assert_eq!(links(&machine), before);
-    let told =
-        machine.ok("events --since 10m --until 0s --filter network=back --format {{.Action}}");
-    let told: Vec<&str> = told.lines().collect();
     assert_eq!(
-        told,
-        ["create", "connect", "disconnect", "connect", "disconnect"]
+        machine
+            .ok("exec web ls /sys/class/net")
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+        ["eth0", "eth1", "eth2", "lo"]
     );
-    machine.ok("rm -f web");
-    machine.ok("network rm back");
+    machine.ok("network disconnect back web");
+    machine.ok("network disconnect bridge web");
+    assert!(
+        !has("br-back") && has(&front) && !has("mini0"),
+        "{}",
+        links(&machine)
+    );
+    machine.ok("stop -t 0 web");
+    assert_eq!(links(&machine), before);
+    machine.ok("start web");
+    // It is killed with all that it held, and the next command finds what it left.
+    let shim = machine.container("web").shim().expect("a shim");
+    machine.host().run(["kill", "-9", &shim.to_string()]).ok();
+    wait_for("the shim to be gone", 10, || {
+        machine.shims().is_empty().then_some(())
+    });
+    machine.ok("ps -a");
+    assert_eq!(links(&machine), before);
+    machine.ok("network rm front back");
     machine.nothing_left();
 }
 
@@ -485,7 +513,7 @@ fn a_running_container_gets_into_networks_and_out() {
 fn a_subnet_is_taken_that_the_host_has_no_way_to() {
     let machine = Machine::of(Who::Root);
     machine.host().shell(
-        "ip link add name other type dummy && ip link set other up \
+        "ip link add name other type bridge && ip link set other up \
          && ip addr add 172.17.0.1/16 dev other && ip route add 10.9.0.0/16 via 172.17.0.7",
     );
     machine.ok("network create one");

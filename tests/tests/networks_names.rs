@@ -189,11 +189,32 @@ fn a_container_is_found_by_all_its_names_and_by_its_address() {
     }
     let nobody = counted(&machine, "web", "-x 10.81.0.200");
     assert_eq!(nobody, known("NXDOMAIN"));
+    is_no_hindrance(&machine, "db", "web");
     // No answer outlives its question.
     let record = dig(&machine, "web", "+noall +answer db");
     let words: Vec<_> = record.split_whitespace().collect();
     assert_eq!(words, ["db.", "0", "IN", "A", &db]);
     leave(&machine, "front");
+}
+
+/// Who runs a name server in a container has the port for it, and finds the others all the same.
+#[track_caller]
+fn is_no_hindrance(machine: &Machine, server: &str, other: &str) {
+    let pid = machine.container(server).init().pid.to_string();
+    let python = ["nsenter", "-t", &pid, "-n", "python3", "-c", RESOLVER];
+    let own = python.iter().chain(&["0.0.0.0", "198.51.100.9"]);
+    let mut running = machine.host().spawn(own);
+    running.expect("ready");
+    let place = address(machine, server, "front");
+    let caller = machine.container(other).init().pid;
+    for way in ["", "+tcp"] {
+        let asked = machine.host().shell(&format!(
+            "nsenter -t {caller} -n dig +short +time=5 {way} @{place} example.org"
+        ));
+        assert_eq!(asked, "198.51.100.9");
+        let found = short(machine, server, &format!("{way} {other}"));
+        assert_eq!(found, address(machine, other, "front"));
+    }
 }
 
 #[test]

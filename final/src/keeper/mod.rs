@@ -52,6 +52,9 @@ pub use registration::Registration;
 /// Where a container finds its resolver.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
+/// The port that names are asked for at.
+const PORT: u16 = 53;
+
 /// The name of the keeper's socket, in its directory.
 const SOCKET: &str = "socket";
 

@@ -11,11 +11,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use cli::Dirs;
+use network::Protocol;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-use super::{ADDRESS, life};
+use super::{ADDRESS, PORT, life};
 use crate::shim::protocol::{Connection, Heard};
 use crate::state::{Container, Places};
 
@@ -50,9 +51,14 @@ impl Registration {
     /// The namespace is not ours to enter, or there can be no keeper.
     pub fn new(dirs: &Dirs, container: &Container, netns: BorrowedFd<'_>) -> Result<Registration> {
         let (udp, tcp) = network::within(netns, || {
-            let at = (ADDRESS, 53);
-            let udp = UdpSocket::bind(at).with_context(|| format!("bind to {ADDRESS}, udp"))?;
-            let tcp = TcpListener::bind(at).with_context(|| format!("bind to {ADDRESS}, tcp"))?;
+            let udp = UdpSocket::bind((ADDRESS, 0)).context("make a socket for UDP")?;
+            let tcp = TcpListener::bind((ADDRESS, 0)).context("make a socket for TCP")?;
+            // The port itself is left to whoever runs a name server in there.
+            let ways = [
+                (Protocol::Udp, udp.local_addr()?.port()),
+                (Protocol::Tcp, tcp.local_addr()?.port()),
+            ];
+            network::detour(ADDRESS, PORT, &ways)?;
             Ok((udp, tcp))
         })?;
         let overlay = Places::of(dirs, &container.id).data.join("merged");

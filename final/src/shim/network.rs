@@ -21,13 +21,14 @@ pub mod uplink;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cli::Dirs;
 use network::{Carrier, Publish, Reserved, Target};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -298,40 +299,61 @@ impl Attached {
         })
     }
 
-    /// What is to be read when somebody calls a port that is copied, or its copying has ended; then
-    /// [`attend`](Attached::attend).
-    pub fn calls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let (plugs, carried) = match &self.connection {
-            Some(Connection::Plugged(plugs)) => (Some(plugs), None),
-            Some(Connection::Carried(carried)) => (None, carried.relay.as_ref()),
-            None => (None, None),
-        };
-        let relays = plugs.into_iter().flat_map(Plugs::relays).chain(carried);
-        relays.flat_map(Relay::polled)
+    /// What can be read when there is something to [attend](Attached::attend) to.
+    pub fn polled(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let ended = [self.silence(), self.isolation()].into_iter().flatten();
+        ended.chain(self.relay().into_iter().flat_map(Relay::polled))
     }
 
-    /// Has the calls of one descriptor answered, of those in [`calls`](Attached::calls).
+    /// Sees to who calls by a way that the kernel has not, and to who has ended and is needed again.
     ///
     /// # Errors
-    /// There can be no process that copies.
-    pub fn attend(&mut self, call: RawFd) -> Result<()> {
-        let called = |relay: &&mut Relay| relay.polled().any(|polled| polled.as_raw_fd() == call);
+    /// There can be no process that does what is needed.
+    pub fn attend(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+        if self.silence().is_some_and(is_readable) {
+            self.break_silence(container, dirs);
+        }
+        if self.isolation().is_some_and(is_readable)
+            && let Some(Connection::Plugged(plugs)) = &mut self.connection
+            && let Some(place) = plugs.place()
+        {
+            place.reconnect(container, dirs)?;
+        }
         let relay = match &mut self.connection {
-            Some(Connection::Plugged(plugs)) => plugs.relays_mut().find(called),
+            Some(Connection::Plugged(plugs)) => plugs.relay_mut(),
             Some(Connection::Carried(carried)) => carried.relay.as_mut(),
             None => None,
         };
-        relay.map_or(Ok(()), Relay::attend)
+        match relay.filter(|relay| relay.polled().any(is_readable)) {
+            Some(relay) => relay.attend(),
+            None => Ok(()),
+        }
+    }
+
+    /// Who copies what arrives at some of its ports.
+    fn relay(&self) -> Option<&Relay> {
+        match &self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.relay(),
+            Some(Connection::Carried(carried)) => carried.relay.as_ref(),
+            None => None,
+        }
+    }
+
+    /// What can be read when nothing connects the container's networks to the outside any more.
+    fn isolation(&self) -> Option<BorrowedFd<'_>> {
+        match &self.connection {
+            Some(Connection::Plugged(plugs)) => plugs.isolation(),
+            _ => None,
+        }
     }
 
     /// What can be read when nobody answers the container's questions for names any more.
-    pub fn silence(&self) -> Option<BorrowedFd<'_>> {
+    fn silence(&self) -> Option<BorrowedFd<'_>> {
         Some(self.names.as_ref()?.registration.connection())
     }
 
-    /// Has the questions answered again after a [`silence`](Attached::silence), unless that is worth
-    /// nothing.
-    pub fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
+    /// Has the questions answered again, unless that is worth nothing.
+    fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
         let Some(before) = self.names.take() else {
             return;
         };
@@ -375,6 +397,11 @@ impl Attached {
     }
 }
 
+fn is_readable(file: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(file, PollFlags::POLLIN)];
+    matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1..))
+}
+
 /// Where the container's bridges are; `None`: it has none.
 fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
     let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
@@ -410,8 +437,25 @@ fn way_to_host() -> Option<Ipv4Addr> {
 /// # Errors
 /// What the kernel refuses.
 pub fn sweep(dirs: &Dirs) -> Result<()> {
-    if !dirs.run.join("network").is_dir() || !network::is_privileged()? {
+    if !dirs.run.join("network").is_dir() {
         return Ok(());
     }
-    network::sweep(&dirs.run, true).context("remove what dead containers left in the network")
+    let sweep = || {
+        network::sweep(&dirs.run, true)?;
+        Ok(String::new())
+    };
+    let swept = within(dirs, sweep).context("remove what dead containers left in the network");
+    swept.map(drop)
+}
+
+/// Works where bridges are, and answers what the work does; `None`: there are none, for nobody is in
+/// this user's networks. To be called by a process with one thread.
+///
+/// # Errors
+/// What the work says; there can be no process that does it.
+pub fn within(dirs: &Dirs, work: impl Fn() -> Result<String>) -> Result<Option<String>> {
+    match network::is_privileged()? {
+        true => work().map(Some),
+        false => uplink::within(dirs, work),
+    }
 }

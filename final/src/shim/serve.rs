@@ -1,6 +1,6 @@
 //! The loop: what the container writes, what clients want, and who has ended.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -44,8 +44,7 @@ enum Source {
     Input,
     Exec(usize),
     ExecOther(usize),
-    Call(RawFd),
-    Names,
+    Network,
 }
 
 /// For the container's standard input, and not taken by it yet.
@@ -131,13 +130,8 @@ impl Shim<'_> {
                         exec.attend();
                     }
                 }
-                Source::Call(call) => {
-                    // Whoever calls has nobody to tell.
-                    if let Err(error) = run.network.attend(call) {
-                        tracing::debug!("{error:#}");
-                    }
-                }
-                Source::Names => run.network.break_silence(&self.places.read()?, self.dirs),
+                // The container lives on without it.
+                Source::Network => drop(run.network.attend(&self.places.read()?, self.dirs)),
             }
         }
         // From behind, so that the numbers before stay right.
@@ -191,10 +185,8 @@ impl Shim<'_> {
                 all.push((Source::ExecOther(n), other, PollFlags::POLLIN));
             }
         }
-        let calls = run.network.calls();
-        all.extend(calls.map(|file| (Source::Call(file.as_raw_fd()), file, PollFlags::POLLIN)));
-        let silence = run.network.silence().into_iter();
-        all.extend(silence.map(|file| (Source::Names, file, PollFlags::POLLIN)));
+        let network = run.network.polled();
+        all.extend(network.map(|file| (Source::Network, file, PollFlags::POLLIN)));
         all.into_iter()
             .map(
                 |(source, file, events): (Source, BorrowedFd<'a>, PollFlags)| {

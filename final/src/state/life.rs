@@ -33,6 +33,12 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether its command runs, or would if it were let. Between two runs it is in no network.
+    #[must_use]
+    pub fn has_processes(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+
     /// Whether there has to be a shim.
     #[must_use]
     pub fn needs_shim(self) -> bool {

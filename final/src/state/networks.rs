@@ -194,10 +194,13 @@ impl Network {
             }
         }
         let mut found = all.into_iter().filter(|it| is_meant(&it.id));
-        match (found.next(), found.next()) {
-            (Some(network), None) => Ok(network),
-            (Some(_), Some(_)) => bail!("network {what} is ambiguous (several ids begin so)"),
-            _ => bail!("network {what} not found"),
+        match (found.next(), found.count()) {
+            (Some(network), 0) => Ok(network),
+            (Some(_), others) => bail!(
+                "network {what} is ambiguous ({} matches found based on ID prefix)",
+                others + 1
+            ),
+            (None, _) => bail!("network {what} not found"),
         }
     }
 
@@ -402,6 +405,10 @@ mod tests {
             "network middle not found"
         );
         assert_eq!(refusal(Network::find(&dirs, "")), "network  not found");
+        assert_eq!(
+            refusal(Network::find(&dirs, "a")),
+            "network a is ambiguous (2 matches found based on ID prefix)"
+        );
         let changing = Changing::begin(&dirs).expect("begin");
         changing.remove(&front).expect("remove");
         assert_eq!(Network::all(&dirs).expect("list"), [back]);

@@ -93,7 +93,8 @@ impl Book {
         let _ = fs::remove_dir(&self.directory);
     }
 
-    /// The leases, of the living and the dead. What has no address for a name is none.
+    /// The leases, of the living and the dead. What has no address for a name, or is no file, is
+    /// none.
     pub fn records(&self) -> Result<Vec<Record>> {
         let leases = self.leases();
         let read = || -> std::io::Result<Vec<Record>> {
@@ -104,6 +105,9 @@ impl Book {
                     continue;
                 };
                 let path = entry.path();
+                if !entry.file_type()?.is_file() {
+                    continue;
+                }
                 match File::open(&path) {
                     // Its owner has gone meanwhile; whoever holds the lock does not see this.
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,

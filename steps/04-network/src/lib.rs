@@ -19,6 +19,7 @@
 //! - `router`: what makes the host one;
 //! - `nat`, `rule` and `nft`: what is turned into what, and how nf_tables is told;
 //! - `firewall`: whose rules may be in the way;
+//! - `detour`: a port of a namespace's own that is answered at another;
 //! - `flows`: what the kernel must forget of those who went there before;
 //! - `netlink`: how both are sent, and answered;
 //! - [`files`]: resolv.conf, hosts and hostname;
@@ -42,6 +43,7 @@ use ipnetwork::IpNetwork;
 use nix::unistd::Pid;
 
 pub mod bridge;
+mod detour;
 pub mod files;
 mod firewall;
 mod flows;
@@ -60,6 +62,7 @@ mod user;
 
 use bridge::{Bridge, Endpoint, Lease, Wish};
 use files::{Files, Identity};
+pub use detour::detour;
 pub use publish::{Protocol, Publish, Reserved};
 pub use strays::{leftovers, sweep};
 pub use user::{Carrier, Target};

@@ -102,7 +102,8 @@ pub(crate) fn remove_orphan(name: &str, gateways: &[Ipv4Network]) -> Result<()> 
     ensure!(
         !in_use,
         "the bridge {name} has containers of which nothing is known here: they belong to a \
-         minidocker with another state directory"
+         minidocker with another state directory, or their leases were removed; it is free when they \
+         have ended"
     );
     if condemn_bridge(name, *gateway)? {
         remove_condemned(&[name.to_owned()], None)?;

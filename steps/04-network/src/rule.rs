@@ -21,6 +21,7 @@ use std::net::Ipv6Addr;
 use ipnetwork::Ipv4Network;
 
 use crate::nft::{Attributes, Field, Set};
+use crate::publish::Protocol;
 
 /// For questions that can be asked both ways.
 pub(crate) const IS: bool = true;
@@ -49,6 +50,12 @@ const NFTA_CMP_OP: u16 = 2;
 const NFTA_CMP_DATA: u16 = 3;
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFTA_PAYLOAD_SREG: u16 = 5;
+const NFTA_PAYLOAD_CSUM_TYPE: u16 = 6;
+const NFTA_PAYLOAD_CSUM_OFFSET: u16 = 7;
 const NFTA_NAT_TYPE: u16 = 1;
 const NFTA_NAT_FAMILY: u16 = 2;
 const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
@@ -63,6 +70,24 @@ const DESTINATION: i32 = 16;
 const SOURCE6: i32 = 8;
 const DESTINATION6: i32 = 24;
 const PORT: i32 = 2;
+
+/// An end of a packet's way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    Sender,
+    Receiver,
+}
+
+impl End {
+    /// Where its port is in the headers of TCP and UDP: of which header, from where, how many bytes.
+    fn port(self) -> [i32; 3] {
+        let offset = match self {
+            Self::Sender => 0,
+            Self::Receiver => PORT,
+        };
+        [libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2]
+    }
+}
 
 /// A rule as it grows, expression by expression.
 pub(crate) struct Rule {
@@ -144,6 +169,42 @@ impl Rule {
                 &[libc::NFT_PAYLOAD_NETWORK_HEADER, DESTINATION6, 16],
             )
             .compare(IS_NOT, &address.octets())
+    }
+
+    /// The packet's transport.
+    pub fn over(self, protocol: Protocol) -> Self {
+        self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_L4PROTO])
+            .compare(IS, &[protocol.number()])
+    }
+
+    /// The port of one end.
+    pub fn is_port(self, end: End, port: u16) -> Self {
+        self.payload(libc::NFT_REG_1, &end.port())
+            .compare(IS, &port.to_be_bytes())
+    }
+
+    /// The port of one end becomes another. The checksum is corrected: it lies elsewhere in each
+    /// transport's header (RFC 768, RFC 9293).
+    pub fn becomes_port(self, end: End, port: u16, protocol: Protocol) -> Self {
+        let checksum = match protocol {
+            Protocol::Tcp => 16,
+            Protocol::Udp => 6,
+        };
+        let [header, offset, length] = end.port();
+        self.expression("immediate", |data| {
+            data.number(NFTA_IMMEDIATE_DREG, libc::NFT_REG_1);
+            data.nest(NFTA_IMMEDIATE_DATA, |data| {
+                data.bytes(NFTA_DATA_VALUE, &port.to_be_bytes());
+            });
+        })
+        .expression("payload", |data| {
+            data.number(NFTA_PAYLOAD_BASE, header);
+            data.number(NFTA_PAYLOAD_OFFSET, offset);
+            data.number(NFTA_PAYLOAD_LEN, length);
+            data.number(NFTA_PAYLOAD_SREG, libc::NFT_REG_1);
+            data.number(NFTA_PAYLOAD_CSUM_TYPE, libc::NFT_PAYLOAD_CSUM_INET);
+            data.number(NFTA_PAYLOAD_CSUM_OFFSET, checksum);
+        })
     }
 
     /// The packet is, or is not, of a connection that was let through before, or belongs to one.

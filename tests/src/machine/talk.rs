@@ -7,7 +7,9 @@
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -36,9 +38,23 @@ enum Part {
     Listen { port: Port, word: String },
     /// Ask once, and print the answer
     Ask {
-        to: Ipv4Addr,
+        to: IpAddr,
         port: Port,
         hello: String,
+    },
+    /// Say back all that somebody says, after its end; says `listening` when it does
+    Echo { port: Port },
+    /// Say so many megabytes to an echo, end, and compare what comes back
+    Pour {
+        to: IpAddr,
+        port: Port,
+        megabytes: usize,
+    },
+    /// Ask by so many connections that are open at once, and count the answers
+    Crowd {
+        to: IpAddr,
+        port: Port,
+        callers: usize,
     },
 }
 
@@ -73,18 +89,28 @@ impl Talk {
             Part::Listen { port, word } => listen_tcp(port.number, word),
             Part::Ask { to, port, hello } => {
                 let to = SocketAddr::from((*to, port.number));
-                let answer = if port.udp { ask_udp } else { ask_tcp }(to, hello);
-                match answer {
-                    Ok(answer) => println!("{}", answer.trim_end()),
-                    Err(error) => {
-                        eprintln!("{error:#}");
-                        return Ok(ExitCode::from(1));
-                    }
-                }
-                Ok(ExitCode::SUCCESS)
+                tell(if port.udp { ask_udp } else { ask_tcp }(to, hello))
             }
+            Part::Echo { port } => echo(port.number),
+            Part::Pour {
+                to,
+                port,
+                megabytes,
+            } => tell(pour((*to, port.number).into(), *megabytes)),
+            Part::Crowd { to, port, callers } => tell(crowd((*to, port.number).into(), *callers)),
         }
     }
+}
+
+fn tell(answer: Result<String>) -> Result<ExitCode> {
+    match answer {
+        Ok(answer) => println!("{}", answer.trim_end()),
+        Err(error) => {
+            eprintln!("{error:#}");
+            return Ok(ExitCode::from(1));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn listen_tcp(port: u16, word: &str) -> Result<ExitCode> {
@@ -129,7 +155,11 @@ fn ask_tcp(to: SocketAddr, hello: &str) -> Result<String> {
 
 /// Asks again and again, for a datagram may be lost.
 fn ask_udp(to: SocketAddr, hello: &str) -> Result<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(Duration::from_millis(250)))?;
     let end = Instant::now() + PATIENCE;
@@ -143,4 +173,56 @@ fn ask_udp(to: SocketAddr, hello: &str) -> Result<String> {
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+}
+
+fn echo(port: u16) -> Result<ExitCode> {
+    let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).context("bind a TCP port")?;
+    println!("listening");
+    loop {
+        let (mut stream, _) = socket.accept().context("accept")?;
+        std::thread::spawn(move || {
+            let mut said = Vec::new();
+            // Without an end there is no answer.
+            if stream.read_to_end(&mut said).is_ok() {
+                stream.write_all(&said).ok();
+            }
+        });
+    }
+}
+
+/// Fails where one byte is another, or one is missing.
+fn pour(to: SocketAddr, megabytes: usize) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    // No two parts of it are the same: a step that 2^32 has no factor of.
+    let words = (0..megabytes << 18).map(|n| (n as u32).wrapping_mul(0x9e37_79b1));
+    let said: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    stream.write_all(&said)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard)?;
+    anyhow::ensure!(
+        heard == said,
+        "{} bytes came back of {}",
+        heard.len(),
+        said.len()
+    );
+    Ok(format!("{} bytes", heard.len()))
+}
+
+fn crowd(to: SocketAddr, callers: usize) -> Result<String> {
+    let mut all = Vec::new();
+    for _ in 0..callers {
+        all.push(TcpStream::connect_timeout(&to, PATIENCE)?);
+    }
+    for (n, stream) in all.iter_mut().enumerate() {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{n}").as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+    }
+    for (n, stream) in all.into_iter().enumerate() {
+        let mut heard = String::new();
+        stream.take(LONGEST).read_to_string(&mut heard)?;
+        anyhow::ensure!(heard == n.to_string(), "caller {n} heard {heard:?}");
+    }
+    Ok(format!("{callers} answers"))
 }

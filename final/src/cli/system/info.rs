@@ -78,7 +78,7 @@ fn document(context: &Context) -> Result<Value> {
         "DriverStatus": [["Backing Filesystem", machine.file_system], ["userxattr", rootless.to_string()]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "none"],
+            "Network": ["bridge", "host", "null"],
             "Log": ["json-file", "none"],
         },
         "LoggingDriver": "json-file",

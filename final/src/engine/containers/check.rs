@@ -368,18 +368,25 @@ impl Check<'_> {
 
     /// Leases, links and rules of dead containers.
     fn network(&self) -> Result<()> {
-        let run = &self.containers.dirs.run;
-        let privileged = namespaces::is_privileged()?;
-        let left = network::leftovers(run, privileged)?;
+        let dirs = &self.containers.dirs;
+        let look = || {
+            let left = || Ok(network::leftovers(&dirs.run, true)?.join(", "));
+            match shim::within_networks(dirs, left)? {
+                Some(left) => Ok::<_, anyhow::Error>(left),
+                None => Ok(network::leftovers(&dirs.run, false)?.join(", ")),
+            }
+        };
+        let left = look()?;
         if left.is_empty() {
             return Ok(());
         }
-        let what = format!("dead containers left in the network: {}", left.join(", "));
+        let what = format!("dead containers left in the network: {left}");
         self.found(&what, || {
-            network::sweep(run, privileged)?;
-            let left = network::leftovers(run, privileged)?;
+            network::sweep(&dirs.run, false)?;
+            shim::sweep_network(dirs)?;
+            let left = look()?;
             if !left.is_empty() {
-                bail!("{} could not be removed", left.join(", "));
+                bail!("{left} could not be removed");
             }
             Ok("all of it was removed".into())
         });

@@ -21,7 +21,7 @@ impl Networks {
         check_together(&locked.container.host, &network)?;
         check(&network, &wanted)?;
         let name = network.name;
-        if !locked.container.life.status.needs_shim() {
+        if !locked.container.life.status.has_processes() {
             locked.container.host.join(&name, wanted);
             return locked.save();
         }

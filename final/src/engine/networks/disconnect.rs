@@ -33,7 +33,7 @@ impl Networks {
             "container {id} is not connected to network {name}"
         );
         // Of `none` nothing is there that the shim would have to take down.
-        if name == "none" || !locked.container.life.status.needs_shim() {
+        if name == "none" || !locked.container.life.status.has_processes() {
             locked.container.host.leave(&name);
             locked.save()?;
             if let Ok(network) = found {

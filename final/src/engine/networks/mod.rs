@@ -13,10 +13,11 @@ mod reload;
 mod remove;
 
 use std::mem;
+use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use cli::Dirs;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use network::Carrier;
 
 use super::containers::Containers;
@@ -126,39 +127,32 @@ pub(super) fn check(network: &Network, wanted: &Wanted) -> Result<()> {
         made || wanted.aliases.is_empty(),
         "network-scoped alias is supported only for containers in user defined networks"
     );
-    let address = wanted.address.is_some();
-    let six = wanted.six.is_some();
-    ensure!(
-        made || !(address || six),
-        "user specified IP address is supported on user defined networks only"
-    );
-    ensure!(
-        (network.chosen || !address) && (network.chosen6 || !six),
-        "user specified IP address is supported only when connecting to networks with user \
-         configured subnets"
-    );
-    for (asked, fits) in [
+    for (asked, subnet, chosen) in [
         (
-            wanted.address.map(|it| it.to_string()),
-            wanted
-                .address
-                .zip(network.subnet)
-                .is_some_and(|(it, subnet)| subnet.contains(it)),
+            wanted.address.map(IpAddr::from),
+            network.subnet.map(IpNetwork::from),
+            network.chosen,
         ),
         (
-            wanted.six.map(|it| it.to_string()),
-            wanted
-                .six
-                .zip(network.subnet6)
-                .is_some_and(|(it, subnet)| subnet.contains(it)),
+            wanted.six.map(IpAddr::from),
+            network.subnet6.map(IpNetwork::from),
+            network.chosen6,
         ),
     ] {
-        if let Some(asked) = asked {
-            ensure!(
-                fits,
-                "no configured subnet or ip-range contain the IP address {asked}"
-            );
-        }
+        let Some(asked) = asked else { continue };
+        ensure!(
+            made,
+            "user specified IP address is supported on user defined networks only"
+        );
+        ensure!(
+            chosen,
+            "user specified IP address is supported only when connecting to networks with user \
+             configured subnets"
+        );
+        ensure!(
+            subnet.is_some_and(|subnet| subnet.contains(asked)),
+            "no configured subnet or ip-range contain the IP address {asked}"
+        );
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::Networks;
 use crate::engine::containers::Containers;
+use crate::shim;
 
 impl Networks {
     /// Makes the bridges, the cables and the rules of containers' networks anew where they are gone;
@@ -32,9 +33,12 @@ impl Networks {
             .iter()
             .flat_map(|it| it.life.networks.keys())
             .collect();
-        for name in networks {
-            self.find(name)?.bridge(&self.dirs)?.rebuild()?;
-        }
+        shim::within_networks(&self.dirs, || {
+            for name in &networks {
+                self.find(name)?.bridge(&self.dirs)?.rebuild()?;
+            }
+            Ok(String::new())
+        })?;
         Ok(meant.into_iter().map(|it| it.id).collect())
     }
 }

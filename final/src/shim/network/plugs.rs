@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
-use network::Publish;
 use network::bridge::{Endpoint, Lease, Wish};
 
 use super::files::{Files, Servers};
@@ -248,13 +247,23 @@ impl Plugs {
     }
 
     /// Who copies what is sent to some of them.
-    pub fn relays(&self) -> impl Iterator<Item = &Relay> {
-        self.all.iter().filter_map(|plug| plug.relay.as_ref())
+    pub fn relay(&self) -> Option<&Relay> {
+        self.all.iter().find_map(|plug| plug.relay.as_ref())
     }
 
     /// The same, to be attended to.
-    pub fn relays_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
-        self.all.iter_mut().filter_map(|plug| plug.relay.as_mut())
+    pub fn relay_mut(&mut self) -> Option<&mut Relay> {
+        self.all.iter_mut().find_map(|plug| plug.relay.as_mut())
+    }
+
+    /// Where the bridges are; `None` while somebody else has it, too.
+    pub fn place(&mut self) -> Option<&mut Place> {
+        Rc::get_mut(&mut self.place)
+    }
+
+    /// What can be read when nothing connects them to the outside any more.
+    pub fn isolation(&self) -> Option<BorrowedFd<'_>> {
+        self.place.isolation()
     }
 
     fn leading_mut(&mut self) -> Option<&mut Plug> {
@@ -326,19 +335,18 @@ impl Plug {
     /// Takes an address, and where it leads out the container's ports of the host.
     fn lease(share: Share, place: &Place, container: &Container, dirs: &Dirs) -> Result<Plug> {
         let bridge = share.network.bridge(dirs)?;
-        let mut ports = match (share.leads, place) {
-            (false, _) => Vec::new(),
-            (true, Place::Here) => ports::reserve(container, |port| bridge.reserve(port))?,
-            (true, Place::Shared(..)) => ports::reserve(container, Publish::reserve)?,
+        // Taken here, wherever the bridge is: that is who is called.
+        let ports = match share.leads {
+            true => ports::reserve(container, |port| bridge.reserve(port))?,
+            false => Vec::new(),
         };
         let published = ports.iter().map(|port| ports::of(port.port())).collect();
-        let relay = match place {
-            Place::Here => ports::relay(ports.iter().filter(ports::is_six), None)?,
-            // No rule leads from the host's network into that one.
-            Place::Shared(netns, _) => {
-                let all = mem::take(&mut ports);
+        let relay = match place.netns() {
+            None => ports::relay(ports.iter().filter(ports::is_six), None)?,
+            // No rule leads from here to there.
+            Some(netns) => {
                 let netns = netns.try_clone().context("dup a network namespace")?;
-                ports::relay(all.iter(), Some(netns))?
+                ports::relay(ports.iter(), Some(netns))?
             }
         };
         let wish = Wish {

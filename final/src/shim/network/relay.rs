@@ -9,6 +9,7 @@
 //! Most published ports are never called this way, so that the shim holds the sockets, and only the
 //! first call makes the process. It ends with the shim; its callers are cut off then.
 
+mod datagram;
 mod tcp;
 mod udp;
 
@@ -19,8 +20,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
-use namespaces::{Inside, Isolation, Running};
+use anyhow::{Context, Result, bail};
+use namespaces::{Held, Inside, Isolation, Running};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
@@ -87,7 +88,7 @@ impl Relay {
             // Whoever was killed may be begun again; one that cannot begin would fail each time.
             if status < 128 {
                 self.ways.clear();
-                anyhow::bail!("the relay of published ports failed with status {status}");
+                bail!("the relay of published ports failed with status {status}");
             }
             return Ok(());
         }
@@ -95,9 +96,15 @@ impl Relay {
             ids: None,
             ..Isolation::users_only()?
         };
-        let held = namespaces::spawn(&isolation, |inside| self.live(inside))
-            .context("begin a relay for published ports")?;
-        self.process = Some(held.let_go()?);
+        let held = namespaces::spawn(&isolation, |inside| self.live(inside));
+        match held.and_then(Held::let_go) {
+            Ok(process) => self.process = Some(process),
+            Err(error) => {
+                // They would call again and again.
+                self.ways.clear();
+                return Err(error.context("begin a relay for published ports"));
+            }
+        }
         Ok(())
     }
 

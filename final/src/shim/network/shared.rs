@@ -16,8 +16,8 @@ use crate::state::{Container, Places};
 pub enum Place {
     /// In the network that we are in.
     Here,
-    /// In this network namespace, and who connects it to the outside.
-    Shared(File, Uplink),
+    /// In this network namespace; and who connects it to the outside, unless nobody does.
+    Shared(File, Option<Uplink>),
 }
 
 impl Place {
@@ -36,7 +36,7 @@ impl Place {
             container.name
         );
         let (uplink, netns) = uplink::find(dirs, None, &layers(container, dirs))?;
-        Ok(Place::Shared(netns, uplink))
+        Ok(Place::Shared(netns, Some(uplink)))
     }
 
     /// Works where the bridges are.
@@ -50,11 +50,19 @@ impl Place {
         }
     }
 
+    /// The network namespace, where it is not the one that we are in.
+    pub fn netns(&self) -> Option<&File> {
+        match self {
+            Place::Here => None,
+            Place::Shared(netns, _) => Some(netns),
+        }
+    }
+
     /// What can be read when nothing connects it to the outside any more.
     pub fn isolation(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Place::Here => None,
-            Place::Shared(_, uplink) => Some(uplink.process().as_fd()),
+            Place::Shared(_, Some(uplink)) => Some(uplink.process().as_fd()),
+            _ => None,
         }
     }
 
@@ -64,7 +72,8 @@ impl Place {
     /// There can be no process that does it.
     pub fn reconnect(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
         if let Place::Shared(netns, uplink) = self {
-            *uplink = uplink::find(dirs, Some(netns), &layers(container, dirs))?.0;
+            *uplink = None;
+            *uplink = Some(uplink::find(dirs, Some(netns), &layers(container, dirs))?.0);
         }
         Ok(())
     }

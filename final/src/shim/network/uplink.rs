@@ -14,7 +14,7 @@
 //! that when they end, of kill -9 too. When it is killed itself, a member begins another one.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -26,10 +26,11 @@ use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use namespaces::{Inside, Isolation, Joined, Signals};
 use network::{Carrier, Target};
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::{chdir, setsid};
+use nix::unistd::{chdir, pipe2, setsid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// How long its members have to begin another one.
@@ -119,6 +120,44 @@ pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink,
     Ok((uplink, netns))
 }
 
+/// Works, as root of its users, where an uplink is, in a process of its own. Answers what the work
+/// does; `None`: there is no uplink. To be called by a process with one thread.
+///
+/// # Errors
+/// What the work says; there can be no process.
+pub fn within(dirs: &Dirs, work: impl Fn() -> Result<String>) -> Result<Option<String>> {
+    let place = dirs.run.join("network/uplink");
+    if !place.is_dir() {
+        return Ok(None);
+    }
+    let begin = lock(&place.join("begin"))?;
+    let Some(uplink) = Uplink::find(&place)? else {
+        return Ok(None);
+    };
+    drop(begin);
+    let mut joined: Vec<_> = uplink.users()?.into_iter().collect();
+    joined.push(Joined {
+        file: uplink.open("net")?.into(),
+        kinds: CloneFlags::CLONE_NEWNET,
+    });
+    let isolation = Isolation {
+        ids: None,
+        joined: &joined,
+        ..Isolation::users_only()?
+    };
+    let (answer, told) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let child = namespaces::spawn(&isolation, |_| {
+        let told = told.try_clone().context("dup a pipe")?;
+        File::from(told).write_all(work()?.as_bytes())?;
+        Ok(0)
+    })?;
+    child.release(&Signals::hold()?)?.reap()?;
+    drop(told);
+    let mut text = String::new();
+    File::from(answer).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
 impl Uplink {
     /// To be called with the lock in hand under which one is begun.
     fn find(place: &Path) -> Result<Option<Uplink>> {
@@ -181,21 +220,30 @@ struct From<'a> {
     layers: &'a Path,
 }
 
-/// Begins one. It is connected when this returns.
+/// Begins one. It is connected when this returns. Forked twice it is nobody's child: a shim that
+/// outlived it would have to bury it.
 fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()> {
-    let users = Isolation::users_only()?;
+    let same = Isolation {
+        ids: None,
+        ..Isolation::users_only()?
+    };
     let isolation = match from {
-        None => users,
+        None => Isolation::users_only()?,
         Some(_) => Isolation {
             namespaces: CloneFlags::CLONE_NEWNS,
             ids: None,
             propagation: Some(MsFlags::MS_SLAVE | MsFlags::MS_REC),
-            ..users
+            ..Isolation::users_only()?
         },
     };
-    let held = namespaces::spawn(&isolation, |inside| live(inside, place, from))
-        .context("begin the process that connects this user's networks to the outside")?;
-    held.advance(signals)?.let_go()?.abandon();
+    let between = namespaces::spawn(&same, |_| {
+        let signals = Signals::hold()?;
+        let held = namespaces::spawn(&isolation, |inside| live(inside, place, from))?;
+        held.advance(&signals)?.let_go()?.abandon();
+        Ok(0)
+    });
+    let done = between.and_then(|between| between.release(signals)?.reap());
+    done.context("begin the process that connects this user's networks to the outside")?;
     Ok(())
 }
 
@@ -238,6 +286,7 @@ fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
         }
     }
     // Before the other lock goes: nobody is to find us any more.
+    let _ = life.set_len(0);
     drop(life);
     drop(carrier);
     Ok(0)

@@ -61,7 +61,7 @@ fn bridge_fix(error: &Error) -> Option<Fix> {
     let fix = if said.contains("os error 1)") || said.contains("os error 30)") {
         return None; // no capability, or a read-only /proc/sys: as in a container, which is told of
     } else if said.contains("NFT_MSG") {
-        "sudo modprobe -a nf_tables nft_chain_nat nft_masq nft_fib_ipv4 nft_ct"
+        "sudo modprobe -a nf_tables nft_chain_nat nft_masq nft_fib_inet nft_ct"
     } else if said.contains("RTM_NEWLINK") {
         "sudo modprobe -a bridge veth"
     } else {
