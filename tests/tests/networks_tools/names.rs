@@ -181,7 +181,15 @@ fn a_container_with_ipv6_is_called_from_afar_without_a_copy() {
     );
     let log = machine.ok("exec web cat /var/log/nginx/access.log");
     assert!(log.contains("2001:db8:2::2 - - "), "{log}");
+    // Others come in by a published port alone, by IPv6 as well.
+    machine.ok("network create --ipv6 --subnet fd00:78::/64 seven");
+    sleeper(&machine, "stranger", "--network seven");
+    let ping = format!("exec stranger ping -6 -c1 -W1 {six}");
+    machine.minidocker(&ping).exits(1);
+    let route = "ip -6 route add fd00:77::/64 via 2001:db8:1::1";
+    machine.host().outside(route.split(' ')).ok();
+    far.run(&format!("ping -6 -c1 -W1 {six}")).exits(1);
     machine.no_container_left();
-    machine.ok("network rm six");
+    machine.ok("network rm six seven");
     far.nothing_left();
 }

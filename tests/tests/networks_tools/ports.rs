@@ -92,9 +92,10 @@ fn a_name_server_answers_through_a_published_port_of_udp() {
     let far = Far::new(&machine);
     // On a network whose names are answered for, a container may have a server of its own for all.
     machine.ok("network create red");
-    machine.ok(&format!(
+    let serve = format!(
         "run -d --name dns --network red -p 5353:53/udp -p 5353:53/tcp services {DNSMASQ}0.0.0.0"
-    ));
+    );
+    machine.ok(&serve);
     listens(&machine, "dns", 53);
     let ask = |to: &str, how: &str| {
         format!("dig +short +timeout=2 +tries=3 {how} -p 5353 @{to} far.example")
@@ -113,6 +114,14 @@ fn a_name_server_answers_through_a_published_port_of_udp() {
             assert_eq!(answer, THERE, "{who} {how}");
         }
     }
+    // Who asks from one port all the time asks whoever is there now, and nobody who has that address.
+    let same = format!("{} -b 0.0.0.0#5555", ask(HERE, ""));
+    assert_eq!(far.run(&same).ok(), THERE);
+    machine.ok("rm -f dns");
+    machine.ok("run -d --name heir --network red services sleep 1000");
+    machine.ok(&serve);
+    listens(&machine, "dns", 53);
+    assert_eq!(far.run(&same).ok(), THERE);
     machine.no_container_left();
     machine.ok("network rm red");
     far.nothing_left();
