@@ -123,7 +123,7 @@ pub struct Seen {
 
 enum Connection {
     Plugged(Plugs),
-    Carried(Carried),
+    Carried(Box<Carried>),
 }
 
 /// By a program that carries the packets.
@@ -217,11 +217,11 @@ impl Network {
                         relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
                     }
                     let copied = copied.iter().map(Reserved::port);
-                    Ok(Connection::Carried(Carried {
+                    Ok(Connection::Carried(Box::new(Carried {
                         _carrier: carrier,
                         ports: ports.into_iter().chain(copied).map(ports::of).collect(),
                         relay,
-                    }))
+                    })))
                 };
                 carrier.map(connect).transpose()?
             }
@@ -402,12 +402,10 @@ fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
-/// but not root of a user namespace.
+/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
-    runtime::is_in_user_namespace() && (joins || uplink::is_member())
+    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.
