@@ -77,8 +77,11 @@ fn afar(host: &Host) -> Running {
 
 /// Whether a container reaches that.
 fn reaches_out(machine: &Machine, name: &str) -> bool {
-    let call = "printf 'GET /hostname HTTP/1.0\r\n\r\n' | busybox nc -w 3 192.0.2.2 7000";
-    let out = machine.minidocker(&shell(&format!("exec {name}"), call));
+    let call = "exec 3<>/dev/tcp/192.0.2.2/7000 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 \
+         && head -n 1 <&3";
+    let words = format!("exec {name} timeout 3 bash -c");
+    let words = words.split_whitespace().chain([call]);
+    let out = machine.minidocker(&words.collect::<Vec<_>>());
     out.text().starts_with("HTTP/1.")
 }
 

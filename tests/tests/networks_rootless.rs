@@ -253,6 +253,9 @@ fn a_relay_copies_byte_for_byte_and_tells_both_of_each_others_end() {
             let heard = say(&format!("ask ::1 7001/udp hello{n}")).ok();
             assert!(heard.starts_with(&format!("word hello{n} ")), "{heard}");
         }
+        // An address that is not the way back's: who asked takes no answer from another.
+        let heard = say("ask 127.0.0.5 7001/udp there").ok();
+        assert!(heard.starts_with("word there "), "{heard}");
         // Nobody listens: the caller is told, and does not wait.
         let said = say("ask ::1 7009 hello").errors();
         assert!(said.contains("reset") || said.contains("refused"), "{said}");

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,7 +19,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use crate::flows;
 use crate::leases::{Book, Entry, Place, Record, first, lock, lock_to_look};
 use crate::links::{self, Cable};
-use crate::nat::{self, Door, Side};
+use crate::nat::{Door, Side, Table};
 use crate::publish::{Publish, Reserved};
 use crate::router;
 use crate::strays::Strays;
@@ -49,6 +49,8 @@ pub struct Lease {
     ports: Vec<Reserved>,
     /// The lease on disk; its lock says that we live.
     file: File,
+    /// The rules, where they know of it.
+    table: Option<Table>,
 }
 
 /// What a bridge is like beyond its subnet.
@@ -203,7 +205,7 @@ impl Bridge {
             return Ok(());
         }
         let _lock = lock(&self.run_dir)?;
-        self.bury().map(|_| ())
+        self.bury(None).map(|_| ())
     }
 
     /// The host's address there, with the prefix of the subnet: as it is, or as it would be first.
@@ -297,11 +299,12 @@ impl Bridge {
     /// container: who has to be restarted is said at the end, when all else is done.
     pub fn rebuild(&self) -> Result<()> {
         let _lock = lock(&self.run_dir)?;
-        let living = self.bury()?;
+        let living = self.bury(None)?;
         if living.is_empty() {
             return Ok(());
         }
-        nat::renew(&self.run_dir, &sides(&self.run_dir)?)?;
+        let table = Table::of(&self.run_dir)?;
+        table.renew(&sides(&self.run_dir)?)?;
         self.stand(&self.place(&living)?)?;
         let (here, gone): (Vec<_>, Vec<_>) = living
             .iter()
@@ -309,7 +312,8 @@ impl Bridge {
         let here: Vec<_> = here.iter().map(|record| host_end(record.address)).collect();
         links::replug(&here, &self.name)?;
         let entries = living.iter().flat_map(Record::read);
-        flows::forget(&entries.flat_map(|entry| entry.ports).collect::<Vec<_>>())?;
+        let ports: Vec<_> = entries.flat_map(|entry| entry.ports).collect();
+        flows::forget(table.line(), &ports)?;
         let gone: Vec<_> = gone.iter().map(|record| record.owner()).collect();
         ensure!(
             gone.is_empty(),
@@ -338,7 +342,7 @@ impl Bridge {
     /// No subnet is free; no address is, or the wanted one is taken.
     pub fn lease(&self, wish: Wish<'_>) -> Result<Lease> {
         let _lock = lock(&self.run_dir)?;
-        let living = self.bury()?;
+        let living = self.bury(None)?;
         self.book.open()?;
         let place = if living.is_empty() {
             self.settle()?
@@ -364,6 +368,7 @@ impl Bridge {
             id: entry.id,
             ports: wish.ports,
             file,
+            table: None,
         })
     }
 
@@ -402,17 +407,18 @@ impl Bridge {
 
     /// Buries the dead: their rules, links and leases, and without living ones the bridge. Answers
     /// who lives.
-    fn bury(&self) -> Result<Vec<Record>> {
+    fn bury(&self, table: Option<Table>) -> Result<Vec<Record>> {
         let (living, dead) = self.book.living_and_dead()?;
         if !dead.is_empty() {
-            self.take_down(&dead, living.is_empty())?;
+            let table = table.map_or_else(|| Table::of(&self.run_dir), Ok)?;
+            self.take_down(&dead, living.is_empty(), &table)?;
         }
         Ok(living)
     }
 
     /// Removes everything that is named after the dead ones' addresses, their leases last; with the
     /// last container, the bridge.
-    fn take_down(&self, dead: &[Record], last: bool) -> Result<()> {
+    fn take_down(&self, dead: &[Record], last: bool, table: &Table) -> Result<()> {
         let mut condemned = Vec::new();
         for record in dead {
             let host_end = host_end(record.address);
@@ -428,11 +434,11 @@ impl Bridge {
             condemned.push(self.name.clone());
         }
         let side = self.side(dead);
-        let freed = nat::dismiss(&self.run_dir, &side, last, || sides(&self.run_dir))?;
+        table.dismiss(&side, last, || sides(&self.run_dir))?;
         let published: Vec<_> = side.doors.iter().map(|door| door.port).collect();
-        flows::forget(&published)?;
+        flows::forget(table.line(), &published)?;
         if !condemned.is_empty() {
-            links::remove_condemned(&condemned, freed.as_ref().map(OwnedFd::as_fd))?;
+            links::remove_condemned(&condemned, Some(table.line().as_fd()))?;
         }
         for record in dead {
             fs::remove_file(&record.path)
@@ -618,8 +624,9 @@ impl Lease {
     /// default route leads out by the bridge, unless that is internal or another network was first.
     /// The published ports answer from here on. The host is a router from here on, too, and stays one.
     pub fn attach(self, netns: BorrowedFd<'_>, interface: &str) -> Result<Endpoint> {
-        let lease = self; // dropped on any error, which takes down what was made so far
-        let Bridge { run_dir, name, .. } = &lease.bridge;
+        let mut lease = self; // dropped on any error, which takes down what was made so far
+        let bridge = lease.bridge.clone();
+        let Bridge { run_dir, name, .. } = &bridge;
         let Place {
             gateway,
             six,
@@ -639,12 +646,14 @@ impl Lease {
         };
         {
             let _lock = lock(run_dir)?;
+            let table = Table::of(run_dir)?;
             if !links::exists(name) {
-                nat::warn_of_firewalls(name)?;
+                table.warn_of_firewalls(name)?;
             }
-            nat::admit(run_dir, &lease.side(), || sides(run_dir))?;
-            lease.bridge.stand(&lease.place)?;
-            flows::forget(&lease.ports().collect::<Vec<_>>())?;
+            table.admit(&lease.side(), || sides(run_dir))?;
+            bridge.stand(&lease.place)?;
+            flows::forget(table.line(), &lease.ports().collect::<Vec<_>>())?;
+            lease.table = Some(table);
             links::plug(&cable, netns)?;
         }
         links::inside(netns, || links::configure(&cable))?;
@@ -655,13 +664,14 @@ impl Lease {
 impl Drop for Lease {
     /// To leave is to die in good order: the lease is let go, and buried with the others.
     fn drop(&mut self) {
-        let leave = || {
+        let table = self.table.take();
+        let leave = |table| {
             let _lock = lock(&self.bridge.run_dir)?;
             self.file.unlock().context("unlock the lease")?;
-            self.bridge.bury()
+            self.bridge.bury(table)
         };
         // Once more where something failed: each step is content with what is done already.
-        if let Err(error) = leave().or_else(|_| leave()) {
+        if let Err(error) = leave(table).or_else(|_| leave(None)) {
             tracing::warn!("the network of {} is not taken down: {error:#}", self.id);
         }
     }

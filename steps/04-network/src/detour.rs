@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
-use crate::nft::{Batch, Chain};
+use crate::nft::{Batch, Chain, Line};
 use crate::publish::Protocol;
 use crate::rule::{End, Rule};
 
@@ -43,15 +43,15 @@ pub fn detour(address: Ipv4Addr, port: u16, ways: &[(Protocol, u16)]) -> Result<
         let call = Rule::new("who calls the port gets to another")
             .goes_to(there)
             .over(protocol)
-            .is_port(End::Receiver, port)
+            .has_port(End::Receiver, port)
             .becomes_port(End::Receiver, other, protocol);
         let answer = Rule::new("the answer comes from the port that was called")
             .comes_from(there)
             .over(protocol)
-            .is_port(End::Sender, other)
+            .has_port(End::Sender, other)
             .becomes_port(End::Sender, port, protocol);
         batch.rule(OUTPUT.name, &call);
         batch.rule(OUTPUT.name, &answer);
     }
-    batch.send().map(drop)
+    batch.send(&Line::open()?)
 }

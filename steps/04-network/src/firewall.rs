@@ -9,7 +9,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::nft::{
-    self, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_HOOK_HOOKNUM,
+    Line, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_HOOK_HOOKNUM,
     NFTA_RULE_TABLE, find, text,
 };
 
@@ -24,10 +24,11 @@ pub(crate) struct Chain {
 }
 
 /// The chains that drop what is forwarded, in tables that have no rule about this link.
-pub(crate) fn in_the_way(link: &str) -> Result<Vec<Blocked>> {
+pub(crate) fn in_the_way(line: &Line, link: &str) -> Result<Vec<Blocked>> {
     let mut chains = Vec::new();
     let take = |family, attributes: &[u8]| chains.extend(Chain::read(family, attributes));
-    nft::dump(libc::NFT_MSG_GETCHAIN, take).context("NFT_MSG_GETCHAIN")?;
+    line.dump(libc::NFT_MSG_GETCHAIN, take)
+        .context("NFT_MSG_GETCHAIN")?;
     let (mut dropping, others): (Vec<_>, Vec<_>) = chains.into_iter().partition(|one| one.drops);
     if dropping.is_empty() {
         return Ok(Vec::new());
@@ -42,7 +43,8 @@ pub(crate) fn in_the_way(link: &str) -> Result<Vec<Blocked>> {
             });
         }
     };
-    nft::dump(libc::NFT_MSG_GETRULE, take).context("NFT_MSG_GETRULE")?;
+    line.dump(libc::NFT_MSG_GETRULE, take)
+        .context("NFT_MSG_GETRULE")?;
     let blocked = |chain: Chain| {
         let beside = others.iter().filter(|one| one.table == chain.table);
         let beside = beside.map(|one| one.name.clone()).collect();

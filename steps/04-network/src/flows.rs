@@ -11,10 +11,9 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use nix::sys::socket::SockProtocol;
 
 use crate::netlink::{self, Answer, HEADER};
-use crate::nft::{Attributes, NLM_F_ACK, NLM_F_DUMP, find, header};
+use crate::nft::{Attributes, Line, NLM_F_ACK, NLM_F_DUMP, find, header};
 use crate::publish::{Protocol, Publish};
 
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
@@ -31,7 +30,7 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 const AT_ONCE: usize = 500;
 
 /// Forgets the UDP flows to these ports of the host. A kernel without nf_conntrack_netlink cannot.
-pub(crate) fn forget(ports: &[Publish]) -> Result<()> {
+pub(crate) fn forget(line: &Line, ports: &[Publish]) -> Result<()> {
     for family in [libc::AF_INET, libc::AF_INET6] {
         let six = |port: &&Publish| port.address.is_some_and(|address| address.is_ipv6());
         let ports = ports.iter().filter(|port| port.protocol == Protocol::Udp);
@@ -39,14 +38,14 @@ pub(crate) fn forget(ports: &[Publish]) -> Result<()> {
             .filter(|port| six(port) == (family == libc::AF_INET6))
             .collect();
         if !ports.is_empty() {
-            forget_of(family, &ports)?;
+            forget_of(line, family, &ports)?;
         }
     }
     Ok(())
 }
 
-fn forget_of(family: i32, ports: &[&Publish]) -> Result<()> {
-    let flows = flows_to(family, ports).context("IPCTNL_MSG_CT_GET")?;
+fn forget_of(line: &Line, family: i32, ports: &[&Publish]) -> Result<()> {
+    let flows = flows_to(line, family, ports).context("IPCTNL_MSG_CT_GET")?;
     for some in flows.chunks(AT_ONCE) {
         let count = some.len();
         tracing::info!(
@@ -60,9 +59,8 @@ fn forget_of(family: i32, ports: &[&Publish]) -> Result<()> {
             let kind = (family, IPCTNL_MSG_CT_DELETE);
             message(&mut messages, kind, sequence, &attributes);
         }
-        let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
         // A refusal says that the flow has ended meanwhile.
-        netlink::ask(socket.as_fd(), &messages, |answer| {
+        netlink::ask(line.as_fd(), &messages, |answer| {
             !matches!(answer, Answer::Outcome { sequence, .. } if sequence as usize + 1 == count)
         })
         .context("IPCTNL_MSG_CT_DELETE")?;
@@ -71,13 +69,12 @@ fn forget_of(family: i32, ports: &[&Publish]) -> Result<()> {
 }
 
 /// The flows by what their first packet was, as the kernel writes it.
-fn flows_to(family: i32, ports: &[&Publish]) -> Result<Vec<Vec<u8>>> {
+fn flows_to(line: &Line, family: i32, ports: &[&Publish]) -> Result<Vec<Vec<u8>>> {
     let mut question = Vec::new();
     let kind = (family, IPCTNL_MSG_CT_GET);
     message(&mut question, kind, 0, &Attributes::default());
     let mut found = Vec::new();
-    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
-    netlink::ask(socket.as_fd(), &question, |answer| match answer {
+    netlink::ask(line.as_fd(), &question, |answer| match answer {
         Answer::Data(flow) => {
             let tuple = flow.get(HEADER + 4..);
             let tuple = tuple.and_then(|attributes| find(attributes, CTA_TUPLE_ORIG));

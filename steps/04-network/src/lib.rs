@@ -61,8 +61,8 @@ mod undertaker;
 mod user;
 
 use bridge::{Bridge, Endpoint, Lease, Wish};
-use files::{Files, Identity};
 pub use detour::detour;
+use files::{Files, Identity};
 pub use publish::{Protocol, Publish, Reserved};
 pub use strays::{leftovers, sweep};
 pub use user::{Carrier, Target};

@@ -23,15 +23,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use crate::firewall;
 use crate::leases::Place;
-use crate::nft::{Batch, Chain, Element, Field, Set, comment_of_table};
+use crate::nft::{Batch, Chain, Element, Field, Line, Set};
 use crate::publish::Publish;
 use crate::rule::{IS, IS_NOT, Rule, link_name};
 
@@ -124,83 +123,127 @@ pub(crate) struct Side {
     pub doors: Vec<Door>,
 }
 
-/// Has the rules know of a bridge and of doors behind it. Where the table, or a part of it, is
-/// missing (a firewall that was restarted said `flush ruleset`), it is made anew, with `everybody`.
-pub(crate) fn admit(
-    run_dir: &Path,
-    side: &Side,
-    everybody: impl FnOnce() -> Result<Vec<Side>>,
-) -> Result<OwnedFd> {
-    if is_there(run_dir)? {
+/// The table of a state directory, and a line to it.
+pub(crate) struct Table {
+    run_dir: PathBuf,
+    line: Line,
+}
+
+impl Table {
+    pub fn of(run_dir: &Path) -> Result<Self> {
+        Ok(Self {
+            run_dir: run_dir.to_owned(),
+            line: Line::open()?,
+        })
+    }
+
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Has the rules know of a bridge and of doors behind it. Where the table, or a part of it, is
+    /// missing (a firewall that was restarted said `flush ruleset`), it is made anew, with
+    /// `everybody`.
+    pub fn admit(&self, side: &Side, everybody: impl FnOnce() -> Result<Vec<Side>>) -> Result<()> {
         let mut batch = Batch::new();
         enter(&mut batch, side);
-        if let Ok(socket) = batch.send() {
-            return Ok(socket);
+        match self.is_there()? && batch.send(&self.line).is_ok() {
+            true => Ok(()),
+            false => self.renew(&everybody()?),
         }
     }
-    renew(run_dir, &everybody()?)
-}
 
-/// Has them forget doors, and the bridge if nobody is behind it any more. Without `everybody` the
-/// table goes. The kernel frees what it held in the background, and makes whoever closes a socket
-/// like the answered one wait for that: keep it while there is other work.
-pub(crate) fn dismiss(
-    run_dir: &Path,
-    side: &Side,
-    is_empty: bool,
-    everybody: impl Fn() -> Result<Vec<Side>>,
-) -> Result<Option<OwnedFd>> {
-    let says_nothing = side.doors.is_empty() && !is_empty;
-    if says_nothing || !is_ours(run_dir)? {
-        return Ok(None);
+    /// Has them forget doors, and the bridge if nobody is behind it any more; without `everybody`
+    /// the table goes.
+    pub fn dismiss(
+        &self,
+        side: &Side,
+        is_empty: bool,
+        everybody: impl Fn() -> Result<Vec<Side>>,
+    ) -> Result<()> {
+        let says_nothing = side.doors.is_empty() && !is_empty;
+        if says_nothing || !self.is_ours()? {
+            return Ok(());
+        }
+        if is_empty && everybody()?.is_empty() {
+            return self.remove();
+        }
+        let mut batch = Batch::new();
+        leave(&mut batch, side, is_empty);
+        // An owner who died before his ports were known, or a table that somebody has taken from.
+        let sent = batch.send(&self.line);
+        sent.or_else(|_| self.renew(&everybody()?))
     }
-    if is_empty && everybody()?.is_empty() {
-        return remove().map(Some);
+
+    /// Has doors lead to another address of the same container, all at once.
+    pub fn move_doors(
+        &self,
+        from: &Side,
+        to: &Side,
+        everybody: impl FnOnce() -> Result<Vec<Side>>,
+    ) -> Result<()> {
+        let mut batch = Batch::new();
+        leave(&mut batch, from, false);
+        enter(&mut batch, to);
+        match self.is_there()? && batch.send(&self.line).is_ok() {
+            true => Ok(()),
+            false => self.renew(&everybody()?),
+        }
     }
-    let mut batch = Batch::new();
-    leave(&mut batch, side, is_empty);
-    // An owner who died before his ports were known, or a table that somebody has taken from.
-    let sent = batch.send().or_else(|_| renew(run_dir, &everybody()?));
-    sent.map(Some)
-}
 
-/// Has doors lead to another address of the same container, all at once.
-pub(crate) fn move_doors(
-    run_dir: &Path,
-    from: &Side,
-    to: &Side,
-    everybody: impl Fn() -> Result<Vec<Side>>,
-) -> Result<OwnedFd> {
-    let mut batch = Batch::new();
-    leave(&mut batch, from, false);
-    enter(&mut batch, to);
-    match is_there(run_dir)? {
-        true => batch.send().or_else(|_| renew(run_dir, &everybody()?)),
-        false => renew(run_dir, &everybody()?),
+    /// Removes the table.
+    pub fn remove(&self) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.no_table();
+        batch.send(&self.line)
     }
-}
 
-/// Removes the table.
-pub(crate) fn remove() -> Result<OwnedFd> {
-    let mut batch = Batch::new();
-    batch.no_table();
-    batch.send()
-}
+    /// Whether it is there.
+    pub fn is_ours(&self) -> Result<bool> {
+        Ok(self.line.comment_of_table()? == Some(mark(&self.run_dir)))
+    }
 
-/// Whether the table is there, and ours.
-pub(crate) fn is_ours(run_dir: &Path) -> Result<bool> {
-    Ok(comment_of_table()? == Some(mark(run_dir)))
-}
+    /// Whether it is there; another engine's is an error.
+    fn is_there(&self) -> Result<bool> {
+        match self.line.comment_of_table()? {
+            None => Ok(false),
+            Some(comment) if comment == mark(&self.run_dir) => Ok(true),
+            Some(comment) => bail!(
+                "the nf_tables table inet minidocker is somebody else's ({comment:?}), and one network \
+                 has room for one minidocker: if that one is gone, `nft delete table inet minidocker`"
+            ),
+        }
+    }
 
-/// Whether the table is there; another engine's is an error.
-fn is_there(run_dir: &Path) -> Result<bool> {
-    match comment_of_table()? {
-        None => Ok(false),
-        Some(comment) if comment == mark(run_dir) => Ok(true),
-        Some(comment) => bail!(
-            "the nf_tables table inet minidocker is somebody else's ({comment:?}), and one network has \
-             room for one minidocker: if that one is gone, `nft delete table inet minidocker`"
-        ),
+    /// Makes it, in the place of the one that may be there, in one transaction.
+    pub fn renew(&self, everybody: &[Side]) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.no_table();
+        batch.table(&mark(&self.run_dir));
+        for set in SETS {
+            batch.set(set);
+        }
+        protect(&mut batch)?;
+        ways_out(&mut batch)?;
+        ways_in(&mut batch)?;
+        for side in everybody {
+            enter(&mut batch, side);
+        }
+        batch.send(&self.line)
+    }
+
+    /// Another table's verdict to drop is final; ours to accept would not be. So where there is one,
+    /// and it says nothing about the bridge, it is told how it can be allowed.
+    pub fn warn_of_firewalls(&self, bridge: &str) -> Result<()> {
+        for chain in firewall::in_the_way(&self.line, bridge)? {
+            tracing::warn!(
+                "the firewall of this host drops forwarded packets (nf_tables chain {chain}): \
+                 containers may not reach the outside until it accepts what comes from and goes to \
+                 {bridge}: {}",
+                chain.remedy(bridge)
+            );
+        }
+        Ok(())
     }
 }
 
@@ -208,23 +251,6 @@ fn is_there(run_dir: &Path) -> Result<bool> {
 fn mark(run_dir: &Path) -> String {
     let comment = format!("minidocker in {}", run_dir.display());
     comment.chars().take(Batch::COMMENT).collect()
-}
-
-/// Makes the table, in the place of the one that may be there, in one transaction.
-pub(crate) fn renew(run_dir: &Path, everybody: &[Side]) -> Result<OwnedFd> {
-    let mut batch = Batch::new();
-    batch.no_table();
-    batch.table(&mark(run_dir));
-    for set in SETS {
-        batch.set(set);
-    }
-    protect(&mut batch)?;
-    ways_out(&mut batch)?;
-    ways_in(&mut batch)?;
-    for side in everybody {
-        enter(&mut batch, side);
-    }
-    batch.send()
 }
 
 /// What is dropped.
@@ -429,17 +455,4 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 fn loopback() -> Result<Ipv4Network> {
     Ok(Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?)
-}
-
-/// Another table's verdict to drop is final; ours to accept would not be. So where there is one, and
-/// it says nothing about the bridge, it is told how it can be allowed.
-pub(crate) fn warn_of_firewalls(bridge: &str) -> Result<()> {
-    for chain in firewall::in_the_way(bridge)? {
-        tracing::warn!(
-            "the firewall of this host drops forwarded packets (nf_tables chain {chain}): containers may \
-             not reach the outside until it accepts what comes from and goes to {bridge}: {}",
-            chain.remedy(bridge)
-        );
-    }
-    Ok(())
 }

@@ -27,14 +27,20 @@ pub(crate) enum Answer<'a> {
     Data(&'a [u8]),
 }
 
-/// A socket for one exchange, in the network namespace of this thread. A fresh one each time: no
-/// late answer to an earlier question can be in it.
+/// A socket, in the network namespace of this thread.
 pub(crate) fn open(protocol: SockProtocol) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).with_context(|| {
         let number = protocol as i32; // linux/netlink.h: 0 NETLINK_ROUTE, 12 NETLINK_NETFILTER
         format!("socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, {number})")
     })
+}
+
+/// Throws away what a question was answered beyond what its asker read.
+pub(crate) fn drain(socket: BorrowedFd<'_>) {
+    let mut buffer = [0; 4096];
+    while recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok_and(|read| read > 0) {
+    }
 }
 
 /// Sends messages, and hands over the answers as long as `take` wants more.

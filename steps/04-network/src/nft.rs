@@ -19,7 +19,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::socket::SockProtocol;
@@ -130,6 +130,81 @@ pub(crate) struct Chain {
     pub kind: &'static str,
     pub hook: i32,
     pub priority: i32,
+}
+
+/// A line to netfilter. The kernel frees in the background what was removed, and whoever closes such
+/// a socket waits for that (15 to 60 ms were measured), whoever has removed it. So there is one for
+/// all that a container asks, and at the end the undertaker closes it.
+pub(crate) struct Line(OwnedFd);
+
+impl Line {
+    pub fn open() -> Result<Self> {
+        netlink::open(SockProtocol::NetlinkNetFilter).map(Self)
+    }
+
+    /// Asks, hands over what is answered, and answers how it ended.
+    fn ask(&self, question: &[u8], mut take: impl FnMut(&[u8])) -> Result<i32> {
+        let mut outcome = 0;
+        netlink::ask(self.as_fd(), question, |answer| match answer {
+            Answer::Data(message) => {
+                take(message);
+                true
+            }
+            Answer::End => false,
+            Answer::Outcome { errno, .. } => {
+                outcome = errno;
+                false
+            }
+        })?;
+        Ok(outcome)
+    }
+
+    /// The comment of our table; `None`: there is no table.
+    pub fn comment_of_table(&self) -> Result<Option<String>> {
+        let mut attributes = Attributes::default();
+        attributes.text(NFTA_TABLE_NAME, TABLE);
+        let kind = subsystem(libc::NFT_MSG_GETTABLE);
+        let mut question = Vec::new();
+        header(&mut question, kind, NLM_F_ACK, 0, attributes.0.len());
+        question.extend([libc::NFPROTO_INET as u8, 0, 0, 0]);
+        question.extend(attributes.0);
+        let call = format!("NFT_MSG_GETTABLE inet {TABLE}");
+        let mut comment = String::new();
+        let take = |table: &[u8]| {
+            let userdata = table
+                .get(HEADER + 4..)
+                .and_then(|attributes| find(attributes, NFTA_TABLE_USERDATA));
+            let text = userdata.and_then(|data| CStr::from_bytes_until_nul(data.get(2..)?).ok());
+            comment.extend(text.map(CStr::to_string_lossy));
+        };
+        match self.ask(&question, take).context(call.clone())? {
+            0 => Ok(Some(comment)),
+            libc::ENOENT => Ok(None),
+            errno => Err(refused(&call, errno)),
+        }
+    }
+
+    /// Hands over all that there is of a kind, message by message, with its family and attributes.
+    pub fn dump(&self, kind: i32, mut take: impl FnMut(i32, &[u8])) -> Result<()> {
+        let mut question = Vec::new();
+        header(&mut question, subsystem(kind), NLM_F_DUMP, 0, 0);
+        question.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
+        let errno = self.ask(&question, |message| {
+            if let (Some(family), Some(rest)) = (message.get(HEADER), message.get(HEADER + 4..)) {
+                take(i32::from(*family), rest);
+            }
+        })?;
+        match errno {
+            0 => Ok(()),
+            errno => Err(refused("a dump", errno)),
+        }
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// What a part of a key or a value is.
@@ -371,18 +446,17 @@ impl Batch {
         });
     }
 
-    /// Hands the batch to the kernel, and answers the socket that was used. The error names the
-    /// message that was refused, and holds the errno as an [`io::Error`].
-    pub fn send(mut self) -> Result<OwnedFd> {
+    /// Hands the batch to the kernel. The error names the message that was refused, and holds the
+    /// errno as an [`io::Error`].
+    pub fn send(mut self, line: &Line) -> Result<()> {
         // Only failures are answered, and what asks for it; the last message's answer comes last.
         if let Some([low, high]) = self.buffer.get_mut(self.last + 6..self.last + 8) {
             [*low, *high] = (u16::from_ne_bytes([*low, *high]) | NLM_F_ACK).to_ne_bytes();
         }
         let awaited = self.said.len() - 1;
         self.frame(NFNL_MSG_BATCH_END);
-        let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
         let mut failed = None;
-        netlink::ask(socket.as_fd(), &self.buffer, |answer| match answer {
+        netlink::ask(line.as_fd(), &self.buffer, |answer| match answer {
             Answer::Outcome { sequence, errno } => {
                 failed = (errno != 0).then_some((sequence as usize, errno));
                 failed.is_none() && sequence as usize != awaited
@@ -391,8 +465,9 @@ impl Batch {
         })
         .with_context(|| self.said.get(awaited).cloned().unwrap_or_default())?;
         let Some((sequence, errno)) = failed else {
-            return Ok(socket);
+            return Ok(());
         };
+        netlink::drain(line.as_fd()); // what else was refused
         Err(refused(
             self.said.get(sequence).map_or("a batch", String::as_str),
             errno,
@@ -422,66 +497,6 @@ impl Batch {
         self.buffer.extend(NFNL_SUBSYS_NFTABLES.to_be_bytes());
         self.said.push("a transaction of nf_tables".to_owned());
     }
-}
-
-/// The comment of our table; `None`: there is no table.
-pub(crate) fn comment_of_table() -> Result<Option<String>> {
-    let mut attributes = Attributes::default();
-    attributes.text(NFTA_TABLE_NAME, TABLE);
-    let kind = subsystem(libc::NFT_MSG_GETTABLE);
-    let mut question = Vec::new();
-    header(&mut question, kind, NLM_F_ACK, 0, attributes.0.len());
-    question.extend([libc::NFPROTO_INET as u8, 0, 0, 0]);
-    question.extend(attributes.0);
-    let call = format!("NFT_MSG_GETTABLE inet {TABLE}");
-    let mut comment = String::new();
-    match ask(&question, |table| {
-        let userdata = table
-            .get(HEADER + 4..)
-            .and_then(|attributes| find(attributes, NFTA_TABLE_USERDATA));
-        let text = userdata.and_then(|data| CStr::from_bytes_until_nul(data.get(2..)?).ok());
-        comment.extend(text.map(CStr::to_string_lossy));
-    })
-    .context(call.clone())?
-    {
-        0 => Ok(Some(comment)),
-        libc::ENOENT => Ok(None),
-        errno => Err(refused(&call, errno)),
-    }
-}
-
-/// Hands over all that there is of a kind, message by message, with its family and attributes.
-pub(crate) fn dump(kind: i32, mut take: impl FnMut(i32, &[u8])) -> Result<()> {
-    let mut question = Vec::new();
-    header(&mut question, subsystem(kind), NLM_F_DUMP, 0, 0);
-    question.extend([libc::AF_UNSPEC as u8, 0, 0, 0]);
-    let errno = ask(&question, |message| {
-        if let (Some(family), Some(attributes)) = (message.get(HEADER), message.get(HEADER + 4..)) {
-            take(i32::from(*family), attributes);
-        }
-    })?;
-    match errno {
-        0 => Ok(()),
-        errno => Err(refused("a dump", errno)),
-    }
-}
-
-/// Asks, hands over what is answered, and answers how it ended.
-fn ask(question: &[u8], mut take: impl FnMut(&[u8])) -> Result<i32> {
-    let mut outcome = 0;
-    let socket = netlink::open(SockProtocol::NetlinkNetFilter)?;
-    netlink::ask(socket.as_fd(), question, |answer| match answer {
-        Answer::Data(message) => {
-            take(message);
-            true
-        }
-        Answer::End => false,
-        Answer::Outcome { errno, .. } => {
-            outcome = errno;
-            false
-        }
-    })?;
-    Ok(outcome)
 }
 
 /// The first attribute of a kind, as text.

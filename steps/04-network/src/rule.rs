@@ -172,7 +172,7 @@ impl Rule {
     }
 
     /// The port of one end.
-    pub fn is_port(self, end: End, port: u16) -> Self {
+    pub fn has_port(self, end: End, port: u16) -> Self {
         self.payload(libc::NFT_REG_1, &end.port())
             .compare(IS, &port.to_be_bytes())
     }

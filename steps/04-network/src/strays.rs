@@ -21,7 +21,8 @@ use anyhow::Result;
 use ipnetwork::Ipv4Network;
 
 use crate::bridge::{self, Bridge};
-use crate::{files, leases, links, nat};
+use crate::nat::{self, Table};
+use crate::{files, leases, links};
 
 /// What programs that are gone left behind, each as a person would call it. It looks only.
 /// `privileged` as in [`crate::Settings`]: links and tables are root's.
@@ -59,7 +60,7 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     }
     let _lock = leases::lock(run_dir)?;
     if privileged {
-        Strays::of(run_dir, &bridges)?.remove()?;
+        Strays::of(run_dir, &bridges)?.remove(run_dir)?;
     }
     for bridge in &bridges {
         bridge.forget_if_empty()?;
@@ -89,7 +90,7 @@ impl Strays {
             all.links.extend(strays.links);
             all.occupied |= strays.occupied;
         }
-        all.table = !all.occupied && nat::is_ours(run_dir)?;
+        all.table = !all.occupied && Table::of(run_dir)?.is_ours()?;
         Ok(all)
     }
 
@@ -132,8 +133,11 @@ impl Strays {
         links.chain(self.table.then_some(table))
     }
 
-    fn remove(&self) -> Result<()> {
-        let freed = self.table.then(nat::remove).transpose()?;
+    fn remove(&self, run_dir: &Path) -> Result<()> {
+        let table = Table::of(run_dir)?;
+        if self.table {
+            table.remove()?;
+        }
         let mut condemned = Vec::new();
         for link in &self.links {
             if links::condemn(link)? {
@@ -143,6 +147,6 @@ impl Strays {
         if condemned.is_empty() {
             return Ok(());
         }
-        links::remove_condemned(&condemned, freed.as_ref().map(AsFd::as_fd))
+        links::remove_condemned(&condemned, Some(table.line().as_fd()))
     }
 }

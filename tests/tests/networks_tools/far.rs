@@ -99,6 +99,9 @@ impl<'a> Far<'a> {
     #[track_caller]
     pub fn nothing_left(&self) {
         self.machine.no_container_left();
-        assert_same(&self.before, &self.machine.host().snapshot());
+        // Whoever sends packets on has these addresses as well; the switch stays as it is for IPv4.
+        let look = |snapshot: Snapshot| snapshot.without("anycast ");
+        let after = self.machine.host().snapshot();
+        assert_same(&look(self.before.clone()), &look(after));
     }
 }

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 use minidocker::engine::restriction::Label;
-use minidocker::engine::volumes::{VolumeUse, Volumes};
+use minidocker::engine::volumes::Volumes;
+use minidocker::state::LocalVolume;
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -43,14 +44,14 @@ impl Ls {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let volumes = Volumes::open(&context.dirs);
         let selection = Selection::new(&self.filter)?;
-        let mut found = volumes.uses()?;
-        found.retain(|it| selection.admits(it));
+        let mut found = volumes.counted()?;
+        found.retain(|(volume, containers)| selection.admits(volume, *containers));
         let list = List {
             columns: COLUMNS,
             headers: &HEADERS,
-            rows: found.iter().map(|it| row(&volumes, it)).collect(),
+            rows: found.iter().map(|(it, _)| row(&volumes, it)).collect(),
         };
-        let labels = found.iter().map(|it| json!({ "Label": it.volume.labels }));
+        let labels = found.iter().map(|(it, _)| json!({ "Label": it.labels }));
         let labels: Vec<Value> = labels.collect();
         let lines = match self.format.as_deref().unwrap_or_default() {
             "" | "table" if self.quiet => list.format(Some("{{.Name}}"))?,
@@ -61,8 +62,8 @@ impl Ls {
     }
 }
 
-fn row(volumes: &Volumes, it: &VolumeUse) -> Value {
-    let labels = it.volume.labels.iter();
+fn row(volumes: &Volumes, it: &LocalVolume) -> Value {
+    let labels = it.labels.iter();
     let labels: Vec<String> = labels
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
@@ -72,8 +73,8 @@ fn row(volumes: &Volumes, it: &VolumeUse) -> Value {
         "Group": "N/A",
         "Labels": labels.join(","),
         "Links": "N/A",
-        "Mountpoint": volumes.mountpoint(&it.volume),
-        "Name": it.volume.name,
+        "Mountpoint": volumes.mountpoint(it),
+        "Name": it.name,
         "Scope": "local",
         "Size": "N/A",
         "Status": "N/A",
@@ -104,13 +105,10 @@ impl Selection {
         Ok(selection)
     }
 
-    fn admits(&self, it: &VolumeUse) -> bool {
-        let VolumeUse {
-            volume, containers, ..
-        } = it;
+    fn admits(&self, volume: &LocalVolume, containers: usize) -> bool {
         let or_any = |asked: bool, holds: bool| !asked || holds;
         self.dangling
-            .is_none_or(|dangles| dangles == (*containers == 0))
+            .is_none_or(|dangles| dangles == (containers == 0))
             && or_any(
                 !self.drivers.is_empty(),
                 self.drivers.iter().any(|driver| driver == "local"),

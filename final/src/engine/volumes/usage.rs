@@ -15,24 +15,42 @@ pub struct VolumeUse {
     pub volume: LocalVolume,
     /// Bytes in its files.
     pub size: u64,
-    /// How many containers have it mounted, whether they run or not.
+    /// How many containers have it.
     pub containers: usize,
 }
 
 impl Volumes {
-    /// What all volumes take up, by their names.
+    /// All volumes by their names, and how many containers have each, whether they run or not.
     ///
     /// # Errors
     /// The volumes or the containers cannot be read.
-    pub fn uses(&self) -> Result<Vec<VolumeUse>> {
+    pub fn counted(&self) -> Result<Vec<(LocalVolume, usize)>> {
         let containers = Containers::open(&self.dirs)?.list()?;
-        let volumes = self.list()?;
+        let volumes = self.list()?.into_iter();
+        let count = |name: &str| containers.iter().filter(|it| has(it, name)).count();
+        Ok(volumes
+            .map(|volume| {
+                let count = count(&volume.name);
+                (volume, count)
+            })
+            .collect())
+    }
+
+    /// The same, with what they take up.
+    ///
+    /// # Errors
+    /// As [`Volumes::counted`].
+    pub fn uses(&self) -> Result<Vec<VolumeUse>> {
+        let (volumes, counts): (Vec<_>, Vec<_>) = self.counted()?.into_iter().unzip();
         let sizes = self.sizes(&volumes)?;
-        let uses = volumes.into_iter().map(|volume| VolumeUse {
-            size: sizes.get(&volume.name).copied().unwrap_or(0),
-            containers: containers.iter().filter(|it| has(it, &volume.name)).count(),
-            volume,
-        });
+        let uses = volumes
+            .into_iter()
+            .zip(counts)
+            .map(|(volume, containers)| VolumeUse {
+                size: sizes.get(&volume.name).copied().unwrap_or(0),
+                containers,
+                volume,
+            });
         Ok(uses.collect())
     }
 

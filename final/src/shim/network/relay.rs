@@ -9,6 +9,7 @@
 //! Most published ports are never called this way, so that the shim holds the sockets, and only the
 //! first call makes the process. It ends with the shim; its callers are cut off then.
 
+mod datagram;
 mod tcp;
 mod udp;
 
@@ -99,6 +100,7 @@ impl Relay {
         match held.and_then(Held::let_go) {
             Ok(process) => self.process = Some(process),
             Err(error) => {
+                // They would call again and again.
                 self.ways.clear();
                 return Err(error.context("begin a relay for published ports"));
             }

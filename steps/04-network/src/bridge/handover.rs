@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Context, Result};
 
 use super::{Endpoint, Lease, sides};
+use crate::flows;
 use crate::leases::{Entry, lock};
+use crate::nat::Table;
 use crate::publish::{Publish, Reserved};
-use crate::{flows, nat};
 
 impl Endpoint {
     /// Leads the ports of the host that lead here to another place of the same container.
@@ -22,6 +23,7 @@ impl Endpoint {
         }
         let run_dir = from.bridge.run_dir.clone();
         let _lock = lock(&run_dir)?;
+        let table = Table::of(&run_dir)?;
         let before = from.side();
         let own = to.ports.len();
         to.ports.append(&mut from.ports);
@@ -29,14 +31,14 @@ impl Endpoint {
         let moved = to
             .rewrite()
             .and_then(|()| from.rewrite())
-            .and_then(|()| nat::move_doors(&run_dir, &before, &to.side(), || sides(&run_dir)));
+            .and_then(|()| table.move_doors(&before, &to.side(), || sides(&run_dir)));
         if let Err(error) = moved {
             from.ports = to.ports.split_off(own);
             from.rewrite().and_then(|()| to.rewrite())?;
             return Err(error);
         }
         let ports: Vec<Publish> = to.ports.iter().map(Reserved::port).collect();
-        flows::forget(&ports)
+        flows::forget(table.line(), &ports)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, consume_budget, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use super::Buffer;
+use super::datagram::{self, Ends};
 
 /// A caller is forgotten after so long a silence. The kernel's own is between 30 and 120 seconds
 /// (nf_conntrack_udp_timeout, nf_conntrack_udp_timeout_stream).
@@ -26,8 +27,8 @@ const MOST: usize = 1024;
 
 /// Somebody who called.
 struct Caller {
-    /// Where they are.
-    from: SocketAddr,
+    /// Where they are, and where they called.
+    ends: Ends,
     /// Towards the container, for this caller alone.
     socket: UdpSocket,
     /// When one of them last said something.
@@ -40,11 +41,15 @@ struct Port {
     to: SocketAddr,
     shared: Buffer,
     /// Who is known, and the task that brings each their answers.
-    callers: RefCell<HashMap<SocketAddr, (Rc<Caller>, JoinHandle<()>)>>,
+    callers: RefCell<HashMap<Ends, Known>>,
 }
+
+type Known = (Rc<Caller>, JoinHandle<()>);
 
 /// Answers everybody who calls.
 pub async fn serve(socket: UdpSocket, to: SocketAddr, shared: Buffer) {
+    // Without it they are answered by most of a host's addresses.
+    let _ = datagram::ask_for_ends(&socket);
     let port = Rc::new(Port {
         socket,
         to,
@@ -63,9 +68,9 @@ impl Port {
     /// Brings the container a datagram.
     fn pass_on(self: &Rc<Self>) -> io::Result<()> {
         let mut buffer = self.shared.borrow_mut();
-        let (length, from) = self.socket.try_recv_from(&mut buffer)?;
-        let known = self.callers.borrow().get(&from).map(|(it, _)| it.clone());
-        let caller = known.map_or_else(|| self.meet(from), Ok)?;
+        let (length, ends) = datagram::receive(&self.socket, &mut buffer)?;
+        let known = self.callers.borrow().get(&ends).map(|(it, _)| it.clone());
+        let caller = known.map_or_else(|| self.meet(ends), Ok)?;
         caller.heard.set(Instant::now());
         let said = buffer.get(..length).unwrap_or_default();
         // Not by tokio: of a new socket it does not know yet that one can write there.
@@ -73,16 +78,16 @@ impl Port {
         Ok(())
     }
 
-    fn meet(self: &Rc<Self>, from: SocketAddr) -> io::Result<Rc<Caller>> {
-        let any = match self.to {
-            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    fn meet(self: &Rc<Self>, ends: Ends) -> io::Result<Rc<Caller>> {
+        let any: SocketAddr = match self.to {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let towards = std::net::UdpSocket::bind((any, 0))?;
+        let towards = std::net::UdpSocket::bind(any)?;
         towards.connect(self.to)?;
         towards.set_nonblocking(true)?;
         let caller = Rc::new(Caller {
-            from,
+            ends,
             socket: UdpSocket::from_std(towards)?,
             heard: Cell::new(Instant::now()),
         });
@@ -90,17 +95,17 @@ impl Port {
         if callers.len() >= MOST {
             let all = callers.values().map(|(caller, _)| caller);
             let quietest = all.min_by_key(|caller| caller.heard.get());
-            let quietest = quietest.map(|caller| caller.from);
-            if let Some((_, answers)) = quietest.and_then(|from| callers.remove(&from)) {
+            let quietest = quietest.map(|caller| caller.ends);
+            if let Some((_, answers)) = quietest.and_then(|ends| callers.remove(&ends)) {
                 answers.abort();
             }
         }
         let (port, his) = (self.clone(), caller.clone());
         let answers = spawn_local(async move {
             port.answer(&his).await;
-            port.callers.borrow_mut().remove(&from);
+            port.callers.borrow_mut().remove(&ends);
         });
-        callers.insert(from, (caller.clone(), answers));
+        callers.insert(ends, (caller.clone(), answers));
         Ok(caller)
     }
 
@@ -126,6 +131,6 @@ impl Port {
         let length = caller.socket.try_recv(&mut buffer)?;
         caller.heard.set(Instant::now());
         let said = buffer.get(..length).unwrap_or_default();
-        self.socket.try_send_to(said, caller.from).map(drop)
+        datagram::answer(&self.socket, &caller.ends, said)
     }
 }
