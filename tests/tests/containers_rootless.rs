@@ -171,9 +171,10 @@ fn is_connected(machine: &Machine, carrier: &str) {
         assert_eq!(fetch(machine, outside, url), "rootless", "{carrier}");
     }
     let listed = machine.ok("port alpha");
-    let picked = listed.lines().nth(1).unwrap_or_default();
+    let picked = listed.lines().nth(2).unwrap_or_default();
     assert!(
-        listed.starts_with("80/tcp -> 0.0.0.0:8080\n") && picked.starts_with("81/tcp -> 0.0.0.0:"),
+        listed.starts_with("80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n")
+            && picked.starts_with("81/tcp -> 0.0.0.0:"),
         "{listed}"
     );
     let said = machine.fails(125, "run --rm -p 8080:80 host true");
