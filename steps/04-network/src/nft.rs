@@ -364,7 +364,7 @@ impl Batch {
     }
 
     /// A set or map, with nothing in it yet.
-    pub fn set(&mut self, set: Set) {
+    pub fn set(&mut self, set: &Set) {
         let own = self.table;
         let call = format!("NFT_MSG_NEWSET inet {own} {}", set.name);
         let id = self.said.len() as i32; // any number that no other set of the batch has
