@@ -61,6 +61,7 @@ use network::uplink::Membership;
 pub use network::{sweep as sweep_network, within as within_networks};
 use protocol::{Connection, Listener};
 pub use runner::end as end_runtime;
+pub use spec::mount_parts;
 use users::Users;
 
 /// The file whose lock says that a shim lives.
