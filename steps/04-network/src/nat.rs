@@ -4,15 +4,14 @@
 //! table inet minidocker               comes with the first container, goes with the last
 //!   bridges, internal, neighbours     sets of links: each bridge; some of them; each with itself
 //!   subnets, subnets6                 sets of addresses: those behind the bridges
-//!   guard        prerouting, raw      a bridge -> 127.0.0.0/8               drop
+//!   guard        prerouting, raw      elsewhere -> 127.0.0.0/8              drop
 //!   forward      forward, filter      elsewhere -> a bridge, not published  drop
 //!                                     from or to an internal bridge         drop
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
 //!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
 //!                                     and with the first published port:
-//!   prerouting   prerouting, dstnat   elsewhere -> 127.0.0.0/8              drop
-//!                                     from elsewhere: published
+//!   prerouting   prerouting, dstnat   from elsewhere: published
 //!   output       output, dstnat       from programs of the host itself: published
 //!   published                         dnat to whom these maps name:
 //!     ports, ports6                   address . tcp . 8080 -> 10.88.0.2 . 80
@@ -230,7 +229,7 @@ impl Table {
         // maps missing.
         if everybody.iter().any(|side| !side.doors.is_empty()) {
             MAPS.iter().for_each(|map| batch.set(map));
-            ways_in(&mut batch)?;
+            ways_in(&mut batch);
         }
         for side in everybody {
             enter(&mut batch, side);
@@ -264,9 +263,10 @@ fn protect(batch: &mut Batch) -> Result<()> {
     batch.chain(GUARD);
     batch.chain(FORWARD);
     // route_localnet lets 127.0.0.0/8 cross a bridge; without this rule a container could speak to
-    // the services that the host keeps to itself (CVE-2020-8558).
-    let loopback = Rule::new("what listens on the host's loopback is not for containers")
-        .enters(IS, BRIDGES)
+    // the services that the host keeps to itself (CVE-2020-8558). And from a wire a packet could be
+    // led to a port that is published on 127.0.0.1, before the kernel takes it for a martian.
+    let loopback = Rule::new("the host's 127.0.0.1 is for the host")
+        .comes_from_elsewhere()
         .goes_to(loopback()?)
         .drop();
     batch.rule(GUARD.name, &loopback);
@@ -317,7 +317,7 @@ fn ways_out(batch: &mut Batch) -> Result<()> {
 }
 
 /// Where a published port leads.
-fn ways_in(batch: &mut Batch) -> Result<()> {
+fn ways_in(batch: &mut Batch) {
     // task 04.5 {
     batch.bare_chain(PUBLISHED);
     let one = "a port of one address of the host";
@@ -336,15 +336,8 @@ fn ways_in(batch: &mut Batch) -> Result<()> {
     }
     for chain in [PREROUTING, OUTPUT] {
         batch.chain(chain);
-    }
-    // A port that is published on 127.0.0.1 is for this host alone. To the kernel such a packet from a
-    // wire is a martian, but it looks only after dnat, when the address is another one.
-    let martian = Rule::new("nobody calls 127.0.0.1 from elsewhere");
-    batch.rule(PREROUTING.name, &martian.goes_to(loopback()?).drop());
-    for chain in [PREROUTING, OUTPUT] {
         batch.rule(chain.name, &Rule::new("published ports").jump(PUBLISHED));
     }
-    Ok(())
     // } todo!("task 04.5: lead ports of the host to containers (book: 4.5)")
 }
 

@@ -110,6 +110,12 @@ impl Rule {
             .lookup(is, links)
     }
 
+    /// The packet came in by a link, and not by loopback.
+    pub fn comes_from_elsewhere(self) -> Self {
+        self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_IIFTYPE])
+            .compare(IS_NOT, &libc::ARPHRD_LOOPBACK.to_ne_bytes())
+    }
+
     /// The packet is on its way out by a link of the set, or by another.
     pub fn leaves(self, is: bool, links: Set) -> Self {
         self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_OIFNAME])
