@@ -166,6 +166,7 @@ fn is_connected(machine: &Machine, carrier: &str) {
     for (outside, url) in [
         (true, "http://192.0.2.1:8080/"),
         (false, "http://127.0.0.1:8080/"),
+        (false, "http://[::1]:8080/"),
         (false, "http://192.0.2.1:8080/"),
     ] {
         assert_eq!(fetch(machine, outside, url), "rootless", "{carrier}");

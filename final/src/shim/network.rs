@@ -210,11 +210,14 @@ impl Way {
 
 /// Where the container's bridges are; `None`: it has none.
 fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
-    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
-    if network::is_privileged()? || container.host.memberships().iter().any(made) {
-        return Place::of(container, dirs).map(Some);
+    if network::is_privileged()? {
+        return Ok(Some(Place::Here));
     }
-    Ok(None)
+    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
+    let is_in_one = container.host.memberships().iter().any(made);
+    is_in_one
+        .then(|| Place::shared(container, dirs))
+        .transpose()
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
