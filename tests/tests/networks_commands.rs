@@ -162,7 +162,7 @@ fn a_network_is_made_shown_and_removed_and_the_kernel_hears_nothing() {
 }
 
 /// What `network create` is asked for, and what it says.
-const REFUSED: [(&str, &str); 26] = [
+const REFUSED: [(&str, &str); 27] = [
     ("taken", "network with name taken already exists"),
     (
         "bridge",
@@ -199,6 +199,10 @@ const REFUSED: [(&str, &str); 26] = [
     (
         "-o com.docker.network.bridge.name=br-taken x",
         "networks have same bridge name",
+    ),
+    (
+        "-o com.docker.network.bridge.name=mini0 x",
+        "conflicts with network bridge",
     ),
     (
         "-o com.docker.network.bridge.name=no/name x",

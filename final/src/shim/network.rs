@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cli::Dirs;
 use network::{Carrier, Publish, Reserved, Target};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -47,37 +47,27 @@ const WORTH: Duration = Duration::from_secs(1);
 /// So many of them one after the other are enough.
 const MOST_SHORT: u8 = 3;
 
-/// What a container is connected to: `--network`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// An address of its own, and a way outside.
-    Bridge,
+/// What a container is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Networks, in each of which it has an address of its own.
+    Networks,
     /// Loopback only.
     None,
     /// The host's own network.
     Host,
-    /// That of another container, by its id.
-    Container(String),
-    /// One that people made, by its name.
-    Named(String),
+    /// That of another container.
+    Container,
 }
 
 impl Mode {
-    /// That of a container.
-    ///
-    /// # Errors
-    /// There is no such network.
-    pub fn of(host: &HostConfig) -> Result<Mode> {
-        Ok(match host.network_mode.as_str() {
-            "" | "default" | "bridge" => Mode::Bridge,
+    fn of(host: &HostConfig) -> Mode {
+        match host.network_mode.as_str() {
             "none" => Mode::None,
             "host" => Mode::Host,
-            other => match other.strip_prefix("container:") {
-                Some(id) if !id.is_empty() => Mode::Container(id.to_owned()),
-                Some(_) => bail!("invalid container format container:<name|id>"),
-                None => Mode::Named(other.to_owned()),
-            },
-        })
+            mode if mode.starts_with("container:") => Mode::Container,
+            _ => Mode::Networks,
+        }
     }
 }
 
@@ -133,7 +123,7 @@ pub struct Seen {
 
 enum Connection {
     Plugged(Plugs),
-    Carried(Carried),
+    Carried(Box<Carried>),
 }
 
 /// By a program that carries the packets.
@@ -150,12 +140,12 @@ impl Network {
     /// A network is gone; a port of the host is taken; no address is free; the host's network may not
     /// be changed.
     pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
-        let mode = Mode::of(&container.host)?;
+        let mode = Mode::of(&container.host);
         let way = match mode {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
-            Mode::Host | Mode::Container(_) => Way::Shared,
-            Mode::Bridge | Mode::Named(_) => match bridges(container, dirs)? {
+            Mode::Host | Mode::Container => Way::Shared,
+            Mode::Networks => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
@@ -168,7 +158,7 @@ impl Network {
                 }
             },
         };
-        let files = way.files(&mode)?;
+        let files = way.files(mode)?;
         let resolv_conf = files.map(|files| files.write(container, &places.data));
         let is_own = !matches!(way, Way::Shared);
         let netns = (is_own && is_hidden(&container.host)).then(network::new_netns);
@@ -227,11 +217,11 @@ impl Network {
                         relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
                     }
                     let copied = copied.iter().map(Reserved::port);
-                    Ok(Connection::Carried(Carried {
+                    Ok(Connection::Carried(Box::new(Carried {
                         _carrier: carrier,
                         ports: ports.into_iter().chain(copied).map(ports::of).collect(),
                         relay,
-                    }))
+                    })))
                 };
                 carrier.map(connect).transpose()?
             }
@@ -255,9 +245,9 @@ impl Network {
 
 impl Way {
     /// The container's names, and those whom it asks; `None`: another container's are its own.
-    fn files(&self, mode: &Mode) -> Result<Option<Files>> {
+    fn files(&self, mode: Mode) -> Result<Option<Files>> {
         Ok(Some(match (mode, self) {
-            (Mode::Container(_), _) => return Ok(None),
+            (Mode::Container, _) => return Ok(None),
             (Mode::Host, _) => Files::of_host()?,
             (_, Way::Plugged(plugs)) => plugs.files()?,
             (_, Way::Carried(..)) => {
@@ -412,12 +402,10 @@ fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
-/// but not root of a user namespace.
+/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
-    runtime::is_in_user_namespace() && (joins || uplink::is_member())
+    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.

@@ -2,22 +2,23 @@
 //!
 //! ```text
 //! table inet minidocker               comes with the first container, goes with the last
+//!   bridges, internal, neighbours     sets of links: each bridge; some of them; each with itself
+//!   subnets, subnets6                 sets of addresses: those behind the bridges
 //!   guard        prerouting, raw      elsewhere -> 127.0.0.0/8              drop
 //!   forward      forward, filter      elsewhere -> a bridge, not published  drop
 //!                                     from or to an internal bridge         drop
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
 //!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
+//!                                     and with the first published port:
 //!   prerouting   prerouting, dstnat   from elsewhere: published
 //!   output       output, dstnat       from programs of the host itself: published
 //!   published                         dnat to whom these maps name:
-//!     ports      address . tcp . 8080 -> 10.88.0.2 . 80      ports6: the same in IPv6
-//!     any        tcp . 8080 -> 10.88.0.2 . 80, for each address of this host, and any6
-//!   bridges, internal, neighbours     sets of links: each bridge; those; each with itself
-//!   subnets, subnets6                 sets of addresses: those behind the bridges
+//!     ports, ports6                   address . tcp . 8080 -> 10.88.0.2 . 80
+//!     any, any6                       tcp . 8080 -> 10.88.0.2 . 80, on each address of this host
 //! ```
 //!
-//! The rules never change. Who comes and goes is an element of a set or a map, and a packet finds it
+//! Rules stay as they are. Who comes and goes is an element of a set or a map, and a packet finds it
 //! by a hash, however many there are. The table is ours alone, and nobody else's rule is changed; its
 //! comment says whose state directory it belongs to.
 
@@ -103,9 +104,8 @@ pub(crate) const ANY6: Set = Set::map(
     &[Field::Ipv6, Field::Port],
 );
 
-const SETS: [Set; 9] = [
-    BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6, PORTS, ANY, PORTS6, ANY6,
-];
+const SETS: [Set; 5] = [BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6];
+const MAPS: [Set; 4] = [PORTS, ANY, PORTS6, ANY6];
 
 /// A port of the host, and the container that it leads to.
 #[derive(Debug, Clone, Copy)]
@@ -142,8 +142,8 @@ impl Table {
     }
 
     /// Has the rules know of a bridge and of doors behind it. Where the table, or a part of it, is
-    /// missing (a firewall that was restarted said `flush ruleset`), it is made anew, with
-    /// `everybody`.
+    /// missing (it is the first port, or a firewall that was restarted said `flush ruleset`), it is
+    /// made anew, with `everybody`.
     pub fn admit(&self, side: &Side, everybody: impl FnOnce() -> Result<Vec<Side>>) -> Result<()> {
         let mut batch = Batch::new();
         enter(&mut batch, side);
@@ -218,14 +218,19 @@ impl Table {
     /// Makes it, in the place of the one that may be there, in one transaction.
     pub fn renew(&self, everybody: &[Side]) -> Result<()> {
         let mut batch = Batch::new();
-        batch.no_table();
-        batch.table(&mark(&self.run_dir));
-        for set in SETS {
-            batch.set(set);
+        if self.is_there()? {
+            batch.no_table();
         }
+        batch.table(&mark(&self.run_dir));
+        SETS.iter().for_each(|set| batch.set(set));
         protect(&mut batch)?;
         ways_out(&mut batch)?;
-        ways_in(&mut batch);
+        // Not before there is a port: without, no packet need be looked up. The first one finds the
+        // maps missing.
+        if everybody.iter().any(|side| !side.doors.is_empty()) {
+            MAPS.iter().for_each(|map| batch.set(map));
+            ways_in(&mut batch);
+        }
         for side in everybody {
             enter(&mut batch, side);
         }
@@ -392,7 +397,7 @@ fn by_map(doors: &[Door]) -> Vec<(Set, Vec<Element>)> {
         let doors = doors.iter().filter(|door| door.map() == Some(map));
         (map, doors.map(Door::element).collect::<Vec<_>>())
     };
-    let mut maps: Vec<_> = [PORTS, ANY, PORTS6, ANY6].map(within).into();
+    let mut maps: Vec<_> = MAPS.map(within).into();
     maps.retain(|(_, elements)| !elements.is_empty());
     maps
 }

@@ -354,7 +354,7 @@ impl Batch {
     }
 
     /// A set or map, with nothing in it yet.
-    pub fn set(&mut self, set: Set) {
+    pub fn set(&mut self, set: &Set) {
         let call = format!("NFT_MSG_NEWSET inet {TABLE} {}", set.name);
         let id = self.said.len() as i32; // any number that no other set of the batch has
         self.message(call, libc::NFT_MSG_NEWSET, NLM_F_CREATE, |data| {

@@ -3,10 +3,10 @@
 //! ```text
 //! fib daddr type local  dnat ip to meta l4proto . th dport map @any     as nft(8) prints it
 //!
-//! meta     register 1 := IPv4 or IPv6
-//! cmp      register 1 == IPv4, or the rule ends here
 //! fib      register 1 := what kind of address the packet goes to
-//! cmp      register 1 == RTN_LOCAL
+//! cmp      register 1 == RTN_LOCAL, or the rule ends here
+//! meta     register 1 := the version of IP
+//! cmp      register 1 == IPv4
 //! meta     register 8 := its transport
 //! payload  register 9 := bytes 2 and 3 of the transport header
 //! lookup   registers 8 and 9 in the map; registers 8 and 9 := the address and port that it has

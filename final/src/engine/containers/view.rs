@@ -35,7 +35,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Containers;
 use crate::shim::{self, protocol::Connection};
-use crate::state::{Container, Locked, Status};
+use crate::state::{Container, Locked, Places, Status};
 
 /// What is to be seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,11 +156,14 @@ impl Containers {
     fn root(&self, container: &Container, sight: Sight) -> Root {
         let mut volumes = Vec::new();
         if sight == Sight::Mounts {
-            for mount in &container.mounts {
+            for (n, mount) in container.mounts.iter().enumerate() {
                 // What is in memory goes with the container's processes.
-                let source = PathBuf::from(&mount.source);
-                // And where a subpath leads only the shim finds out.
-                if mount.r#type != "tmpfs" && mount.subpath.is_empty() && source.exists() {
+                let is_part = !mount.subpath.is_empty();
+                let source = match is_part {
+                    true => self.places(container).subpath(n),
+                    false => PathBuf::from(&mount.source),
+                };
+                if mount.r#type != "tmpfs" && (is_part || source.exists()) {
                     volumes.push(rootfs::Volume {
                         source,
                         target: PathBuf::from(&mount.destination),
@@ -257,6 +260,7 @@ impl View {
             nix::sys::prctl::set_dumpable(false).context("keep others out of this process")?;
             if let Some((dirs, container)) = &self.stacked {
                 shim::layers(dirs, container)?.mount()?;
+                shim::mount_parts(container, &Places::of(dirs, &container.id))?;
             }
             if let Some(root) = &self.root {
                 rootfs::enter(root)?;

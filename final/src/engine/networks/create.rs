@@ -67,7 +67,9 @@ impl Networks {
             part.write(&mut network);
         }
         complete(&mut network, wish.six, &taken)?;
-        if let Some(other) = others.iter().find(|other| other.link() == network.link()) {
+        let [default, ..] = Network::predefined();
+        let mut bridges = others.iter().chain([&default]);
+        if let Some(other) = bridges.find(|other| other.link() == network.link()) {
             bail!(
                 "cannot create network {name} ({}): conflicts with network {} ({}): networks have \
                  same bridge name",

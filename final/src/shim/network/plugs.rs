@@ -217,7 +217,11 @@ impl Plugs {
             false => Servers::Reachable,
         };
         let host = self.leading().or(self.all.first());
-        let host = host.map(|plug| plug.held().gateway()).transpose()?;
+        let host = match *self.place {
+            Place::Here => host.map(|plug| plug.held().gateway()).transpose()?,
+            // The gateway is none of the host's there.
+            Place::Shared(..) => super::way_to_host(),
+        };
         Ok(Files::own(addresses, servers, host))
     }
 

@@ -10,7 +10,19 @@ use nix::mount::{MntFlags, umount2};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-use crate::state::{Places, Volume};
+use crate::state::{Container, Places, Volume};
+
+/// Mounts all parts of volumes that a container has, where [`Places::subpath`] says. The caller has a
+/// mount namespace of its own.
+///
+/// # Errors
+/// A part is not there, or leads out of its volume.
+pub fn mount_all(container: &Container, places: &Places) -> Result<()> {
+    let parts = container.mounts.iter().enumerate();
+    parts
+        .filter(|(_, volume)| !volume.subpath.is_empty())
+        .try_for_each(|(n, volume)| pick(volume, places, n).map(drop))
+}
 
 /// Mounts a part of a volume beside the container's root, and returns where: a path would be
 /// resolved once more by the runtime, and by then lead elsewhere (openat2(2), `RESOLVE_BENEATH`).
