@@ -8,9 +8,7 @@ use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::Networks;
 use super::pools::{Taken, unique_local};
-use crate::state::journal;
-use crate::state::new_id;
-use crate::state::{Changing, Network, is_id};
+use crate::state::{Changing, Network, is_id, journal, new_id};
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]

@@ -359,7 +359,8 @@ impl Plug {
             address: share.wanted.address,
             six: share.wanted.six,
         };
-        let lease = place.within(|| bridge.lease(wish))?;
+        let lease = place.within(|| bridge.lease(wish));
+        let lease = lease.with_context(|| format!("join the network {}", share.network.name))?;
         let mut plug = Plug {
             network: share.network,
             interface: share.interface,
