@@ -162,7 +162,7 @@ fn a_network_is_made_shown_and_removed_and_the_kernel_hears_nothing() {
 }
 
 /// What `network create` is asked for, and what it says.
-const REFUSED: [(&str, &str); 26] = [
+const REFUSED: [(&str, &str); 27] = [
     ("taken", "network with name taken already exists"),
     (
         "bridge",
@@ -199,6 +199,10 @@ const REFUSED: [(&str, &str); 26] = [
     (
         "-o com.docker.network.bridge.name=br-taken x",
         "networks have same bridge name",
+    ),
+    (
+        "-o com.docker.network.bridge.name=mini0 x",
+        "conflicts with network bridge",
     ),
     (
         "-o com.docker.network.bridge.name=no/name x",
@@ -560,24 +564,29 @@ fn of_those_who_want_one_name_or_one_subnet_at_once_one_gets_it() {
 }
 
 #[test]
-fn a_network_that_is_removed_while_a_container_starts_is_there_or_is_not() {
+fn a_network_that_is_removed_while_a_container_gets_into_it_is_there_or_is_not() {
     let machine = Machine::of(Who::Root);
+    machine.ok("network create other");
+    machine.ok("run -d --name idle --network other host sleep 1000");
+    let before = links(&machine);
     for n in 0..12 {
         machine.ok("network create race");
-        let run = machine.spawn("run -d --name web --network race host sleep 1000");
-        let rm = machine.spawn(&["network", "rm", "race"]);
-        let (run, rm) = (run.wait(), rm.wait());
-        let is_there = custom(&machine) == "race";
-        assert_eq!(run.code() == 0, is_there, "{n}: {run}{rm}");
-        assert_eq!(rm.code() == 0, !is_there, "{n}: {run}{rm}");
-        assert_eq!(
-            links(&machine).contains("mini-"),
-            is_there,
-            "{n}: {run}{rm}"
-        );
-        machine.ok("rm -f web");
+        let get_in = match n % 2 {
+            0 => "run -d --name web --network race host sleep 1000",
+            _ => "network connect race idle",
+        };
+        let (get_in, rm) = (machine.spawn(get_in), machine.spawn("network rm race"));
+        let (get_in, rm) = (get_in.wait(), rm.wait());
+        let is_there = custom(&machine) == "other race";
+        assert_eq!(get_in.code() == 0, is_there, "{n}: {get_in}{rm}");
+        assert_eq!(rm.code() == 0, !is_there, "{n}: {get_in}{rm}");
+        assert_eq!(links(&machine) != before, is_there, "{n}: {get_in}{rm}");
+        machine.minidocker("rm -f web");
+        machine.minidocker("network disconnect race idle");
         machine.ok("network rm -f race");
     }
+    machine.ok("rm -f idle");
+    machine.ok("network rm other");
     machine.nothing_left();
 }
 

@@ -21,6 +21,9 @@ fn online(who: Who) -> Machine {
 const SERVER: &str = "mkdir -p /dev/shm/www && echo hello-from-$(hostname) >/dev/shm/www/index.html \
      && exec busybox httpd -f -p 80 -h /dev/shm/www";
 
+/// Waits for it, inside.
+const LISTENS: &str = "until netstat -ltn | grep -q ':80 '; do sleep 0.02; done";
+
 /// Starts a container that answers on port 80, and waits until it does.
 #[track_caller]
 fn serve(machine: &Machine, options: &str) {
@@ -29,8 +32,7 @@ fn serve(machine: &Machine, options: &str) {
         .split_whitespace()
         .skip_while(|word| *word != "--name");
     let name = name.skip(1).next().expect("a name");
-    let listening = "until netstat -ltn | grep -q ':80 '; do sleep 0.02; done";
-    machine.ok(&shell(&format!("exec {name}"), listening));
+    machine.ok(&shell(&format!("exec {name}"), LISTENS));
 }
 
 /// Removes all, and sees that nothing is left.
@@ -475,6 +477,26 @@ fn a_port_is_one_containers_in_every_protocol_and_family() {
     machine.ok("run --rm -p 8081:80 -p 8081:80 -p 8080:80/udp host true");
     machine.ok("run --rm -p 127.0.0.1:8081:80 -p 127.0.0.2:8081:81 -p [::1]:8081:82 host true");
     harness::assert_same(&before, &host.snapshot());
+    done(&machine);
+}
+
+#[test]
+fn a_container_publishes_hundreds_of_ports() {
+    let machine = online(Who::Root);
+    let host = machine.host();
+    let options = "run -d --name alpha --hostname web -p 8000-8499:80-579";
+    machine
+        .script(&format!(
+            "ulimit -Sn 1024; minidocker {options} host sh -c '{SERVER}'"
+        ))
+        .ok();
+    machine.ok(&shell("exec alpha", LISTENS));
+    for url in ["http://127.0.0.1:8000/", "http://[::1]:8000/"] {
+        assert_eq!(fetch(host, url), "hello-from-web", "{url}");
+    }
+    let shown = "0.0.0.0:8000->80/tcp, [::]:8000->80/tcp, 0.0.0.0:8001->81/tcp, ";
+    let ports = machine.ok("ps --format {{.Ports}}");
+    assert!(ports.starts_with(shown), "{ports}");
     done(&machine);
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use harness::engine::{Machine, Process, shell};
+use harness::engine::{Machine, Process, Who, shell};
 use harness::{Running, wait_for};
 
 /// A resolver that a test plays with. Its arguments are an address, and one that it answers with. What
@@ -144,6 +144,19 @@ fn keeper(machine: &Machine) -> Process {
     all.remove(0)
 }
 
+/// The same on root's machine and on an ordinary user's, at the same time.
+fn for_both(check: impl Fn(&Machine) + Sync) {
+    std::thread::scope(|scope| {
+        for who in [Who::Root, Who::Student] {
+            let check = &check;
+            scope.spawn(move || {
+                println!("{who:?}");
+                check(&Machine::of(who));
+            });
+        }
+    });
+}
+
 /// Removes all containers, and these networks; sees that nothing is left, the keeper neither.
 #[track_caller]
 fn leave(machine: &Machine, networks: &str) {
@@ -156,45 +169,46 @@ fn leave(machine: &Machine, networks: &str) {
 
 #[test]
 fn a_container_is_found_by_all_its_names_and_by_its_address() {
-    let machine = Machine::of(harness::engine::Who::Root);
-    machine.ok("network create --ipv6 --subnet 10.81.0.0/24 --subnet fd81::/64 front");
-    sleeper(&machine, "web", "--network front");
-    sleeper(
-        &machine,
-        "db",
-        "--network front --hostname Box --network-alias store --network-alias Deposit",
-    );
-    let db = address(&machine, "db", "front");
-    let id = machine.container("db").id()[..12].to_owned();
-    for name in [
-        "db", "DB.", "store", "deposit", "box", &id, "db.front", "+tcp db",
-    ] {
-        assert_eq!(short(&machine, "web", name), db, "{name}");
-    }
-    for tool in [
-        "busybox nslookup db",
-        "ping -c1 -W5 store",
-        "busybox nslookup web",
-    ] {
-        machine.ok(&format!("exec web {tool}"));
-    }
-    let six = short(&machine, "web", "AAAA db");
-    assert!(six.starts_with("fd81::"), "{six}");
-    assert_eq!(short(&machine, "web", &format!("-x {db}")), "db.front.");
-    assert_eq!(short(&machine, "web", &format!("-x {six}")), "db.front.");
-    // What is known is known whole; and in our subnet nobody else knows anything.
-    let known = |code: &str| (code.to_owned(), "0".to_owned());
-    for what in ["MX db", "HTTPS store", "TXT db.front"] {
-        assert_eq!(counted(&machine, "web", what), known("NOERROR"), "{what}");
-    }
-    let nobody = counted(&machine, "web", "-x 10.81.0.200");
-    assert_eq!(nobody, known("NXDOMAIN"));
-    is_no_hindrance(&machine, "db", "web");
-    // No answer outlives its question.
-    let record = dig(&machine, "web", "+noall +answer db");
-    let words: Vec<_> = record.split_whitespace().collect();
-    assert_eq!(words, ["db.", "0", "IN", "A", &db]);
-    leave(&machine, "front");
+    for_both(|machine| {
+        machine.ok("network create --ipv6 --subnet 10.81.0.0/24 --subnet fd81::/64 front");
+        sleeper(machine, "web", "--network front");
+        sleeper(
+            machine,
+            "db",
+            "--network front --hostname Box --network-alias store --network-alias Deposit",
+        );
+        let db = address(machine, "db", "front");
+        let id = machine.container("db").id()[..12].to_owned();
+        for name in [
+            "db", "DB.", "store", "deposit", "box", &id, "db.front", "+tcp db",
+        ] {
+            assert_eq!(short(machine, "web", name), db, "{name}");
+        }
+        for tool in [
+            "busybox nslookup db",
+            "ping -c1 -W5 store",
+            "busybox nslookup web",
+        ] {
+            machine.ok(&format!("exec web {tool}"));
+        }
+        let six = short(machine, "web", "AAAA db");
+        assert!(six.starts_with("fd81::"), "{six}");
+        assert_eq!(short(machine, "web", &format!("-x {db}")), "db.front.");
+        assert_eq!(short(machine, "web", &format!("-x {six}")), "db.front.");
+        // What is known is known whole; and in our subnet nobody else knows anything.
+        let known = |code: &str| (code.to_owned(), "0".to_owned());
+        for what in ["MX db", "HTTPS store", "TXT db.front"] {
+            assert_eq!(counted(machine, "web", what), known("NOERROR"), "{what}");
+        }
+        let nobody = counted(machine, "web", "-x 10.81.0.200");
+        assert_eq!(nobody, known("NXDOMAIN"));
+        is_no_hindrance(machine, "db", "web");
+        // No answer outlives its question.
+        let record = dig(machine, "web", "+noall +answer db");
+        let words: Vec<_> = record.split_whitespace().collect();
+        assert_eq!(words, ["db.", "0", "IN", "A", &db]);
+        leave(machine, "front");
+    });
 }
 
 /// Who runs a name server in a container has the port for it, and finds the others all the same.
@@ -219,55 +233,56 @@ fn is_no_hindrance(machine: &Machine, server: &str, other: &str) {
 
 #[test]
 fn the_next_question_sees_what_has_changed() {
-    let machine = Machine::of(harness::engine::Who::Root);
-    machine.ok("network create front");
-    machine.ok("network create back");
-    sleeper(&machine, "left", "--network front");
-    sleeper(&machine, "right", "--network back");
-    sleeper(&machine, "both", "--network front --network-alias middle");
-    let is = |asker: &str, name: &str, expected: &str| {
-        assert_eq!(
-            short(&machine, asker, name),
-            expected,
-            "{asker} asks for {name}"
-        );
-    };
-    let of_both = address(&machine, "both", "front");
-    is("right", "both", "");
-    is("left", "both", &of_both);
-    machine.ok("network connect --alias centre back both");
-    // Whoever is in two networks is seen from either, and they do not see each other.
-    let there = address(&machine, "both", "back");
-    is("right", "both", &there);
-    is("right", "centre", &there);
-    is("right", "middle", "");
-    is("left", "both", &of_both);
-    is("left", "right", "");
-    is("both", "right", &address(&machine, "right", "back"));
-    machine.ok("rename both other");
-    is("left", "both", "");
-    is("left", "other", &of_both);
-    is("left", &format!("-x {of_both}"), "other.front.");
-    machine.ok("network disconnect front other");
-    is("left", "other", "");
-    is("right", "other", &there);
-    is("other", "left", "");
-    // One that ends, one whose shim is killed, and one that is there again.
-    machine.ok("stop -t 0 other");
-    is("right", "other", "");
-    machine.ok("start other");
-    is("right", "other", &address(&machine, "other", "back"));
-    let shim = machine.container("other").shim().expect("a shim");
-    machine.host().shell(&format!("kill -9 {shim}"));
-    wait_for("the name to be gone with the shim", 5, || {
-        short(&machine, "right", "other").is_empty().then_some(())
+    for_both(|machine| {
+        machine.ok("network create front");
+        machine.ok("network create back");
+        sleeper(machine, "left", "--network front");
+        sleeper(machine, "right", "--network back");
+        sleeper(machine, "both", "--network front --network-alias middle");
+        let is = |asker: &str, name: &str, expected: &str| {
+            assert_eq!(
+                short(machine, asker, name),
+                expected,
+                "{asker} asks for {name}"
+            );
+        };
+        let of_both = address(machine, "both", "front");
+        is("right", "both", "");
+        is("left", "both", &of_both);
+        machine.ok("network connect --alias centre back both");
+        // Whoever is in two networks is seen from either, and they do not see each other.
+        let there = address(machine, "both", "back");
+        is("right", "both", &there);
+        is("right", "centre", &there);
+        is("right", "middle", "");
+        is("left", "both", &of_both);
+        is("left", "right", "");
+        is("both", "right", &address(machine, "right", "back"));
+        machine.ok("rename both other");
+        is("left", "both", "");
+        is("left", "other", &of_both);
+        is("left", &format!("-x {of_both}"), "other.front.");
+        machine.ok("network disconnect front other");
+        is("left", "other", "");
+        is("right", "other", &there);
+        is("other", "left", "");
+        // One that ends, one whose shim is killed, and one that is there again.
+        machine.ok("stop -t 0 other");
+        is("right", "other", "");
+        machine.ok("start other");
+        is("right", "other", &address(machine, "other", "back"));
+        let shim = machine.container("other").shim().expect("a shim");
+        machine.host().shell(&format!("kill -9 {shim}"));
+        wait_for("the name to be gone with the shim", 5, || {
+            short(machine, "right", "other").is_empty().then_some(())
+        });
+        leave(machine, "front back");
     });
-    leave(&machine, "front back");
 }
 
 #[test]
 fn several_of_one_alias_take_turns() {
-    let machine = Machine::of(harness::engine::Who::Root);
+    let machine = Machine::of(Who::Root);
     machine.ok("network create front");
     sleeper(&machine, "asker", "--network front");
     for n in 0..3 {
@@ -297,67 +312,68 @@ fn several_of_one_alias_take_turns() {
 
 #[test]
 fn what_is_not_known_is_asked_of_the_host_s_resolvers() {
-    let machine = Machine::of(harness::engine::Who::Root);
-    let host = machine.host();
-    let before = host.shell("cat /etc/resolv.conf");
-    let _one = resolver(&machine, "127.0.0.53", "198.51.100.1");
-    let _two = resolver(&machine, "127.0.0.54", "198.51.100.2");
-    host.shell("echo nameserver 127.0.0.53 >/etc/resolv.conf");
-    machine.ok("network create front");
-    sleeper(&machine, "web", "--network front");
-    for what in ["example.org", "+tcp example.org", "forged.example.org"] {
-        assert_eq!(short(&machine, "web", what), "198.51.100.1", "{what}");
-    }
-    machine.ok("exec web busybox nslookup example.org");
-    // As they are: what a server cannot say by UDP, and what a question says beside its name.
-    let cut = dig(&machine, "web", "+ignore TXT big.example.org");
-    assert!(cut.contains(" tc ") && cut.contains("ANSWER: 0"), "{cut}");
-    let whole = short(&machine, "web", "TXT big.example.org");
-    assert_eq!(whole.matches('x').count(), 4000, "{whole}");
-    let edns = short(&machine, "web", "+bufsize=1400 TXT edns.example.org");
-    assert_eq!(edns, "\"1400\"");
-    assert_eq!(
-        short(&machine, "web", "+noedns TXT edns.example.org"),
-        "\"0\""
-    );
-    let refused = counted(&machine, "web", "refused.example.org");
-    assert_eq!(refused.0, "REFUSED");
-    // The host changes its mind: another resolver, after one that is not there, or says nothing.
-    let asks = |servers: &[&str], what: &str| {
-        let lines: Vec<_> = servers
-            .iter()
-            .map(|it| format!("nameserver {it}\n"))
-            .collect();
-        host.shell(&format!("printf '{}' >/etc/resolv.conf", lines.concat()));
-        short(&machine, "web", what)
-    };
-    let second = "198.51.100.2";
-    assert_eq!(asks(&["127.0.0.54"], "example.org"), second);
-    assert_eq!(asks(&["127.0.0.55", "127.0.0.54"], "example.org"), second);
-    assert_eq!(
-        asks(&["127.0.0.55", "127.0.0.54"], "+tcp example.org"),
-        second
-    );
-    let slow = resolver_that_says_nothing(&machine, "127.0.0.56");
-    assert_eq!(asks(&["127.0.0.56", "127.0.0.54"], "example.org"), second);
-    host.shell("echo nameserver 127.0.0.55 >/etc/resolv.conf");
-    assert_eq!(counted(&machine, "web", "example.org").0, "SERVFAIL");
-    // A name of ours is never asked of others.
-    host.shell("echo nameserver 127.0.0.53 >/etc/resolv.conf");
-    assert_eq!(short(&machine, "web", "AAAA web"), "");
-    // A container's own servers; and none for whom there is no way out.
-    sleeper(&machine, "own", "--network front --dns 127.0.0.54");
-    assert_eq!(short(&machine, "own", "example.org"), second);
-    machine.ok("network create --internal closed");
-    sleeper(&machine, "inner", "--network closed");
-    assert_eq!(counted(&machine, "inner", "example.org").0, "SERVFAIL");
-    assert_eq!(counted(&machine, "inner", "inner").1, "1");
-    machine.ok("network connect front inner");
-    assert_eq!(short(&machine, "inner", "example.org"), "198.51.100.1");
-    is_not_overwhelmed(&machine, "inner");
-    drop((_one, _two, slow));
-    host.shell(&format!("printf '%s\n' '{before}' >/etc/resolv.conf"));
-    leave(&machine, "front closed");
+    for_both(|machine| {
+        let host = machine.host();
+        let before = host.shell("cat /etc/resolv.conf");
+        let _one = resolver(machine, "127.0.0.53", "198.51.100.1");
+        let _two = resolver(machine, "127.0.0.54", "198.51.100.2");
+        host.shell("echo nameserver 127.0.0.53 >/etc/resolv.conf");
+        machine.ok("network create front");
+        sleeper(machine, "web", "--network front");
+        for what in ["example.org", "+tcp example.org", "forged.example.org"] {
+            assert_eq!(short(machine, "web", what), "198.51.100.1", "{what}");
+        }
+        machine.ok("exec web busybox nslookup example.org");
+        // As they are: what a server cannot say by UDP, and what a question says beside its name.
+        let cut = dig(machine, "web", "+ignore TXT big.example.org");
+        assert!(cut.contains(" tc ") && cut.contains("ANSWER: 0"), "{cut}");
+        let whole = short(machine, "web", "TXT big.example.org");
+        assert_eq!(whole.matches('x').count(), 4000, "{whole}");
+        let edns = short(machine, "web", "+bufsize=1400 TXT edns.example.org");
+        assert_eq!(edns, "\"1400\"");
+        assert_eq!(
+            short(machine, "web", "+noedns TXT edns.example.org"),
+            "\"0\""
+        );
+        let refused = counted(machine, "web", "refused.example.org");
+        assert_eq!(refused.0, "REFUSED");
+        // The host changes its mind: another resolver, after one that is not there, or says nothing.
+        let asks = |servers: &[&str], what: &str| {
+            let lines: Vec<_> = servers
+                .iter()
+                .map(|it| format!("nameserver {it}\n"))
+                .collect();
+            host.shell(&format!("printf '{}' >/etc/resolv.conf", lines.concat()));
+            short(machine, "web", what)
+        };
+        let second = "198.51.100.2";
+        assert_eq!(asks(&["127.0.0.54"], "example.org"), second);
+        assert_eq!(asks(&["127.0.0.55", "127.0.0.54"], "example.org"), second);
+        assert_eq!(
+            asks(&["127.0.0.55", "127.0.0.54"], "+tcp example.org"),
+            second
+        );
+        let slow = resolver_that_says_nothing(machine, "127.0.0.56");
+        assert_eq!(asks(&["127.0.0.56", "127.0.0.54"], "example.org"), second);
+        host.shell("echo nameserver 127.0.0.55 >/etc/resolv.conf");
+        assert_eq!(counted(machine, "web", "example.org").0, "SERVFAIL");
+        // A name of ours is never asked of others.
+        host.shell("echo nameserver 127.0.0.53 >/etc/resolv.conf");
+        assert_eq!(short(machine, "web", "AAAA web"), "");
+        // A container's own servers; and none for whom there is no way out.
+        sleeper(machine, "own", "--network front --dns 127.0.0.54");
+        assert_eq!(short(machine, "own", "example.org"), second);
+        machine.ok("network create --internal closed");
+        sleeper(machine, "inner", "--network closed");
+        assert_eq!(counted(machine, "inner", "example.org").0, "SERVFAIL");
+        assert_eq!(counted(machine, "inner", "inner").1, "1");
+        machine.ok("network connect front inner");
+        assert_eq!(short(machine, "inner", "example.org"), "198.51.100.1");
+        is_not_overwhelmed(machine, "inner");
+        drop((_one, _two, slow));
+        host.shell(&format!("printf '%s\n' '{before}' >/etc/resolv.conf"));
+        leave(machine, "front closed");
+    });
 }
 
 /// More questions than may be with others at a time, and packets that are none.
@@ -420,7 +436,7 @@ fn resolver_that_says_nothing(machine: &Machine, address: &str) -> Running {
 
 #[test]
 fn fifty_containers_that_start_at_once_have_one_keeper() {
-    let machine = Machine::of(harness::engine::Who::Root);
+    let machine = Machine::of(Who::Root);
     machine.ok("network create front");
     let starting: Vec<_> = (0..50)
         .map(|n| {
@@ -476,7 +492,7 @@ fn fifty_containers_that_start_at_once_have_one_keeper() {
 
 #[test]
 fn who_comes_when_the_keeper_is_about_to_end_is_answered() {
-    let machine = Machine::of(harness::engine::Who::Root);
+    let machine = Machine::of(Who::Root);
     machine.ok("network create front");
     let looks = shell(
         "run --rm --name one --network front host",

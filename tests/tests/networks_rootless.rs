@@ -38,8 +38,19 @@ fn serve(machine: &Machine, name: &str, options: &str) {
 /// What a container is told when it asks a server; empty where it gets no answer.
 #[track_caller]
 fn ask(machine: &Machine, name: &str, url: &str) -> String {
-    let line =
-        format!("exec {name} busybox timeout 2 busybox wget -q -O - http://{url}/index.html");
+    ask_for(machine, name, url, 5)
+}
+
+/// Nobody answers there.
+#[track_caller]
+fn is_silent(machine: &Machine, name: &str, url: &str) {
+    assert_eq!(ask_for(machine, name, url, 1), "", "{name} {url}");
+}
+
+#[track_caller]
+fn ask_for(machine: &Machine, name: &str, url: &str, seconds: u8) -> String {
+    let wget = format!("busybox timeout {seconds} busybox wget -q -O -");
+    let line = format!("exec {name} {wget} http://{url}/index.html");
     machine.minidocker(&line).text()
 }
 
@@ -53,11 +64,17 @@ fn fetch(machine: &Machine, outside: bool, url: &str) -> String {
     }
 }
 
+/// What the container's state says of its place in a network: `address`, `gateway`.
+#[track_caller]
+fn place(machine: &Machine, name: &str, network: &str, what: &str) -> String {
+    let mut state = machine.container(name).state();
+    let told = state["life"]["networks"][network][what].take();
+    told.as_str().unwrap_or_default().to_owned()
+}
+
 #[track_caller]
 fn address(machine: &Machine, name: &str, network: &str) -> String {
-    let mut state = machine.container(name).state();
-    let address = state["life"]["networks"][network]["address"].take();
-    address.as_str().unwrap_or_default().to_owned()
+    place(machine, name, network, "address")
 }
 
 /// Processes of minidocker's with that name, as much of it as the kernel keeps.
@@ -119,16 +136,13 @@ fn containers_of_one_network_reach_each_other_and_the_outside_and_nobody_else() 
         }
         for stranger in ["gamma", "delta"] {
             for place in [alpha.as_str(), "alpha"] {
-                assert_eq!(ask(&machine, stranger, place), "", "{stranger}");
+                is_silent(&machine, stranger, place);
             }
         }
-        for (name, told) in [
-            ("alpha", "from-outside"),
-            ("gamma", "from-outside"),
-            ("delta", ""),
-        ] {
-            assert_eq!(ask(&machine, name, "192.0.2.2:7000"), told, "{name}");
+        for name in ["alpha", "gamma"] {
+            assert_eq!(ask(&machine, name, "192.0.2.2:7000"), "from-outside");
         }
+        is_silent(&machine, "delta", "192.0.2.2:7000");
 
         // One namespace of users, one that has the bridges, one carrier.
         let uplink = uplink(&machine);
@@ -153,7 +167,7 @@ fn containers_of_one_network_reach_each_other_and_the_outside_and_nobody_else() 
         assert_eq!(ask(&machine, "gamma", "alpha"), "i-am-alpha");
         assert_eq!(ask(&machine, "beta", "gamma"), "i-am-gamma");
         machine.ok("network disconnect front gamma");
-        assert_eq!(ask(&machine, "gamma", &alpha), "");
+        is_silent(&machine, "gamma", &alpha);
         assert_eq!(ask(&machine, "gamma", "192.0.2.2:7000"), "from-outside");
         // One that lives apart has to come by a new start.
         serve(&machine, "plain", "");
@@ -163,11 +177,55 @@ fn containers_of_one_network_reach_each_other_and_the_outside_and_nobody_else() 
         machine.ok("network connect front plain");
         machine.ok("start plain");
         assert_eq!(ask(&machine, "plain", "alpha"), "i-am-alpha");
-        machine.ok("exec alpha sh -c echo${IFS}x>/tmp/x");
-        machine.ok("cp alpha:/tmp/x /tmp/x");
         drop(outside);
-        machine.host().shell("rm /tmp/x");
         end(&machine, "front back closed");
+    }
+}
+
+#[test]
+fn what_else_is_done_with_a_container_is_done_where_its_networks_are() {
+    for (who, _) in ORDINARY {
+        println!("{who:?}");
+        let machine = online(who);
+        machine.ok("network create --ipv6 front");
+        machine.ok("run -d --name alpha --network front host sleep 1000");
+        let alpha = machine.container("alpha");
+        machine.ok("exec alpha sh -c echo${IFS}written>/tmp/file");
+        machine.ok("cp alpha:/tmp/file /tmp/file");
+        assert_eq!(
+            machine.host().shell("cat /tmp/file; rm /tmp/file"),
+            "written"
+        );
+        assert!(machine.ok("diff alpha").contains("A /tmp/file"));
+        assert!(machine.ok("top alpha").contains("sleep 1000"));
+        machine.ok("commit alpha saved");
+        let read = "run --rm --network front saved cat /tmp/file";
+        assert_eq!(machine.ok(read), "written");
+        machine.ok("rmi saved");
+
+        // By IPv6, in its namespaces, and by another runtime.
+        machine.ok("run --rm --network front host ping -6 -c 1 -W 5 alpha");
+        let look = "readlink /proc/self/ns/net; readlink /proc/self/ns/user";
+        let told = machine.ok(&shell("run --rm --network container:alpha host", look));
+        let [net, user] = ["net", "user"].map(|kind| alpha.namespace(kind));
+        assert_eq!(told, format!("{net}\n{user}"));
+        let line = "run --rm --pid container:alpha --network front host";
+        let told = machine.ok(&shell(line, look));
+        assert!(!told.contains(&net) && told.ends_with(&user), "{told}");
+        let crun = "run --rm --runtime /usr/bin/crun --network front host ping -c 1 -W 5 alpha";
+        machine.ok(crun);
+        machine.ok("run -d --name plain --network none host sleep 1000");
+        let said = machine.fails(
+            125,
+            "run --rm --pid container:plain --network front host true",
+        );
+        assert!(said.contains("share namespaces"), "{said}");
+        // The host is another one than who is at the end of the cable.
+        let hosts =
+            machine.ok("run --rm --network front --add-host h:host-gateway host cat /etc/hosts");
+        assert!(hosts.contains("192.0.2.1\th\n"), "{hosts}");
+        assert_eq!(machine.ok("system check"), "");
+        end(&machine, "front");
     }
 }
 
@@ -206,6 +264,9 @@ fn a_published_port_answers_by_all_ways() {
                         "{name}"
                     );
                 }
+                let gateway = place(&machine, "beta", "back", "gateway");
+                let heard = ask(&machine, "beta", &format!("{gateway}:8080"));
+                assert_eq!(heard, "i-am-alpha");
                 machine.ok("rm -f beta");
                 machine.ok("network rm back");
             }
@@ -308,6 +369,14 @@ fn whoever_is_killed_the_others_stay_connected_and_nothing_is_left() {
         assert_eq!(ask(&machine, "gamma", "alpha"), "i-am-alpha");
         assert_eq!(carriers(&machine).len(), 1);
 
+        // The keeper: another one answers for names.
+        for keeper in called(&machine, "minidocker-keep") {
+            machine.host().shell(&format!("kill -9 {keeper}"));
+        }
+        wait_for("names to be answered again", 10, || {
+            (ask(&machine, "gamma", "alpha") == "i-am-alpha").then_some(())
+        });
+
         // A shim: its address is free again, its cable goes.
         let shim = machine.container("beta").shim().expect("a shim");
         machine.host().shell(&format!("kill -9 {shim}"));
@@ -364,9 +433,9 @@ fn twenty_come_at_once_and_again_after_each_end() {
         .collect();
     let different: BTreeSet<_> = addresses.iter().collect();
     println!("{} at this moment", different.len());
-    let shims = called(&machine, "minidocker-shim");
+    let shims = machine.shims();
     assert_eq!(shims.len(), 20);
-    for shim in shims {
+    for (shim, _) in shims {
         assert_eq!(namespace(&machine, shim, "user"), users);
     }
     end(&machine, "front");

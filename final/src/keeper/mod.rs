@@ -4,20 +4,21 @@
 //!   container web                        container db
 //!   ┌─────────────────────────────┐      ┌──────────────────────────────┐
 //!   │ resolv.conf:                │      │                              │
-//!   │   nameserver 127.0.0.11     │      │   ("db", 10.89.0.3)          │
+//!   │   nameserver 127.0.0.11     │      │   eth0 10.89.0.3             │
 //!   │ "where is db?"              │      └──────────────────────────────┘
-//!   │      │                      │
-//!   │      ▼                      │      the host's network
-//!   │ 127.0.0.11:53, udp and tcp ─┼───▶ keeper ── knows it: "10.89.0.3"
+//!   │      │ to 127.0.0.11:53     │
+//!   │      ▼ nf_tables: :53 ▸ :n  │      the host's network
+//!   │ 127.0.0.11:n, udp and tcp ──┼───▶ keeper ── knows it: "10.89.0.3"
 //!   └─────────────────────────────┘       │
-//!      the socket was made in there,      └──── does not: asks a resolver of the host's
-//!      and is read out here
+//!      the sockets were made in there,    └──── does not: asks a resolver of the host's
+//!      and are read out here
 //! ```
 //!
 //! A socket belongs for ever to the network namespace that it was made in; whoever holds its
 //! descriptor can use it from anywhere. So one process answers inside of all containers, knows by the
 //! socket which of them asks, and asks others from the host's network, where a resolver on the host's
-//! loopback is in reach as well.
+//! loopback is in reach as well. Port 53 itself stays free in the container ([`network::detour`]):
+//! somebody may run a name server there.
 //!
 //! ```text
 //! RUN/network/keeper/lock     held (flock) for the moment in which a keeper begins or ends

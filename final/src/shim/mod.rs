@@ -145,7 +145,8 @@ fn live(inside: &Inside, charge: &Charge, member: Option<&Membership>) -> Result
     let places = locked.places.clone();
     let lock = take_lock(&places)?;
     let mut kept = vec![locked.directory().as_fd(), lock.as_fd()];
-    kept.extend(member.map(|member| member.keep().as_fd()));
+    let membership = member.map(Membership::keep).transpose()?;
+    kept.extend(membership.map(AsFd::as_fd));
     kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
     leave(inside, &kept)?;
     let _signals = Signals::hold()?;

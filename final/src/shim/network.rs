@@ -9,6 +9,7 @@
 //! What is held here dies with the shim, of kill -9 too: the kernel closes sockets, drops the locks on
 //! the leases and ends the carrier. The links and the rules stay, until the next command [`sweep`]s.
 
+mod attached;
 mod changes;
 mod edits;
 mod files;
@@ -18,66 +19,46 @@ pub mod relay;
 pub mod shared;
 pub mod uplink;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, AsRawFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cli::Dirs;
 use network::{Carrier, Publish, Reserved, Target};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use crate::keeper::Registration;
 use crate::runtime;
-use crate::state::{self, Container, HostConfig, Places, Port};
+use crate::state::{self, Container, HostConfig, Places};
+pub use attached::Attached;
+use attached::{Carried, Connection};
 pub use changes::Change;
 use files::{Files, Servers};
 use plugs::Plugs;
-use relay::Relay;
 use shared::Place;
 
-/// Who answers questions for less than that may not do better at the next attempt.
-const WORTH: Duration = Duration::from_secs(1);
-
-/// So many of them one after the other are enough.
-const MOST_SHORT: u8 = 3;
-
-/// What a container is connected to: `--network`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// An address of its own, and a way outside.
-    Bridge,
+/// What a container is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Networks, in each of which it has an address of its own.
+    Networks,
     /// Loopback only.
     None,
     /// The host's own network.
     Host,
-    /// That of another container, by its id.
-    Container(String),
-    /// One that people made, by its name.
-    Named(String),
+    /// That of another container.
+    Container,
 }
 
 impl Mode {
-    /// That of a container.
-    ///
-    /// # Errors
-    /// There is no such network.
-    pub fn of(host: &HostConfig) -> Result<Mode> {
-        Ok(match host.network_mode.as_str() {
-            "" | "default" | "bridge" => Mode::Bridge,
+    fn of(host: &HostConfig) -> Mode {
+        match host.network_mode.as_str() {
             "none" => Mode::None,
             "host" => Mode::Host,
-            other => match other.strip_prefix("container:") {
-                Some(id) if !id.is_empty() => Mode::Container(id.to_owned()),
-                Some(_) => bail!("invalid container format container:<name|id>"),
-                None => Mode::Named(other.to_owned()),
-            },
-        })
+            mode if mode.starts_with("container:") => Mode::Container,
+            _ => Mode::Networks,
+        }
     }
 }
 
@@ -101,48 +82,6 @@ enum Way {
     Carried(Vec<Publish>, Vec<Reserved>),
 }
 
-/// A network that is up. Dropping it undoes everything: cables and rules, leases and ports.
-#[must_use]
-pub struct Attached {
-    connection: Option<Connection>,
-    names: Option<Names>,
-    /// The container's network namespace, wherever its first process goes.
-    netns: Option<File>,
-    /// Where its hosts and resolv.conf are.
-    directory: PathBuf,
-    /// The resolv.conf that we wrote.
-    resolv_conf: String,
-}
-
-/// Where a container's questions for names are answered.
-struct Names {
-    registration: Registration,
-    since: Instant,
-    /// How many before this one were not worth it.
-    short: u8,
-}
-
-/// What is told about it.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// The container's places, by the networks' names.
-    pub networks: BTreeMap<String, state::Endpoint>,
-    /// The ports that are published.
-    pub ports: Vec<Port>,
-}
-
-enum Connection {
-    Plugged(Plugs),
-    Carried(Carried),
-}
-
-/// By a program that carries the packets.
-struct Carried {
-    _carrier: Carrier,
-    ports: Vec<Port>,
-    relay: Option<Relay>,
-}
-
 impl Network {
     /// Takes what the container needs of the host, and writes its hosts, hostname and resolv.conf.
     ///
@@ -150,12 +89,12 @@ impl Network {
     /// A network is gone; a port of the host is taken; no address is free; the host's network may not
     /// be changed.
     pub fn prepare(container: &Container, places: &Places, dirs: &Dirs) -> Result<Network> {
-        let mode = Mode::of(&container.host)?;
+        let mode = Mode::of(&container.host);
         let way = match mode {
             Mode::None => Way::Loopback,
             // Docker ignores -p there, and says so where it is asked for.
-            Mode::Host | Mode::Container(_) => Way::Shared,
-            Mode::Bridge | Mode::Named(_) => match bridges(container, dirs)? {
+            Mode::Host | Mode::Container => Way::Shared,
+            Mode::Networks => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
                     let reserved = ports::reserve(container, Publish::reserve)?;
@@ -168,7 +107,7 @@ impl Network {
                 }
             },
         };
-        let files = way.files(&mode)?;
+        let files = way.files(mode)?;
         let resolv_conf = files.map(|files| files.write(container, &places.data));
         let is_own = !matches!(way, Way::Shared);
         let netns = (is_own && is_hidden(&container.host)).then(network::new_netns);
@@ -227,11 +166,11 @@ impl Network {
                         relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
                     }
                     let copied = copied.iter().map(Reserved::port);
-                    Ok(Connection::Carried(Carried {
-                        _carrier: carrier,
+                    Ok(Connection::Carried(Box::new(Carried {
+                        carrier,
                         ports: ports.into_iter().chain(copied).map(ports::of).collect(),
                         relay,
-                    }))
+                    })))
                 };
                 carrier.map(connect).transpose()?
             }
@@ -255,9 +194,9 @@ impl Network {
 
 impl Way {
     /// The container's names, and those whom it asks; `None`: another container's are its own.
-    fn files(&self, mode: &Mode) -> Result<Option<Files>> {
+    fn files(&self, mode: Mode) -> Result<Option<Files>> {
         Ok(Some(match (mode, self) {
-            (Mode::Container(_), _) => return Ok(None),
+            (Mode::Container, _) => return Ok(None),
             (Mode::Host, _) => Files::of_host()?,
             (_, Way::Plugged(plugs)) => plugs.files()?,
             (_, Way::Carried(..)) => {
@@ -269,155 +208,23 @@ impl Way {
     }
 }
 
-impl Attached {
-    /// What people are told about it.
-    ///
-    /// # Errors
-    /// None that a network which is up could have.
-    pub fn seen(&self) -> Result<Seen> {
-        Ok(match &self.connection {
-            None => Seen::default(),
-            Some(Connection::Plugged(plugs)) => Seen {
-                networks: plugs.seen()?,
-                ports: plugs.ports(),
-            },
-            Some(Connection::Carried(carried)) => {
-                // The hardware address is the carrier's choice.
-                let endpoint = state::Endpoint {
-                    interface: "eth0".to_owned(),
-                    address: Some(Carrier::ADDRESS),
-                    prefix: Carrier::PREFIX,
-                    gateway: Some(Carrier::GATEWAY),
-                    leads_out: true,
-                    ..state::Endpoint::default()
-                };
-                Seen {
-                    networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
-                    ports: carried.ports.clone(),
-                }
-            }
-        })
-    }
-
-    /// What can be read when there is something to [attend](Attached::attend) to.
-    pub fn polled(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let ended = [self.silence(), self.isolation()].into_iter().flatten();
-        ended.chain(self.relay().into_iter().flat_map(Relay::polled))
-    }
-
-    /// Sees to who calls by a way that the kernel has not, and to who has ended and is needed again.
-    ///
-    /// # Errors
-    /// There can be no process that does what is needed.
-    pub fn attend(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
-        if self.silence().is_some_and(is_readable) {
-            self.break_silence(container, dirs);
-        }
-        if self.isolation().is_some_and(is_readable)
-            && let Some(Connection::Plugged(plugs)) = &mut self.connection
-            && let Some(place) = plugs.place()
-        {
-            place.reconnect(container, dirs)?;
-        }
-        let relay = match &mut self.connection {
-            Some(Connection::Plugged(plugs)) => plugs.relay_mut(),
-            Some(Connection::Carried(carried)) => carried.relay.as_mut(),
-            None => None,
-        };
-        match relay.filter(|relay| relay.polled().any(is_readable)) {
-            Some(relay) => relay.attend(),
-            None => Ok(()),
-        }
-    }
-
-    /// Who copies what arrives at some of its ports.
-    fn relay(&self) -> Option<&Relay> {
-        match &self.connection {
-            Some(Connection::Plugged(plugs)) => plugs.relay(),
-            Some(Connection::Carried(carried)) => carried.relay.as_ref(),
-            None => None,
-        }
-    }
-
-    /// What can be read when nothing connects the container's networks to the outside any more.
-    fn isolation(&self) -> Option<BorrowedFd<'_>> {
-        match &self.connection {
-            Some(Connection::Plugged(plugs)) => plugs.isolation(),
-            _ => None,
-        }
-    }
-
-    /// What can be read when nobody answers the container's questions for names any more.
-    fn silence(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.names.as_ref()?.registration.connection())
-    }
-
-    /// Has the questions answered again, unless that is worth nothing.
-    fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
-        let Some(before) = self.names.take() else {
-            return;
-        };
-        let short = match before.since.elapsed() >= WORTH {
-            true => 0,
-            false => before.short + 1,
-        };
-        if short < MOST_SHORT {
-            self.settle_names(container, dirs);
-            self.names.iter_mut().for_each(|names| names.short = short);
-        }
-    }
-
-    /// Has the container's questions for names answered, if it is in a network where there are names
-    /// and they are not yet. One that nobody answers runs all the same.
-    pub fn settle_names(&mut self, container: &Container, dirs: &Dirs) {
-        let (Some(Connection::Plugged(plugs)), Some(netns)) = (&self.connection, &self.netns)
-        else {
-            return;
-        };
-        if !plugs.has_names() {
-            self.names = None;
-            return;
-        }
-        if self.names.is_some() {
-            return;
-        }
-        match Registration::new(dirs, container, netns.as_fd()) {
-            Ok(registration) => {
-                let since = Instant::now();
-                self.names = Some(Names {
-                    registration,
-                    since,
-                    short: 0,
-                });
-            }
-            Err(error) => {
-                tracing::warn!("the container will not find others by their names: {error:#}");
-            }
-        }
-    }
-}
-
-fn is_readable(file: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::new(file, PollFlags::POLLIN)];
-    matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1..))
-}
-
 /// Where the container's bridges are; `None`: it has none.
 fn bridges(container: &Container, dirs: &Dirs) -> Result<Option<Place>> {
-    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
-    if network::is_privileged()? || container.host.memberships().iter().any(made) {
-        return Place::of(container, dirs).map(Some);
+    if network::is_privileged()? {
+        return Ok(Some(Place::Here));
     }
-    Ok(None)
+    let made = |(name, _): &(&str, _)| *name != state::Network::DEFAULT;
+    let is_in_one = container.host.memberships().iter().any(made);
+    is_in_one
+        .then(|| Place::shared(container, dirs))
+        .transpose()
 }
 
 /// Whether the container will be born where nobody may look at it, we neither: among the processes of
-/// another, or as a child of ours where we were born so (the leaf's `Isolation::joined`). Root may,
-/// but not root of a user namespace.
+/// another (the leaf's `Isolation::joined`). Root may, but not root of a user namespace.
 fn is_hidden(host: &HostConfig) -> bool {
     let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode];
-    let joins = modes.iter().any(|mode| mode.starts_with("container:"));
-    runtime::is_in_user_namespace() && (joins || uplink::is_member())
+    runtime::is_in_user_namespace() && modes.iter().any(|mode| mode.starts_with("container:"))
 }
 
 /// The host's address to which a program of the host's answers a carrier: that of its way outside.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use namespaces::{IdMap, Isolation, Joined, Signals};
 use nix::sched::CloneFlags;
+use nix::sys::stat::fstat;
 
 use super::network::uplink::{self, Membership};
 use super::spec;
@@ -25,61 +26,72 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Those for a container. Who is to join a namespace of another container's has to be in the
-    /// user namespace that owns it (setns(2)).
+    /// Those for a container. Who is to join a namespace of another container's, or a network, has to
+    /// be in the user namespace that owns it (setns(2)).
     ///
     /// # Errors
-    /// The other container does not run; this user's networks cannot be.
+    /// The other container does not run, or is elsewhere than the networks; there can be none.
     pub(super) fn of(container: &Container, dirs: &Dirs, signals: &Signals) -> Result<Users> {
         let ids = Isolation::users_only()?.ids;
-        let host = &container.host;
-        let modes = [
-            &host.network_mode,
-            &host.pid_mode,
-            &host.ipc_mode,
-            &host.uts_mode,
-        ];
-        let mut others: Vec<&str> = modes
-            .into_iter()
-            .filter_map(|mode| mode.strip_prefix("container:"))
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        if others.is_empty() && is_in_networks(host) && !network::is_privileged()? {
-            let (membership, users) = uplink::enter(dirs, signals)?;
+        let other = match ids.is_some() {
+            true => other(&container.host, dirs)?,
+            false => None,
+        };
+        if !is_in_networks(&container.host) || network::is_privileged()? {
             return Ok(Users {
-                ids: None,
-                joined: users.into_iter().collect(),
-                membership: Some(membership),
-            });
-        }
-        if ids.is_none() || others.is_empty() {
-            return Ok(Users {
-                ids,
-                joined: Vec::new(),
+                ids: ids.filter(|_| other.is_none()),
+                joined: other.into_iter().collect(),
                 membership: None,
             });
         }
-        ensure!(
-            others.len() == 1,
-            "without root a container can share namespaces with one other container, and here are {}",
-            others.len()
-        );
-        let joined = others
-            .into_iter()
-            .map(|id| {
-                Ok(Joined {
-                    file: namespace_of(id, dirs)?,
-                    kinds: CloneFlags::CLONE_NEWUSER,
-                })
-            })
-            .collect::<Result<_>>()?;
+        let (membership, users) = uplink::enter(dirs, signals)?;
+        if let (Some(other), Some(users)) = (&other, &users) {
+            ensure!(
+                is_same(&other.file, &users.file)?,
+                "without root, a container can share namespaces only with one that is in a network \
+                 that somebody made as well, or is not in such a network itself"
+            );
+        }
         Ok(Users {
             ids: None,
-            joined,
-            membership: None,
+            joined: users.into_iter().collect(),
+            membership: Some(membership),
         })
     }
+}
+
+/// The user namespace of the container whose namespaces a container is to join, if there is one.
+fn other(host: &HostConfig, dirs: &Dirs) -> Result<Option<Joined>> {
+    let modes = [
+        &host.network_mode,
+        &host.pid_mode,
+        &host.ipc_mode,
+        &host.uts_mode,
+    ];
+    let mut others: Vec<&str> = modes
+        .into_iter()
+        .filter_map(|mode| mode.strip_prefix("container:"))
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    ensure!(
+        others.len() <= 1,
+        "without root a container can share namespaces with one other container, and here are {}",
+        others.len()
+    );
+    let Some(id) = others.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Joined {
+        file: namespace_of(id, dirs)?,
+        kinds: CloneFlags::CLONE_NEWUSER,
+    }))
+}
+
+/// Whether two files are of one namespace (namespaces(7)).
+fn is_same(one: &OwnedFd, two: &OwnedFd) -> Result<bool> {
+    let (one, two) = (fstat(one)?, fstat(two)?);
+    Ok((one.st_dev, one.st_ino) == (two.st_dev, two.st_ino))
 }
 
 /// Whether a container is to be in a network that somebody made.

@@ -106,7 +106,8 @@ impl HostConfig {
         let first = match self.network_mode.as_str() {
             "none" | "host" => return Vec::new(),
             mode if mode.starts_with("container:") => return Vec::new(),
-            "" | "default" => super::Network::DEFAULT,
+            // Nobody has said anything yet.
+            "" => super::Network::DEFAULT,
             mode => mode,
         };
         let wanted = self.networks.get(first).cloned().unwrap_or_default();

@@ -275,6 +275,12 @@ impl Changing {
             .and_then(|()| File::open(&place))
             .and_then(|directory| directory.lock().map(|()| directory))
             .with_context(|| format!("lock {}", place.display()))?;
+        // Who was writing these has been killed: with the lock in our hands nobody else is.
+        for path in entries(&place)? {
+            if path.extension().is_some_and(|extension| extension == "new") {
+                let _ = fs::remove_file(path);
+            }
+        }
         Ok(Changing { place, _lock: lock })
     }
 
@@ -317,20 +323,24 @@ fn place(dirs: &Dirs) -> PathBuf {
 
 /// The files of those that people made, in no order.
 fn files(dirs: &Dirs) -> Result<Vec<PathBuf>> {
-    let place = place(dirs);
-    let list = || -> std::io::Result<Vec<PathBuf>> {
-        let paths = fs::read_dir(&place)?.map(|entry| Ok(entry?.path()));
-        paths.collect()
-    };
-    let mut paths = match list() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        paths => paths.with_context(|| format!("list {}", place.display()))?,
-    };
+    let mut paths = entries(&place(dirs))?;
     paths.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.strip_suffix(".json").is_some_and(is_id)
     });
     Ok(paths)
+}
+
+/// What is in their directory, where there is one.
+fn entries(place: &Path) -> Result<Vec<PathBuf>> {
+    let list = || -> std::io::Result<Vec<PathBuf>> {
+        let paths = fs::read_dir(place)?.map(|entry| Ok(entry?.path()));
+        paths.collect()
+    };
+    match list() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        paths => paths.with_context(|| format!("list {}", place.display())),
+    }
 }
 
 fn read(path: &Path) -> Result<Network> {
@@ -428,6 +438,8 @@ mod tests {
         changing.write(&newer).expect("write");
         let path = changing.file(&network('b', "cut"));
         fs::write(&path, "{\"version\": 1, \"id\"").expect("write");
+        let cut_short = path.with_extension("json.new");
+        fs::write(&cut_short, "{").expect("write");
         assert_eq!(Network::all(&dirs).expect("list"), [whole]);
         let said = refusal(Network::find(&dirs, "bb"));
         assert!(
@@ -435,6 +447,9 @@ mod tests {
             "{said}"
         );
         assert!(refusal(Network::find(&dirs, "cc")).contains("version 7"));
+        drop(changing);
+        Changing::begin(&dirs).expect("begin");
+        assert!(!cut_short.exists() && path.exists());
         assert_eq!(
             refusal(Network::find(&dirs, "cut")),
             "network cut not found"

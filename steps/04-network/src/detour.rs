@@ -14,11 +14,13 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use ipnetwork::Ipv4Network;
 
 use crate::nft::{Batch, Chain, Line};
 use crate::publish::Protocol;
 use crate::rule::{End, Rule};
+
+/// Another one than a bridge's: whoever runs this program in a container has that there.
+const TABLE: &str = "minidocker_detour";
 
 const OUTPUT: Chain = Chain {
     name: "output",
@@ -28,30 +30,40 @@ const OUTPUT: Chain = Chain {
 };
 
 /// Has what the caller's network namespace sends to a port of an address of its own go to other ports
-/// there, one for each protocol. Nothing else of ours may be in the namespace; what an earlier call
-/// asked for is forgotten.
+/// there, one for each protocol. What an earlier call asked for is forgotten.
 ///
 /// # Errors
 /// The kernel refused a message, which is named.
 pub fn detour(address: Ipv4Addr, port: u16, ways: &[(Protocol, u16)]) -> Result<()> {
-    let there = Ipv4Network::from(address);
-    let mut batch = Batch::new();
-    batch.no_table();
-    batch.table("a port that is answered elsewhere");
-    batch.chain(OUTPUT);
-    for (protocol, other) in ways.iter().copied() {
-        let call = Rule::new("who calls the port gets to another")
-            .goes_to(there)
-            .over(protocol)
-            .has_port(End::Receiver, port)
-            .becomes_port(End::Receiver, other, protocol);
-        let answer = Rule::new("the answer comes from the port that was called")
-            .comes_from(there)
-            .over(protocol)
-            .has_port(End::Sender, other)
-            .becomes_port(End::Sender, port, protocol);
-        batch.rule(OUTPUT.name, &call);
-        batch.rule(OUTPUT.name, &answer);
-    }
-    batch.send(&Line::open()?)
+    let line = Line::open()?;
+    let ask = |is_first: bool| {
+        let mut batch = Batch::about(TABLE);
+        if !is_first {
+            batch.no_table();
+        }
+        batch.table("a port that is answered elsewhere");
+        batch.chain(OUTPUT);
+        for way in ways {
+            lead(&mut batch, address, port, *way);
+        }
+        batch.send(&line)
+    };
+    // Whoever removes anything waits for it at the end (`Line`), so at first nothing is.
+    ask(true).or_else(|_| ask(false))
+}
+
+/// There, and back.
+fn lead(batch: &mut Batch, address: Ipv4Addr, port: u16, (protocol, other): (Protocol, u16)) {
+    let call = Rule::new("who calls the port gets to another")
+        .goes_to(address.into())
+        .over(protocol)
+        .has_port(End::Receiver, port)
+        .becomes_port(End::Receiver, other, protocol);
+    let answer = Rule::new("the answer comes from the port that was called")
+        .comes_from(address.into())
+        .over(protocol)
+        .has_port(End::Sender, other)
+        .becomes_port(End::Sender, port, protocol);
+    batch.rule(OUTPUT.name, &call);
+    batch.rule(OUTPUT.name, &answer);
 }

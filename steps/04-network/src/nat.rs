@@ -2,22 +2,23 @@
 //!
 //! ```text
 //! table inet minidocker               comes with the first container, goes with the last
-//!   guard        prerouting, raw      a bridge -> 127.0.0.0/8               drop
+//!   bridges, internal, neighbours     sets of links: each bridge; some of them; each with itself
+//!   subnets, subnets6                 sets of addresses: those behind the bridges
+//!   guard        prerouting, raw      elsewhere -> 127.0.0.0/8              drop
 //!   forward      forward, filter      elsewhere -> a bridge, not published  drop
 //!                                     from or to an internal bridge         drop
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
 //!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
-//!   prerouting   prerouting, dstnat   from elsewhere: published, but for 127.0.0.0/8   drop
+//!                                     and with the first published port:
+//!   prerouting   prerouting, dstnat   from elsewhere: published
 //!   output       output, dstnat       from programs of the host itself: published
 //!   published                         dnat to whom these maps name:
-//!     ports      address . tcp . 8080 -> 10.88.0.2 . 80      ports6: the same in IPv6
-//!     any        tcp . 8080 -> 10.88.0.2 . 80, for each address of this host, and any6
-//!   bridges, internal, neighbours     sets of links: each bridge; those; each with itself
-//!   subnets, subnets6                 sets of addresses: those behind the bridges
+//!     ports, ports6                   address . tcp . 8080 -> 10.88.0.2 . 80
+//!     any, any6                       tcp . 8080 -> 10.88.0.2 . 80, on each address of this host
 //! ```
 //!
-//! The rules never change. Who comes and goes is an element of a set or a map, and a packet finds it
+//! Rules stay as they are. Who comes and goes is an element of a set or a map, and a packet finds it
 //! by a hash, however many there are. The table is ours alone, and nobody else's rule is changed; its
 //! comment says whose state directory it belongs to.
 
@@ -103,9 +104,8 @@ pub(crate) const ANY6: Set = Set::map(
     &[Field::Ipv6, Field::Port],
 );
 
-const SETS: [Set; 9] = [
-    BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6, PORTS, ANY, PORTS6, ANY6,
-];
+const SETS: [Set; 5] = [BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6];
+const MAPS: [Set; 4] = [PORTS, ANY, PORTS6, ANY6];
 
 /// A port of the host, and the container that it leads to.
 #[derive(Debug, Clone, Copy)]
@@ -142,8 +142,8 @@ impl Table {
     }
 
     /// Has the rules know of a bridge and of doors behind it. Where the table, or a part of it, is
-    /// missing (a firewall that was restarted said `flush ruleset`), it is made anew, with
-    /// `everybody`.
+    /// missing (it is the first port, or a firewall that was restarted said `flush ruleset`), it is
+    /// made anew, with `everybody`.
     pub fn admit(&self, side: &Side, everybody: impl FnOnce() -> Result<Vec<Side>>) -> Result<()> {
         let mut batch = Batch::new();
         enter(&mut batch, side);
@@ -218,14 +218,19 @@ impl Table {
     /// Makes it, in the place of the one that may be there, in one transaction.
     pub fn renew(&self, everybody: &[Side]) -> Result<()> {
         let mut batch = Batch::new();
-        batch.no_table();
-        batch.table(&mark(&self.run_dir));
-        for set in SETS {
-            batch.set(set);
+        if self.is_there()? {
+            batch.no_table();
         }
+        batch.table(&mark(&self.run_dir));
+        SETS.iter().for_each(|set| batch.set(set));
         protect(&mut batch)?;
         ways_out(&mut batch)?;
-        ways_in(&mut batch)?;
+        // Not before there is a port: without, no packet need be looked up. The first one finds the
+        // maps missing.
+        if everybody.iter().any(|side| !side.doors.is_empty()) {
+            MAPS.iter().for_each(|map| batch.set(map));
+            ways_in(&mut batch);
+        }
         for side in everybody {
             enter(&mut batch, side);
         }
@@ -258,9 +263,10 @@ fn protect(batch: &mut Batch) -> Result<()> {
     batch.chain(GUARD);
     batch.chain(FORWARD);
     // route_localnet lets 127.0.0.0/8 cross a bridge; without this rule a container could speak to
-    // the services that the host keeps to itself (CVE-2020-8558).
-    let loopback = Rule::new("what listens on the host's loopback is not for containers")
-        .enters(IS, BRIDGES)
+    // the services that the host keeps to itself (CVE-2020-8558). And from a wire a packet could be
+    // led to a port that is published on 127.0.0.1, before the kernel takes it for a martian.
+    let loopback = Rule::new("the host's 127.0.0.1 is for the host")
+        .comes_from_elsewhere()
         .goes_to(loopback()?)
         .drop();
     batch.rule(GUARD.name, &loopback);
@@ -311,7 +317,7 @@ fn ways_out(batch: &mut Batch) -> Result<()> {
 }
 
 /// Where a published port leads.
-fn ways_in(batch: &mut Batch) -> Result<()> {
+fn ways_in(batch: &mut Batch) {
     // task 04.5 {
     batch.bare_chain(PUBLISHED);
     let one = "a port of one address of the host";
@@ -330,15 +336,8 @@ fn ways_in(batch: &mut Batch) -> Result<()> {
     }
     for chain in [PREROUTING, OUTPUT] {
         batch.chain(chain);
-    }
-    // A port that is published on 127.0.0.1 is for this host alone. To the kernel such a packet from a
-    // wire is a martian, but it looks only after dnat, when the address is another one.
-    let martian = Rule::new("nobody calls 127.0.0.1 from elsewhere");
-    batch.rule(PREROUTING.name, &martian.goes_to(loopback()?).drop());
-    for chain in [PREROUTING, OUTPUT] {
         batch.rule(chain.name, &Rule::new("published ports").jump(PUBLISHED));
     }
-    Ok(())
     // } todo!("task 04.5: lead ports of the host to containers (book: 4.5)")
 }
 
@@ -398,7 +397,7 @@ fn by_map(doors: &[Door]) -> Vec<(Set, Vec<Element>)> {
         let doors = doors.iter().filter(|door| door.map() == Some(map));
         (map, doors.map(Door::element).collect::<Vec<_>>())
     };
-    let mut maps: Vec<_> = [PORTS, ANY, PORTS6, ANY6].map(within).into();
+    let mut maps: Vec<_> = MAPS.map(within).into();
     maps.retain(|(_, elements)| !elements.is_empty());
     maps
 }
@@ -455,4 +454,37 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 fn loopback() -> Result<Ipv4Network> {
     Ok(Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(port: &str, to: &str) -> Door {
+        Door {
+            port: port.parse().expect(port),
+            to: to.parse().expect(to),
+        }
+    }
+
+    #[test]
+    fn a_port_is_in_the_map_that_is_asked_for_it() {
+        let map = |port, to| door(port, to).map().map(|map| map.name);
+        assert_eq!(map("80:1", "10.88.0.2"), Some("any"));
+        assert_eq!(map("192.0.2.1:80:1", "10.88.0.2"), Some("ports"));
+        assert_eq!(map("[::]:80:1", "fd00::2"), Some("any6"));
+        assert_eq!(map("[fd00::1]:80:1", "fd00::2"), Some("ports6"));
+        assert_eq!(map("[::]:80:1", "10.88.0.2"), None);
+        assert_eq!(map("[::1]:80:1", "fd00::2"), None);
+    }
+
+    #[test]
+    fn an_element_is_as_long_as_its_map_says() {
+        let door = door("192.0.2.1:8080:80/udp", "10.88.0.2");
+        let element = door.element();
+        let wanted = [192, 0, 2, 1, 17, 0, 0, 0, 0x1f, 0x90, 0, 0];
+        assert_eq!(element.key, wanted);
+        assert_eq!(element.value, [10, 88, 0, 2, 0, 80, 0, 0]);
+        assert_eq!(element.called, "udp 192.0.2.1:8080 -> 10.88.0.2:80");
+    }
 }

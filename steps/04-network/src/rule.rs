@@ -3,10 +3,10 @@
 //! ```text
 //! fib daddr type local  dnat ip to meta l4proto . th dport map @any     as nft(8) prints it
 //!
-//! meta     register 1 := IPv4 or IPv6
-//! cmp      register 1 == IPv4, or the rule ends here
 //! fib      register 1 := what kind of address the packet goes to
-//! cmp      register 1 == RTN_LOCAL
+//! cmp      register 1 == RTN_LOCAL, or the rule ends here
+//! meta     register 1 := the version of IP
+//! cmp      register 1 == IPv4
 //! meta     register 8 := its transport
 //! payload  register 9 := bytes 2 and 3 of the transport header
 //! lookup   registers 8 and 9 in the map; registers 8 and 9 := the address and port that it has
@@ -108,6 +108,12 @@ impl Rule {
     pub fn enters(self, is: bool, links: Set) -> Self {
         self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_IIFNAME])
             .lookup(is, links)
+    }
+
+    /// The packet came in by a link, and not by loopback.
+    pub fn comes_from_elsewhere(self) -> Self {
+        self.load(libc::NFT_REG_1, "meta", &[libc::NFT_META_IIFTYPE])
+            .compare(IS_NOT, &libc::ARPHRD_LOOPBACK.to_ne_bytes())
     }
 
     /// The packet is on its way out by a link of the set, or by another.

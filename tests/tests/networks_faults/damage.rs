@@ -129,16 +129,10 @@ fn a_killed_keeper_of_names_is_replaced() {
     pair(&machine);
     for _ in 0..3 {
         assert!(meet(&machine));
-        let shims = machine.shims();
-        let keepers: Vec<i32> = machine
-            .processes()
-            .iter()
-            .filter(|it| it.name.starts_with("minidocker"))
-            .map(|it| it.pid)
-            .filter(|pid| !shims.iter().any(|(shim, _)| shim == pid))
-            .collect();
+        let mut keepers = machine.processes();
+        keepers.retain(|it| it.name == "minidocker-keep");
         assert_eq!(keepers.len(), 1, "{:#?}", machine.processes());
-        host.shell(&format!("kill -9 {}", keepers[0]));
+        host.shell(&format!("kill -9 {}", keepers[0].pid));
         wait_for("names to be known again", 20, || {
             meet(&machine).then_some(())
         });

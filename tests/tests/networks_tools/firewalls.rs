@@ -257,33 +257,40 @@ fn others_rules_are_left_alone_and_stand_in_nobodys_way() {
 fn who_drops_what_is_forwarded_is_named_and_what_is_advised_helps() {
     let machine = online();
     let far = Far::new(&machine);
-    let before = load(&machine, DOCKER);
-    let out = machine.minidocker(&shell("run -d --name web -p 8080:80 services", NGINX));
-    out.ok();
-    let said = out.errors();
-    for word in ["ip filter FORWARD", "mini0", "accept"] {
-        assert!(said.contains(word), "{word}: {said}");
+    machine.ok("network create red");
+    let id = machine.ok("network inspect --format {{.Id}} red");
+    let red = format!("mini-{}", &id[..10]);
+    for (options, link) in [("", "mini0"), ("--network red ", &red)] {
+        let before = load(&machine, DOCKER);
+        let words = format!("run -d --name web -p 8080:80 {options}services");
+        let out = machine.minidocker(&shell(&words, NGINX));
+        out.ok();
+        let said = out.errors();
+        for word in ["ip filter FORWARD", link, "drop"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        listens(&machine, "web", 80);
+        assert_eq!(foreign(&machine), before);
+        // It is true, though not of who calls from here.
+        let url = format!("{CURL} http://127.0.0.1:8080/");
+        assert_eq!(far.here(&url).ok(), "found");
+        let url = format!("curl -s -m1 http://{HERE}:8080/");
+        assert_ne!(far.run(&url).code(), 0);
+        let ping = format!("exec web ping -c1 -W1 {THERE}");
+        machine.minidocker(&ping).exits(1);
+        let advised: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
+        assert!(!advised.is_empty(), "no command is advised: {said}");
+        for command in advised {
+            machine.host().shell(command);
+        }
+        assert_eq!(far.run(&url).ok(), "found");
+        machine.ok(&ping);
+        // Who has been told, and has done it, is not told again.
+        machine.ok("rm -f web");
+        let out = machine.minidocker(&format!("run --rm {options}services true"));
+        assert_eq!(out.errors(), "");
     }
-    listens(&machine, "web", 80);
-    assert_eq!(foreign(&machine), before);
-    // It is true, though not of who calls from here.
-    assert_eq!(
-        far.here(&format!("{CURL} http://127.0.0.1:8080/")).ok(),
-        "found"
-    );
-    let url = format!("curl -s -m1 http://{HERE}:8080/");
-    assert_ne!(far.run(&url).code(), 0);
-    machine
-        .minidocker(&format!("exec web ping -c1 -W1 {THERE}"))
-        .exits(1);
-    let advised: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
-    assert!(!advised.is_empty(), "no command is advised: {said}");
-    for command in advised {
-        machine.host().shell(command);
-    }
-    assert_eq!(far.run(&url).ok(), "found");
-    machine.ok(&format!("exec web ping -c1 -W5 {THERE}"));
-    machine.ok("rm -f web");
+    machine.ok("network rm red");
     load(&machine, "");
     far.nothing_left();
 }

@@ -5,11 +5,7 @@ use harness::wait_for;
 
 use crate::far::{Far, HERE6, THERE};
 use crate::online;
-use crate::ports::{CURL, listens};
-
-/// Answers for far.example, and knows nothing else.
-const DNSMASQ: &str = "dnsmasq -k -C /dev/null --user=root --no-resolv --no-hosts --bind-interfaces \
-    --address=/far.example/198.51.100.2 --local=/example/ --listen-address=";
+use crate::ports::{CURL, DNSMASQ, listens};
 
 #[track_caller]
 fn sleeper(machine: &Machine, name: &str, options: &str) {
@@ -185,7 +181,15 @@ fn a_container_with_ipv6_is_called_from_afar_without_a_copy() {
     );
     let log = machine.ok("exec web cat /var/log/nginx/access.log");
     assert!(log.contains("2001:db8:2::2 - - "), "{log}");
+    // Others come in by a published port alone, by IPv6 as well.
+    machine.ok("network create --ipv6 --subnet fd00:78::/64 seven");
+    sleeper(&machine, "stranger", "--network seven");
+    let ping = format!("exec stranger ping -6 -c1 -W1 {six}");
+    machine.minidocker(&ping).exits(1);
+    let route = "ip -6 route add fd00:77::/64 via 2001:db8:1::1";
+    machine.host().outside(route.split(' ')).ok();
+    far.run(&format!("ping -6 -c1 -W1 {six}")).exits(1);
     machine.no_container_left();
-    machine.ok("network rm six");
+    machine.ok("network rm six seven");
     far.nothing_left();
 }

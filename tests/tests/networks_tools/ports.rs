@@ -13,6 +13,10 @@ const NGINX: &str = "hostname >/var/www/html/index.html \
 
 pub const CURL: &str = "curl -sS --noproxy * -m10";
 
+/// Answers for far.example, and knows nothing else.
+pub const DNSMASQ: &str = "dnsmasq -k -C /dev/null --user=root --no-resolv --no-hosts \
+    --bind-interfaces --address=/far.example/198.51.100.2 --local=/example/ --listen-address=";
+
 /// Starts nginx as `web`, and returns its address.
 #[track_caller]
 fn nginx(machine: &Machine, options: &str) -> String {
@@ -79,6 +83,72 @@ fn a_container_finds_the_way_out_and_how_wide_it_is() {
     machine.host().outside(["sh", "-c", route]).ok();
     let address = machine.ok("exec one hostname -I");
     far.run(&format!("ping -c1 -W1 {address}")).exits(1);
+    far.nothing_left();
+}
+
+#[test]
+fn a_name_server_answers_through_a_published_port_of_udp() {
+    let machine = online();
+    let far = Far::new(&machine);
+    // On a network whose names are answered for, a container may have a server of its own for all.
+    machine.ok("network create red");
+    let serve = format!(
+        "run -d --name dns --network red -p 5353:53/udp -p 5353:53/tcp services {DNSMASQ}0.0.0.0"
+    );
+    machine.ok(&serve);
+    listens(&machine, "dns", 53);
+    let ask = |to: &str, how: &str| {
+        format!("dig +short +timeout=2 +tries=3 {how} -p 5353 @{to} far.example")
+    };
+    for how in ["", "+tcp"] {
+        for to in [HERE, HERE6] {
+            assert_eq!(far.run(&ask(to, how)).ok(), THERE, "{to} {how}");
+        }
+        for to in [HERE, HERE6, "127.0.0.1", "::1"] {
+            assert_eq!(far.here(&ask(to, how)).ok(), THERE, "{to} {how}");
+        }
+        let run = "run --rm services";
+        let own = "exec dns";
+        for who in [run, own] {
+            let answer = machine.ok(&format!("{who} {}", ask(HERE, how)));
+            assert_eq!(answer, THERE, "{who} {how}");
+        }
+    }
+    // Who asks from one port all the time asks whoever is there now, and nobody who has that address.
+    let same = format!("{} -b 0.0.0.0#5555", ask(HERE, ""));
+    assert_eq!(far.run(&same).ok(), THERE);
+    machine.ok("rm -f dns");
+    machine.ok("run -d --name heir --network red services sleep 1000");
+    machine.ok(&serve);
+    listens(&machine, "dns", 53);
+    assert_eq!(far.run(&same).ok(), THERE);
+    machine.no_container_left();
+    machine.ok("network rm red");
+    far.nothing_left();
+}
+
+#[test]
+fn only_what_is_published_is_reached_and_only_where_it_is() {
+    let machine = online();
+    let far = Far::new(&machine);
+    let address = nginx(&machine, "-p 127.0.0.1:8080:80 -p 8081:81");
+    let url = format!("{CURL} http://127.0.0.1:8080/");
+    assert_eq!(far.here(&url).ok(), "web");
+    // A neighbour that sends 127.0.0.1 to the machine, and one that takes it for a router.
+    let script = format!(
+        "ip address del 127.0.0.1/8 dev lo
+        sysctl -qw net.ipv4.conf.all.route_localnet=1
+        ip route add 127.0.0.1 via {HERE} src 192.0.2.2
+        ip route add {address} via {HERE}"
+    );
+    machine.host().outside(["sh", "-euc", &script]).ok();
+    for to in ["127.0.0.1:8080".to_owned(), format!("{address}:80")] {
+        let curl = format!("curl -s --noproxy * -m1 http://{to}/");
+        let out = machine.host().outside(curl.split(' '));
+        assert_ne!(out.code(), 0, "a neighbour has called {to}: {out}");
+        let curl = format!("curl -s -m1 http://{address}/");
+        assert_ne!(far.run(&curl).code(), 0, "from afar {address} answers");
+    }
     far.nothing_left();
 }
 

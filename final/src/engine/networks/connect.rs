@@ -52,6 +52,7 @@ fn check_together(host: &HostConfig, network: &Network) -> Result<()> {
         "host" => {
             bail!("container cannot be disconnected from host network or connected to host network")
         }
+        "none" if host.network_names().is_empty() && mode == "none" => Ok(()),
         _ if mode == "host" || mode.starts_with("container:") => bail!(
             "container sharing network namespace with another container or host cannot be \
              connected to any other network"

@@ -8,9 +8,7 @@ use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::Networks;
 use super::pools::{Taken, unique_local};
-use crate::state::journal;
-use crate::state::new_id;
-use crate::state::{Changing, Network, is_id};
+use crate::state::{Changing, Network, is_id, journal, new_id};
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +65,9 @@ impl Networks {
             part.write(&mut network);
         }
         complete(&mut network, wish.six, &taken)?;
-        if let Some(other) = others.iter().find(|other| other.link() == network.link()) {
+        let [default, ..] = Network::predefined();
+        let mut bridges = others.iter().chain([&default]);
+        if let Some(other) = bridges.find(|other| other.link() == network.link()) {
             bail!(
                 "cannot create network {name} ({}): conflicts with network {} ({}): networks have \
                  same bridge name",

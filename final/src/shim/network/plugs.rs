@@ -217,7 +217,11 @@ impl Plugs {
             false => Servers::Reachable,
         };
         let host = self.leading().or(self.all.first());
-        let host = host.map(|plug| plug.held().gateway()).transpose()?;
+        let host = match *self.place {
+            Place::Here => host.map(|plug| plug.held().gateway()).transpose()?,
+            // The gateway is none of the host's there.
+            Place::Shared(..) => super::way_to_host(),
+        };
         Ok(Files::own(addresses, servers, host))
     }
 
@@ -355,7 +359,8 @@ impl Plug {
             address: share.wanted.address,
             six: share.wanted.six,
         };
-        let lease = place.within(|| bridge.lease(wish))?;
+        let lease = place.within(|| bridge.lease(wish));
+        let lease = lease.with_context(|| format!("join the network {}", share.network.name))?;
         let mut plug = Plug {
             network: share.network,
             interface: share.interface,

@@ -8,9 +8,13 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail, ensure};
 use network::{Protocol, Publish, Reserved};
 use nix::sys::socket::{Backlog, listen};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::relay::{Relay, Way};
 use crate::state::{Container, Port};
+
+/// So many ports are many.
+const MANY: usize = 100;
 
 /// How often another port is picked where one is free in IPv4 and taken in IPv6.
 const ATTEMPTS: usize = 16;
@@ -24,6 +28,7 @@ pub fn reserve(
     take: impl Fn(&Publish) -> Result<Reserved>,
 ) -> Result<Vec<Reserved>> {
     let wanted = wanted(container)?;
+    make_room(wanted.len())?;
     // Who picks comes last: a port that somebody else asked for by its number is not picked.
     let (any, fixed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|port| port.host == 0);
     let mut all = Vec::new();
@@ -32,6 +37,20 @@ pub fn reserve(
         all.extend(more);
     }
     Ok(all)
+}
+
+/// Lets this process have the descriptors for so many ports: three each. What runs in the container
+/// has as many then.
+fn make_room(ports: usize) -> Result<()> {
+    let own = getrlimit(Resource::Nofile);
+    if ports < MANY || own.current == own.maximum {
+        return Ok(());
+    }
+    let limit = Rlimit {
+        current: own.maximum,
+        ..own
+    };
+    setrlimit(Resource::Nofile, limit).context("setrlimit(RLIMIT_NOFILE)")
 }
 
 /// One port, or the first of its range that is free; on each of the host's addresses where none is

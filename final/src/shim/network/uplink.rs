@@ -36,6 +36,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// How long its members have to begin another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long before a member who is in no network yet.
+const HEAD_START: Duration = Duration::from_secs(1);
+
 /// Who has this is a member: as long as it is held there is an uplink, and its user namespace stays
 /// the one in which containers of this user's networks are.
 #[derive(Debug)]
@@ -91,9 +94,15 @@ pub fn enter(dirs: &Dirs, signals: &Signals) -> Result<(Membership, Option<Joine
 
 impl Membership {
     /// Makes it that of this process, which keeps it open for life.
-    pub fn keep(&self) -> &File {
+    ///
+    /// # Errors
+    /// None that prctl(2) names.
+    pub fn keep(&self) -> Result<&File> {
         IS_MEMBER.store(true, Ordering::Relaxed);
-        &self.0
+        // Who joins a user namespace is closed to all that are in there; one who is born with it is
+        // not, and a runtime that we start has to find the namespaces that we made.
+        nix::sys::prctl::set_dumpable(true).context("let others look into this process")?;
+        Ok(&self.0)
     }
 }
 
@@ -110,14 +119,23 @@ pub fn is_member() -> bool {
 /// There can be none.
 pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink, File)> {
     let place = place(dirs)?;
-    let _begin = lock(&place.join("begin"))?;
-    if Uplink::find(&place)?.is_none() {
-        let from = From { netns, layers };
-        begin_one(&place, &Signals::hold()?, Some(&from))?;
+    let since = Instant::now();
+    loop {
+        let begin = lock(&place.join("begin"))?;
+        if let Some(uplink) = Uplink::find(&place)? {
+            let netns = uplink.open("net")?;
+            return Ok((uplink, netns));
+        }
+        // It was killed: as long as we are there it does not end. Whoever is connected goes first, so
+        // that they stay in the network that they are in.
+        if netns.is_some() || since.elapsed() >= HEAD_START {
+            let from = Legacy { netns, layers };
+            begin_one(&place, &Signals::hold()?, Some(&from))?;
+            continue;
+        }
+        drop(begin);
+        sleep(Duration::from_millis(10));
     }
-    let uplink = Uplink::find(&place)?.context("the uplink has just been killed")?;
-    let netns = uplink.open("net")?;
-    Ok((uplink, netns))
 }
 
 /// Works, as root of its users, where an uplink is, in a process of its own. Answers what the work
@@ -171,8 +189,10 @@ impl Uplink {
             return Ok(None);
         }
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        let pid = pid.with_context(|| format!("{} holds no process", path.display()))?;
+        // Without a number it was killed just now, while it began.
+        let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
         let process = pidfd_open(pid, PidfdFlags::empty());
         // If it lives now it did then, and the number is its own.
         Ok(process
@@ -215,14 +235,14 @@ impl Uplink {
 }
 
 /// What an uplink has of the shim that begins it in the place of a killed one.
-struct From<'a> {
+struct Legacy<'a> {
     netns: Option<&'a File>,
     layers: &'a Path,
 }
 
 /// Begins one. It is connected when this returns. Forked twice it is nobody's child: a shim that
 /// outlived it would have to bury it.
-fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()> {
+fn begin_one(place: &Path, signals: &Signals, from: Option<&Legacy>) -> Result<()> {
     let same = Isolation {
         ids: None,
         ..Isolation::users_only()?
@@ -248,18 +268,21 @@ fn begin_one(place: &Path, signals: &Signals, from: Option<&From>) -> Result<()>
 }
 
 /// Its life.
-fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
+fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     let netns = from.and_then(|from| from.netns);
     inside.close_files(0, &netns.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
-    inside.outlive_parent()?;
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
     nix::sys::prctl::set_name(c"minidocker-uplink").context("name the uplink")?;
     if let Some(from) = from {
-        // A copy of the mount would keep the container's files in use when that is gone.
+        tracing::info!(
+            call = %format_args!("umount2({:?}, MNT_DETACH)", from.layers),
+            "a copy of the mount would keep the container's files in use when that is gone"
+        );
         let _ = umount2(from.layers, MntFlags::MNT_DETACH);
     }
     let mut life = lock(&place.join("pid"))?;
+    life.set_len(0).context("forget the last uplink's number")?;
 
     let netns = match netns {
         Some(netns) => netns.try_clone().context("dup a namespace")?,
@@ -271,12 +294,16 @@ fn live(inside: &Inside, place: &Path, from: Option<&From>) -> Result<u8> {
     // Only now: the carrier's sockets are the host's. Members find the namespace by our number, if
     // they may look at us: a process that has changed its user namespace is closed to all
     // (PR_SET_DUMPABLE in prctl(2)).
+    tracing::info!(
+        call = "setns(netns, CLONE_NEWNET)",
+        "the process that connects the networks is in theirs: there others find it"
+    );
     setns(&netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
     nix::sys::prctl::set_dumpable(true).context("let members look at the uplink")?;
-    life.set_len(0)
-        .and_then(|()| write!(life, "{}", std::process::id()))
-        .context("write the uplink's number down")?;
+    write!(life, "{}", std::process::id()).context("write the uplink's number down")?;
 
+    // Whoever lives on after its parent is one that can be found.
+    inside.outlive_parent()?;
     let _ = inside.pause();
     super::super::let_streams_go()?;
     let members = File::create(place.join("members")).context("open the uplink's members")?;

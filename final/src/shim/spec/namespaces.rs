@@ -151,11 +151,11 @@ fn others(dirs: &Dirs, id: &str) -> Result<Whose> {
 /// names that all of them go by.
 fn others_network(dirs: &Dirs, id: &str) -> Result<Whose> {
     let name = || Places::of(dirs, id).read().map(|other| other.name);
-    let mut joined = others(dirs, id).or_else(|error| match name() {
-        Ok(name) => Err(error.context(format!(
+    let mut joined = others(dirs, id).map_err(|error| match name() {
+        Ok(name) => error.context(format!(
             "cannot join network of a non running container: {name}"
-        ))),
-        Err(_) => Err(error),
+        )),
+        Err(_) => error,
     })?;
     let mut owner = Places::of(dirs, id).read()?;
     for _ in 0..MOST_SHARING {
