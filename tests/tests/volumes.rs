@@ -648,13 +648,16 @@ fn whoever_makes_fills_or_removes_a_volume_is_killed() {
         let all = machine.ok("volume ls -q");
         all.lines().for_each(whole);
     };
-    let create = Deed {
-        ready: "",
-        line: "volume create NAME",
-        targets: &[Target::Client],
-        again: "volume create NAME",
+    // They take some milliseconds: each is killed a little later than the one before.
+    let kill_each = |command: &str| {
+        machine.script(&format!(
+            "for n in $(seq 0 31); do
+                timeout -s KILL $(printf 0.%04d $((n * 4 + 1))) minidocker {command} vol$n; done"
+        ));
     };
-    kills(machine, &create, 3 * AT_ONCE, all_whole);
+    kill_each("volume create");
+    all_whole();
+    machine.ok("volume create vol0");
     machine.ok("volume prune -af");
     let fill = Deed {
         ready: "",
@@ -674,13 +677,16 @@ fn whoever_makes_fills_or_removes_a_volume_is_killed() {
         }
     });
     no_volume_left(machine);
-    let remove = Deed {
-        ready: "run --rm --name NAME --network none -v NAME:/data full true",
-        line: "volume rm NAME",
-        targets: &[Target::Client],
-        again: "volume rm -f NAME",
-    };
-    kills(machine, &remove, 3 * AT_ONCE, all_whole);
+    for n in 0..32 {
+        let line = format!("volume create vol{n}");
+        machine.ok(&line);
+        fs::write(files(machine, &format!("vol{n}")).join("f"), "text").expect("write");
+    }
+    kill_each("volume rm");
+    all_whole();
+    for name in machine.ok("volume ls -q").lines() {
+        assert!(files(machine, name).join("f").exists(), "{name}");
+    }
     machine.ok("volume prune -af");
     assert!(on_disk(machine).is_empty(), "{:?}", on_disk(machine));
     machine.ok("rmi full");
