@@ -166,14 +166,16 @@ fn is_connected(machine: &Machine, carrier: &str) {
     for (outside, url) in [
         (true, "http://192.0.2.1:8080/"),
         (false, "http://127.0.0.1:8080/"),
+        (false, "http://[::1]:8080/"),
         (false, "http://192.0.2.1:8080/"),
     ] {
         assert_eq!(fetch(machine, outside, url), "rootless", "{carrier}");
     }
     let listed = machine.ok("port alpha");
-    let picked = listed.lines().nth(1).unwrap_or_default();
+    let picked = listed.lines().nth(2).unwrap_or_default();
     assert!(
-        listed.starts_with("80/tcp -> 0.0.0.0:8080\n") && picked.starts_with("81/tcp -> 0.0.0.0:"),
+        listed.starts_with("80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n")
+            && picked.starts_with("81/tcp -> 0.0.0.0:"),
         "{listed}"
     );
     let said = machine.fails(125, "run --rm -p 8080:80 host true");

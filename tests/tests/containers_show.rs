@@ -352,7 +352,8 @@ fn published_ports_are_shown_and_found() {
     machine.ok("create --name idle -p 81:81 host true");
     assert_eq!(
         machine.ok("ps --format {{.Ports}}"),
-        "443/tcp, 0.0.0.0:9000-9001->9000-9001/tcp, 127.0.0.1:8080->80/tcp"
+        "443/tcp, 0.0.0.0:9000-9001->9000-9001/tcp, [::]:9000-9001->9000-9001/tcp, \
+         127.0.0.1:8080->80/tcp"
     );
     for (filter, expected) in [
         ("publish=8080", "web"),

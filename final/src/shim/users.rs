@@ -79,13 +79,13 @@ fn other(host: &HostConfig, dirs: &Dirs) -> Result<Option<Joined>> {
         "without root a container can share namespaces with one other container, and here are {}",
         others.len()
     );
-    let joined = others.into_iter().map(|id| {
-        Ok(Joined {
-            file: namespace_of(id, dirs)?,
-            kinds: CloneFlags::CLONE_NEWUSER,
-        })
-    });
-    joined.last().transpose()
+    let Some(id) = others.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Joined {
+        file: namespace_of(id, dirs)?,
+        kinds: CloneFlags::CLONE_NEWUSER,
+    }))
 }
 
 /// Whether two files are of one namespace (namespaces(7)).

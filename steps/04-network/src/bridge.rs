@@ -4,16 +4,15 @@
 //! When its owner dies, whatever is named after the address is removed. The lease is therefore
 //! written before anything else is made, and is the last to go.
 
+mod addresses;
 mod handover;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::flows;
@@ -23,6 +22,7 @@ use crate::nat::{Door, Side, Table};
 use crate::publish::{Publish, Reserved};
 use crate::router;
 use crate::strays::Strays;
+use addresses::{first_of_six, is_for_hosts, pick_six};
 
 /// The bridge that containers are plugged into unless told otherwise.
 const STANDARD: &str = "mini0";
@@ -372,39 +372,6 @@ impl Bridge {
         })
     }
 
-    /// An address that nobody has: the wanted one, or the first of the range.
-    fn pick(&self, place: &Place, living: &[Record], wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
-        let subnet = place.gateway;
-        let taken: HashSet<_> = living.iter().map(|other| other.address).collect();
-        let is_free = |address: Ipv4Addr| {
-            is_for_hosts(subnet, address)
-                && address != subnet.ip()
-                && !taken.contains(&address)
-                // Its lease was lost, but somebody lives there.
-                && !links::exists(&host_end(address))
-        };
-        if let Some(wanted) = wanted {
-            ensure!(
-                subnet.contains(wanted),
-                "no configured subnet or ip-range contain the IP address {wanted}"
-            );
-            ensure!(is_free(wanted), "Address already in use: {wanted}");
-            return Ok(wanted);
-        }
-        let range = self.shape.range.unwrap_or(subnet);
-        range
-            .iter()
-            .find(|address| is_free(*address))
-            .with_context(|| {
-                format!(
-                    "no available IPv4 addresses on this network's address pools: every address of \
-                     {}/{} is taken by a container",
-                    range.network(),
-                    range.prefix()
-                )
-            })
-    }
-
     /// Buries the dead: their rules, links and leases, and without living ones the bridge. Answers
     /// who lives.
     fn bury(&self, table: Option<Table>) -> Result<Vec<Record>> {
@@ -690,69 +657,8 @@ pub(crate) fn address_behind(link: &str) -> Option<Ipv4Addr> {
     (host_end(address) == link).then_some(address)
 }
 
-/// Whether a host can have the address: it is neither the subnet's own nor its broadcast.
-fn is_for_hosts(subnet: Ipv4Network, address: Ipv4Addr) -> bool {
-    subnet.contains(address) && address != subnet.network() && address != subnet.broadcast()
-}
-
 fn is_in(place: &Place, subnet: Ipv4Network) -> bool {
     place.gateway.network() == subnet.network() && place.gateway.prefix() == subnet.prefix()
-}
-
-/// The host's IPv6 address: that one, or the first where the subnet is named.
-fn first_of_six(subnet: Ipv6Network) -> Result<Ipv6Network> {
-    if subnet.ip() != subnet.network() {
-        return Ok(subnet);
-    }
-    let first = Ipv6Addr::from(u128::from(subnet.network()) + 1);
-    Ok(Ipv6Network::new(first, subnet.prefix())?)
-}
-
-/// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
-/// the IPv4 address in its own.
-fn pick_six(
-    place: &Place,
-    living: &[Record],
-    address: Ipv4Addr,
-    wanted: Option<Ipv6Addr>,
-) -> Result<Option<Ipv6Addr>> {
-    let Some(subnet) = place.six else {
-        return match wanted {
-            Some(wanted) => {
-                bail!("no configured subnet or ip-range contain the IP address {wanted}")
-            }
-            None => Ok(None),
-        };
-    };
-    let entries = living.iter().flat_map(Record::read);
-    let taken: HashSet<_> = entries.filter_map(|entry| entry.six).collect();
-    let is_free = |address: &Ipv6Addr| {
-        subnet.contains(*address)
-            && ![subnet.network(), subnet.ip()].contains(address)
-            && !taken.contains(address)
-    };
-    if let Some(wanted) = wanted {
-        ensure!(
-            subnet.contains(wanted),
-            "no configured subnet or ip-range contain the IP address {wanted}"
-        );
-        ensure!(is_free(&wanted), "Address already in use: {wanted}");
-        return Ok(Some(wanted));
-    }
-    let number = u32::from(address) - u32::from(place.gateway.network());
-    let alike = Ipv6Addr::from(u128::from(subnet.network()) | u128::from(number));
-    iter::once(alike)
-        .chain(subnet.iter())
-        .find(is_free)
-        .map(Some)
-        .with_context(|| {
-            format!(
-                "no available IPv6 addresses on this network's address pools: every address of \
-                 {}/{} is taken by a container",
-                subnet.network(),
-                subnet.prefix()
-            )
-        })
 }
 
 /// Whether a subnet would hide, or be hidden by, what the host knows already.

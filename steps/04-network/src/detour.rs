@@ -19,6 +19,9 @@ use crate::nft::{Batch, Chain, Line};
 use crate::publish::Protocol;
 use crate::rule::{End, Rule};
 
+/// Another one than a bridge's: whoever runs this program in a container has that there.
+const TABLE: &str = "minidocker_detour";
+
 const OUTPUT: Chain = Chain {
     name: "output",
     kind: "filter",
@@ -27,15 +30,14 @@ const OUTPUT: Chain = Chain {
 };
 
 /// Has what the caller's network namespace sends to a port of an address of its own go to other ports
-/// there, one for each protocol. Nothing else of ours may be in the namespace; what an earlier call
-/// asked for is forgotten.
+/// there, one for each protocol. What an earlier call asked for is forgotten.
 ///
 /// # Errors
 /// The kernel refused a message, which is named.
 pub fn detour(address: Ipv4Addr, port: u16, ways: &[(Protocol, u16)]) -> Result<()> {
     let line = Line::open()?;
     let ask = |is_first: bool| {
-        let mut batch = Batch::new();
+        let mut batch = Batch::about(TABLE);
         if !is_first {
             batch.no_table();
         }

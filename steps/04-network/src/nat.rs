@@ -455,3 +455,36 @@ fn octets(address: IpAddr) -> Vec<u8> {
 fn loopback() -> Result<Ipv4Network> {
     Ok(Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(port: &str, to: &str) -> Door {
+        Door {
+            port: port.parse().expect(port),
+            to: to.parse().expect(to),
+        }
+    }
+
+    #[test]
+    fn a_port_is_in_the_map_that_is_asked_for_it() {
+        let map = |port, to| door(port, to).map().map(|map| map.name);
+        assert_eq!(map("80:1", "10.88.0.2"), Some("any"));
+        assert_eq!(map("192.0.2.1:80:1", "10.88.0.2"), Some("ports"));
+        assert_eq!(map("[::]:80:1", "fd00::2"), Some("any6"));
+        assert_eq!(map("[fd00::1]:80:1", "fd00::2"), Some("ports6"));
+        assert_eq!(map("[::]:80:1", "10.88.0.2"), None);
+        assert_eq!(map("[::1]:80:1", "fd00::2"), None);
+    }
+
+    #[test]
+    fn an_element_is_as_long_as_its_map_says() {
+        let door = door("192.0.2.1:8080:80/udp", "10.88.0.2");
+        let element = door.element();
+        let wanted = [192, 0, 2, 1, 17, 0, 0, 0, 0x1f, 0x90, 0, 0];
+        assert_eq!(element.key, wanted);
+        assert_eq!(element.value, [10, 88, 0, 2, 0, 80, 0, 0]);
+        assert_eq!(element.called, "udp 192.0.2.1:8080 -> 10.88.0.2:80");
+    }
+}

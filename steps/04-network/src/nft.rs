@@ -303,6 +303,7 @@ impl Element {
 
 /// A transaction: what is put in happens all at once, or not at all.
 pub(crate) struct Batch {
+    table: &'static str,
     buffer: Vec<u8>,
     /// What each message is, for the error of the one that fails. A message's sequence number is
     /// its place here.
@@ -317,8 +318,15 @@ impl Batch {
     /// How many elements go into one message: the length of an attribute has 16 bits.
     const ELEMENTS: usize = 500;
 
+    /// One about our table.
     pub fn new() -> Self {
+        Self::about(TABLE)
+    }
+
+    /// One about another table of ours.
+    pub fn about(table: &'static str) -> Self {
         let mut batch = Self {
+            table,
             buffer: Vec::with_capacity(8192),
             said: Vec::new(),
             last: 0,
@@ -329,11 +337,12 @@ impl Batch {
 
     /// The table, which is not there.
     pub fn table(&mut self, comment: &str) {
-        let call = format!("NFT_MSG_NEWTABLE inet {TABLE}");
+        let own = self.table;
+        let call = format!("NFT_MSG_NEWTABLE inet {own}");
         tracing::info!(%call, "{comment}: our rules stand apart from everybody else's");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.message(call, libc::NFT_MSG_NEWTABLE, flags, |table| {
-            table.text(NFTA_TABLE_NAME, TABLE);
+            table.text(NFTA_TABLE_NAME, own);
             table.comment(NFTA_TABLE_USERDATA, comment);
         });
     }
@@ -341,25 +350,27 @@ impl Batch {
     /// No table, whether there was one or not: deleting what is not there would fail the whole
     /// batch, so that it is made first (NFT_MSG_DESTROYTABLE came with Linux 6.3).
     pub fn no_table(&mut self) {
-        let call = format!("NFT_MSG_DELTABLE inet {TABLE}");
+        let own = self.table;
+        let call = format!("NFT_MSG_DELTABLE inet {own}");
         tracing::info!(%call, "a table takes all along that is in it");
         for (kind, flags) in [
             (libc::NFT_MSG_NEWTABLE, NLM_F_CREATE),
             (libc::NFT_MSG_DELTABLE, 0),
         ] {
             self.message(call.clone(), kind, flags, |table| {
-                table.text(NFTA_TABLE_NAME, TABLE);
+                table.text(NFTA_TABLE_NAME, own);
             });
         }
     }
 
     /// A set or map, with nothing in it yet.
     pub fn set(&mut self, set: &Set) {
-        let call = format!("NFT_MSG_NEWSET inet {TABLE} {}", set.name);
+        let own = self.table;
+        let call = format!("NFT_MSG_NEWSET inet {own} {}", set.name);
         let id = self.said.len() as i32; // any number that no other set of the batch has
         self.message(call, libc::NFT_MSG_NEWSET, NLM_F_CREATE, |data| {
             let (key, length) = Field::row(set.key);
-            data.text(NFTA_SET_TABLE, TABLE);
+            data.text(NFTA_SET_TABLE, own);
             data.text(NFTA_SET_NAME, set.name);
             data.number(NFTA_SET_FLAGS, set.flags);
             data.number(NFTA_SET_KEY_TYPE, key);
@@ -390,6 +401,7 @@ impl Batch {
     }
 
     fn elements(&mut self, kind: i32, set: Set, elements: &[Element]) {
+        let own = self.table;
         let (name, flags) = match kind {
             libc::NFT_MSG_NEWSETELEM => ("NEW", NLM_F_CREATE),
             _ => ("DEL", 0),
@@ -398,10 +410,10 @@ impl Batch {
             let some_called = some.iter().filter(|one| !one.ends);
             let called: Vec<_> = some_called.map(|one| one.called.as_str()).collect();
             let called = called.join(", ");
-            let call = format!("NFT_MSG_{name}SETELEM inet {TABLE} {}: {called}", set.name);
+            let call = format!("NFT_MSG_{name}SETELEM inet {own} {}: {called}", set.name);
             tracing::info!(%call, "the rules stay; what they look up changes");
             self.message(call, kind, flags, |data| {
-                data.text(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                data.text(NFTA_SET_ELEM_LIST_TABLE, own);
                 data.text(NFTA_SET_ELEM_LIST_SET, set.name);
                 data.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                     some.iter().for_each(|element| list.element(element));
@@ -412,9 +424,10 @@ impl Batch {
 
     /// A chain that the kernel calls at its hook.
     pub fn chain(&mut self, chain: Chain) {
-        let call = format!("NFT_MSG_NEWCHAIN inet {TABLE} {}", chain.name);
+        let own = self.table;
+        let call = format!("NFT_MSG_NEWCHAIN inet {own} {}", chain.name);
         self.message(call, libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE, |data| {
-            data.text(NFTA_CHAIN_TABLE, TABLE);
+            data.text(NFTA_CHAIN_TABLE, own);
             data.text(NFTA_CHAIN_NAME, chain.name);
             data.text(NFTA_CHAIN_TYPE, chain.kind);
             data.nest(NFTA_CHAIN_HOOK, |hook| {
@@ -426,20 +439,22 @@ impl Batch {
 
     /// A chain that other chains jump to.
     pub fn bare_chain(&mut self, name: &str) {
-        let call = format!("NFT_MSG_NEWCHAIN inet {TABLE} {name}");
+        let own = self.table;
+        let call = format!("NFT_MSG_NEWCHAIN inet {own} {name}");
         self.message(call, libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE, |data| {
-            data.text(NFTA_CHAIN_TABLE, TABLE);
+            data.text(NFTA_CHAIN_TABLE, own);
             data.text(NFTA_CHAIN_NAME, name);
         });
     }
 
     /// A rule at the end of a chain.
     pub fn rule(&mut self, chain: &str, rule: &Rule) {
-        let call = format!("NFT_MSG_NEWRULE inet {TABLE} {chain}");
+        let own = self.table;
+        let call = format!("NFT_MSG_NEWRULE inet {own} {chain}");
         tracing::info!(%call, "{}", rule.comment);
         let flags = NLM_F_CREATE | NLM_F_APPEND;
         self.message(call, libc::NFT_MSG_NEWRULE, flags, |data| {
-            data.text(NFTA_RULE_TABLE, TABLE);
+            data.text(NFTA_RULE_TABLE, own);
             data.text(NFTA_RULE_CHAIN, chain);
             data.bytes(NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, &rule.expressions.0);
             data.comment(NFTA_RULE_USERDATA, rule.comment);

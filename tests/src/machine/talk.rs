@@ -193,9 +193,12 @@ fn echo(port: u16) -> Result<ExitCode> {
 /// Fails where one byte is another, or one is missing.
 fn pour(to: SocketAddr, megabytes: usize) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    // No two parts of it are the same: a step that 2^32 has no factor of.
-    let words = (0..megabytes << 18).map(|n| (n as u32).wrapping_mul(0x9e37_79b1));
-    let said: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    // Each begins with its number, so that none can stand for another.
+    let mut said = vec![0; megabytes << 20];
+    for (n, megabyte) in said.chunks_exact_mut(1 << 20).enumerate() {
+        megabyte.fill(n as u8);
+        megabyte[..8].copy_from_slice(&n.to_be_bytes());
+    }
     stream.write_all(&said)?;
     stream.shutdown(Shutdown::Write)?;
     let mut heard = Vec::new();

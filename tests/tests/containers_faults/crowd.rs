@@ -109,7 +109,7 @@ fn fifty_containers_live_at_once() {
     assert_eq!(machine.shims().len(), 50);
     let mut addresses: Vec<String> = (0..50)
         .map(|n| machine.container(&format!("c{n}")).state())
-        .map(|state| state["life"]["network"]["address"].to_string())
+        .map(|state| state["life"]["networks"]["bridge"]["address"].to_string())
         .collect();
     addresses.sort();
     addresses.dedup();

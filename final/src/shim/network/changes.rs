@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail};
 use cli::Dirs;
 
+use super::attached::{Attached, Connection};
+use super::bridges;
 use super::edits::Edits;
 use super::plugs::{Parted, Plugs};
-use super::{Attached, Connection, bridges};
 use crate::state::{self, Container};
 
 /// A change that is done, and can be undone as long as it is held.

@@ -21,14 +21,11 @@ pub enum Place {
 }
 
 impl Place {
-    /// Finds it, for a container.
+    /// Finds the shared one, for a container.
     ///
     /// # Errors
     /// Its shim is outside of the user namespace to which the networks belong.
-    pub fn of(container: &Container, dirs: &Dirs) -> Result<Place> {
-        if network::is_privileged()? {
-            return Ok(Place::Here);
-        }
+    pub fn shared(container: &Container, dirs: &Dirs) -> Result<Place> {
         ensure!(
             uplink::is_member(),
             "without root, container {} was started apart from the network that others share; stop \

@@ -275,7 +275,10 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     chdir("/").context("chdir to /")?;
     nix::sys::prctl::set_name(c"minidocker-uplink").context("name the uplink")?;
     if let Some(from) = from {
-        // A copy of the mount would keep the container's files in use when that is gone.
+        tracing::info!(
+            call = %format_args!("umount2({:?}, MNT_DETACH)", from.layers),
+            "a copy of the mount would keep the container's files in use when that is gone"
+        );
         let _ = umount2(from.layers, MntFlags::MNT_DETACH);
     }
     let mut life = lock(&place.join("pid"))?;
@@ -291,6 +294,10 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     // Only now: the carrier's sockets are the host's. Members find the namespace by our number, if
     // they may look at us: a process that has changed its user namespace is closed to all
     // (PR_SET_DUMPABLE in prctl(2)).
+    tracing::info!(
+        call = "setns(netns, CLONE_NEWNET)",
+        "the process that connects the networks is in theirs: there others find it"
+    );
     setns(&netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
     nix::sys::prctl::set_dumpable(true).context("let members look at the uplink")?;
     write!(life, "{}", std::process::id()).context("write the uplink's number down")?;
