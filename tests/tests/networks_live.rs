@@ -28,10 +28,9 @@ const LISTENS: &str = "until netstat -ltn | grep -q ':80 '; do sleep 0.02; done"
 #[track_caller]
 fn serve(machine: &Machine, options: &str) {
     machine.ok(&shell(&format!("run -d {options} host"), SERVER));
-    let name = options
-        .split_whitespace()
-        .skip_while(|word| *word != "--name");
-    let name = name.skip(1).next().expect("a name");
+    let mut words = options.split_whitespace();
+    words.find(|word| *word == "--name").expect("--name");
+    let name = words.next().expect("a name");
     machine.ok(&shell(&format!("exec {name}"), LISTENS));
 }
 
@@ -231,7 +230,7 @@ fn a_container_joins_and_leaves_networks_while_it_runs() {
     assert!(!resolv.contains("127.0.0.11"), "{resolv}");
     machine.ok(&shell("exec alpha", "echo 6.6.6.6 mine >>/etc/hosts"));
     let old = addresses(&machine, "alpha")["eth0"].clone();
-    assert_eq!(published(host, 8080), [old.clone()]);
+    assert_eq!(published(host, 8080), std::slice::from_ref(&old));
 
     machine.ok("network connect --ip 172.30.1.9 west alpha");
     assert_eq!(addresses(&machine, "alpha")["eth1"], "172.30.1.9");

@@ -509,6 +509,21 @@ fn directories_count_without_a_file_and_damaged_files_lose_nothing() {
         assert_eq!(list.ok(), "hand\ntorn");
         assert!(list.errors().contains("is damaged"), "{list}");
         assert_eq!(run(machine, "-v hand:/v", "cat /v/f"), "text");
+        // What somebody left who was killed.
+        let killed = inside(machine, ".gone.0123456789abcdef/_data/f");
+        machine.script(&format!("mkdir -p {killed}")).ok();
+        for command in ["system check --dry-run", "system check"] {
+            let told = machine.minidocker(command);
+            assert_eq!(told.code(), 1, "{told}");
+            for what in [
+                "volume.json is damaged",
+                "half made or half removed volumes: 1",
+            ] {
+                assert!(told.text().contains(what), "{told}");
+            }
+        }
+        let told = machine.minidocker("system check").text();
+        assert!(!told.contains("half made"), "{told}");
         let said = machine.fails(1, "volume inspect torn");
         assert!(said.contains("volume.json is damaged"), "{said}");
         refused(machine, 125, "-v torn:/v", "volume.json is damaged");

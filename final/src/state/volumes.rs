@@ -215,7 +215,7 @@ impl LocalVolume {
     /// Their directory cannot be read.
     pub fn all(dirs: &Dirs) -> Result<Vec<LocalVolume>> {
         let mut all = Vec::new();
-        for name in entries(dirs)?.into_iter().filter(|name| is_name(name)) {
+        for name in Self::names(dirs)? {
             match Self::read(dirs, &name) {
                 Ok(volume) => all.extend(volume),
                 Err(error) => {
@@ -227,8 +227,18 @@ impl LocalVolume {
                 }
             }
         }
-        all.sort_by(|one, two| one.name.cmp(&two.name));
         Ok(all)
+    }
+
+    /// What all volumes are called, in order.
+    ///
+    /// # Errors
+    /// Their directory cannot be read.
+    pub fn names(dirs: &Dirs) -> Result<Vec<String>> {
+        let mut names = entries(dirs)?;
+        names.retain(|name| is_name(name));
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Whether nobody gave it a name.
@@ -427,6 +437,12 @@ fn refuse_mounts(place: &Path) -> Result<()> {
 pub struct Leaving(Vec<(PathBuf, Option<File>)>);
 
 impl Leaving {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Unless somebody else is at it.
     fn add(&mut self, place: &Path) -> Result<()> {
         // Somebody may have kept a link here, or a file.

@@ -1,5 +1,5 @@
 //! `cargo bench -- network`: what a network adds to a container's start, and what goes through it,
-//! against docker and podman.
+//! against docker and podman; `attach` or `traffic` behind it is one of the two.
 //!
 //! Everybody does the same in turn, round after round; what is compared is the ratio of each round. A
 //! number after the dashes is the number of rounds. It wants what `cargo lab test` has made: Debian's
@@ -38,8 +38,14 @@ fn main() -> Result<()> {
     let (subjects, docker) = subjects::all(&machine);
     // Docker has the firewall drop what is anybody else's.
     machine.host().shell("iptables -P FORWARD ACCEPT");
-    let mut goals = attach::measure(&machine, &subjects, rounds)?;
-    goals.extend(traffic::measure(&machine, &subjects, rounds)?);
+    let is_named = |part: &str| args.iter().any(|arg| arg == part);
+    let mut goals = Vec::new();
+    if !is_named("traffic") {
+        goals.extend(attach::measure(&machine, &subjects, rounds)?);
+    }
+    if !is_named("attach") {
+        goals.extend(traffic::measure(&machine, &subjects, rounds)?);
+    }
     println!("\ngoals");
     goals.iter().for_each(Goal::tell);
     if let Some(docker) = docker {

@@ -5,10 +5,11 @@ use clap::Args;
 use images::Finding;
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::{Images, Mending};
+use minidocker::engine::volumes::Volumes;
 
 use crate::{Context, complaint};
 
-/// See whether all containers and images are what they were, and mend what is not
+/// See whether all containers, images and volumes are what they were, and mend what is not
 ///
 /// Every file of the images is read. What is damaged and can neither be made anew nor fetched from
 /// the registry that it came from is told, and the status is 1.
@@ -40,6 +41,7 @@ impl Check {
         // A container may need an image that is mended by then.
         let images = Images::check(&context.dirs, mending, &tell)?;
         let containers = Containers::open(&context.dirs)?.check(!self.dry_run, &tell)?;
-        Ok(images | containers)
+        let volumes = Volumes::open(&context.dirs).check(!self.dry_run, &tell)?;
+        Ok(images | containers | volumes)
     }
 }

@@ -3,6 +3,7 @@
 //! A volume is a directory ([`crate::state::LocalVolume`]). Nobody counts who uses it: the
 //! containers say so in their states, and whoever wants to remove one reads these.
 
+mod check;
 mod create;
 mod prune;
 mod remove;
