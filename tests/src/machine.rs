@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! test ── keep ── pid 1 ┬ net: lo, [wan 192.0.2.1] ── veth ── [eth0 192.0.2.2] :net of "the outside"
-//!                       ├ mnt: tmpfs /run /tmp /var/lib/minidocker /home/student, overlay /etc
+//!                       ├ mnt: tmpfs /run /tmp /dev/shm /var/lib/minidocker /home/student, overlay /etc
 //!                       └ cgroup: /minidocker-test-PID  = the machine's root
 //!                                   ├ session            = where its commands are
 //!                                   └ user, user/session = where student's are, when delegated
@@ -240,6 +240,7 @@ impl Keep {
             apart::own_directories()?;
         } else {
             memory_on("/var/lib/minidocker", "mode=755")?;
+            memory_on("/dev/shm", "mode=1777")?;
         }
         own_etc(&self.subordinate_ids(), self.apart)?;
         for dir in ["/home/student", "/run/user/1000"] {
