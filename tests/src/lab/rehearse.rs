@@ -59,7 +59,8 @@ pub fn run(plan: &Plan) -> Result<u8> {
     for page in alone {
         rehearse(page, &desk, plan.verbose, &tally)?;
     }
-    if alone.is_empty() {
+    if alone.is_empty() && !plan.pages.is_empty() {
+        // The page that tells to build is perhaps not among these.
         desk.build()?;
     }
     share(shared, (&clone, &desk), plan.verbose, &tally)?;
