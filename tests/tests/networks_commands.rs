@@ -162,7 +162,7 @@ fn a_network_is_made_shown_and_removed_and_the_kernel_hears_nothing() {
 }
 
 /// What `network create` is asked for, and what it says.
-const REFUSED: [(&str, &str); 27] = [
+const REFUSED: [(&str, &str); 28] = [
     ("taken", "network with name taken already exists"),
     (
         "bridge",
@@ -203,6 +203,10 @@ const REFUSED: [(&str, &str); 27] = [
     (
         "-o com.docker.network.bridge.name=mini0 x",
         "conflicts with network bridge",
+    ),
+    (
+        "-o com.docker.network.bridge.name=keeper x",
+        "no bridge can be called keeper",
     ),
     (
         "-o com.docker.network.bridge.name=no/name x",

@@ -22,7 +22,9 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, major, minor, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, major, minor};
+
+use super::lookup::look_up;
 
 /// The file system of terminals (linux/magic.h).
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
@@ -112,11 +114,10 @@ impl Terminal {
 /// and what is no terminal's master is let go again: nobody in the container
 /// could be harmed by our opening what he can open himself.
 fn open_master(top: BorrowedFd) -> Result<OwnedFd> {
-    let master = openat2(
+    let master = look_up(
         top,
         "dev/ptmx",
-        OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
+        OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK,
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     )?;
     let file = fstat(&master)?;

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
 
+use super::lookup::look_up;
 use super::process::current_root;
 
 /// More than any `/etc/passwd` that a person reads.
@@ -25,10 +26,10 @@ pub(crate) fn of(uid: u32) -> OsString {
 /// The file is the image's: it can be a fifo that nobody writes to, a device,
 /// or without an end (CVE-2024-9341 and its like).
 fn passwd() -> Option<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let root = current_root().ok()?;
-    let file = openat2(root, "etc/passwd", flags, Mode::empty(), resolve).ok()?;
+    let file = look_up(root, "etc/passwd", flags, resolve).ok()?;
     if FileType::from_raw_mode(fstat(&file).ok()?.st_mode) != FileType::RegularFile {
         return None;
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cli::Dirs;
 use images::remove_tree;
-use rustix::fs::{Dir, Mode, OFlags, RenameFlags, ResolveFlags, fstat, openat2, renameat_with};
+use rustix::fs::{Dir, OFlags, RenameFlags, ResolveFlags, fstat, renameat_with};
 use rustix::io::Errno;
 
 use crate::runtime;
@@ -102,9 +102,9 @@ fn pour(from: &Path, to: &File) -> Result<()> {
 /// The directory of the image's that a volume will cover. Its links lead nowhere else than in the
 /// container.
 fn in_image(place: &str, root: BorrowedFd) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match openat2(root, place, flags, Mode::empty(), resolve) {
+    match runtime::look_up(root, place, flags, resolve) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(errno).with_context(|| format!("open {place} in the image")),

@@ -112,12 +112,20 @@ fn check_driver(driver: &str) -> Result<()> {
     }
 }
 
+/// What lies beside the bridges' directories in RUN/network, and would be taken for one of them.
+const NOT_BRIDGES: [&str; 4] = ["containers", "keeper", "lock", "uplink"];
+
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     let known = Network::BRIDGE_NAME;
-    match options.keys().find(|key| *key != known) {
-        Some(key) => bail!("the option {key} is not supported: there is {known}"),
-        None => Ok(()),
+    if let Some(key) = options.keys().find(|key| *key != known) {
+        bail!("the option {key} is not supported: there is {known}");
     }
+    let bridge = options.get(known).map_or("", String::as_str);
+    ensure!(
+        !NOT_BRIDGES.contains(&bridge),
+        "no bridge can be called {bridge}: the word has another meaning for minidocker"
+    );
+    Ok(())
 }
 
 /// A subnet that was asked for, and what of it was.

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, umount2};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
 use rustix::io::Errno;
 
+use crate::runtime::look_up;
 use crate::state::{Container, Places, Volume};
 
 /// Mounts all parts of volumes that a container has, where [`Places::subpath`] says. The caller has a
@@ -49,7 +50,7 @@ pub(super) fn pick(volume: &Volume, places: &Places, n: usize) -> Result<PathBuf
     };
     let top = open(&PathBuf::from(source))?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let part = match openat2(&top, subpath, flags, Mode::empty(), resolve) {
+    let part = match look_up(&top, subpath.as_str(), flags, resolve) {
         Ok(part) => part,
         Err(Errno::XDEV) => bail!("the subpath {subpath} leads out of the volume {name}"),
         Err(errno) => {

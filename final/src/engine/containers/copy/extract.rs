@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use super::place::split;
+use crate::runtime::look_up;
 
 /// Whose the files will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -365,14 +366,7 @@ impl Extraction {
 
 fn open(dir: &OwnedFd, path: &[u8], resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut tries = 100;
-    loop {
-        match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) if tries > 0 => tries -= 1,
-            opened => return opened,
-        }
-    }
+    look_up(dir, path, OFlags::PATH | OFlags::DIRECTORY, resolve)
 }
 
 fn create(parent: &OwnedFd, name: &[u8]) -> Result<File, Errno> {

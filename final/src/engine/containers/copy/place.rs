@@ -15,8 +15,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, bail, ensure};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use crate::runtime::look_up;
 
 /// As many links as the kernel follows (path_resolution(7)).
 const LINKS: u32 = 40;
@@ -215,24 +217,10 @@ fn kind(file: &OwnedFd) -> Result<FileType, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))
 }
 
-/// openat2(2), not through procfs' magic links. `..` may fail with EAGAIN while anything anywhere is
-/// renamed; asking again is what the man page advises.
+/// Not through procfs' magic links.
 fn open(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
-    let mut tries = 100;
-    loop {
-        let opened = rustix::fs::openat2(
-            from,
-            path,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::NO_MAGICLINKS,
-        );
-        match opened {
-            Err(Errno::AGAIN) if tries > 0 => tries -= 1,
-            opened => return opened,
-        }
-    }
+    look_up(from, path, flags, ResolveFlags::NO_MAGICLINKS)
 }
 
 #[cfg(test)]
