@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ADDRESS, PORT, life};
 use crate::shim::protocol::{Connection, Heard};
-use crate::state::{Container, Places};
+use crate::state::Places;
 
 /// What is wanted of the keeper. Each packet is one, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl Registration {
     ///
     /// # Errors
     /// The namespace is not ours to enter, or there can be no keeper.
-    pub fn new(dirs: &Dirs, container: &Container, netns: BorrowedFd<'_>) -> Result<Registration> {
+    pub fn new(dirs: &Dirs, id: &str, netns: BorrowedFd<'_>) -> Result<Registration> {
         let (udp, tcp) = network::within(netns, || {
             let udp = UdpSocket::bind((ADDRESS, 0)).context("make a socket for UDP")?;
             let tcp = TcpListener::bind((ADDRESS, 0)).context("make a socket for TCP")?;
@@ -61,10 +61,8 @@ impl Registration {
             network::detour(ADDRESS, PORT, &ways)?;
             Ok((udp, tcp))
         })?;
-        let overlay = Places::of(dirs, &container.id).data.join("merged");
-        let request = Request::Register {
-            id: container.id.clone(),
-        };
+        let overlay = Places::of(dirs, id).data.join("merged");
+        let request = Request::Register { id: id.to_owned() };
         let packet = serde_json::to_vec(&request)?;
         let files = [udp.as_raw_fd(), tcp.as_raw_fd()];
         loop {

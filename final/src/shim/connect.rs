@@ -45,7 +45,7 @@ impl Shim<'_> {
             run.network.undo(change);
             return Err(error);
         }
-        run.network.settle_names(&locked.container, self.dirs);
+        run.network.settle_names(self.id.as_str(), self.dirs);
         let network = &change.network;
         let event = network.event(action);
         let event = event.with("container", &locked.container.id);

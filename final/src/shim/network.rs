@@ -187,7 +187,7 @@ impl Network {
             directory: places.data,
             resolv_conf,
         };
-        attached.settle_names(container, dirs);
+        attached.settle_names(&container.id, dirs);
         Ok(attached)
     }
 }

@@ -131,7 +131,7 @@ impl Shim<'_> {
                     }
                 }
                 // The container lives on without it.
-                Source::Network => drop(run.network.attend(&self.places.read()?, self.dirs)),
+                Source::Network => drop(run.network.attend(self.id.as_str(), self.dirs)),
             }
         }
         // From behind, so that the numbers before stay right.

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::plugs::Plugs;
 use super::relay::Relay;
 use crate::keeper::Registration;
-use crate::state::{self, Container, Port};
+use crate::state::{self, Port};
 
 /// Who answers questions for less than that may not do better at the next attempt.
 const WORTH: Duration = Duration::from_secs(1);
@@ -105,15 +105,15 @@ impl Attached {
     ///
     /// # Errors
     /// There can be no process that does what is needed.
-    pub fn attend(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+    pub fn attend(&mut self, id: &str, dirs: &Dirs) -> Result<()> {
         if self.silence().is_some_and(is_readable) {
-            self.break_silence(container, dirs);
+            self.break_silence(id, dirs);
         }
         if self.isolation().is_some_and(is_readable)
             && let Some(Connection::Plugged(plugs)) = &mut self.connection
             && let Some(place) = plugs.place()
         {
-            place.reconnect(container, dirs)?;
+            place.reconnect(id, dirs)?;
         }
         let relay = match &mut self.connection {
             Some(Connection::Plugged(plugs)) => plugs.relay_mut(),
@@ -149,7 +149,7 @@ impl Attached {
     }
 
     /// Has the questions answered again, unless that is worth nothing.
-    fn break_silence(&mut self, container: &Container, dirs: &Dirs) {
+    fn break_silence(&mut self, id: &str, dirs: &Dirs) {
         let Some(before) = self.names.take() else {
             return;
         };
@@ -158,14 +158,14 @@ impl Attached {
             false => before.short + 1,
         };
         if short < MOST_SHORT {
-            self.settle_names(container, dirs);
+            self.settle_names(id, dirs);
             self.names.iter_mut().for_each(|names| names.short = short);
         }
     }
 
     /// Has the container's questions for names answered, if it is in a network where there are names
     /// and they are not yet. One that nobody answers runs all the same.
-    pub fn settle_names(&mut self, container: &Container, dirs: &Dirs) {
+    pub fn settle_names(&mut self, id: &str, dirs: &Dirs) {
         let (Some(Connection::Plugged(plugs)), Some(netns)) = (&self.connection, &self.netns)
         else {
             return;
@@ -177,7 +177,7 @@ impl Attached {
         if self.names.is_some() {
             return;
         }
-        match Registration::new(dirs, container, netns.as_fd()) {
+        match Registration::new(dirs, id, netns.as_fd()) {
             Ok(registration) => {
                 let since = Instant::now();
                 self.names = Some(Names {

@@ -32,7 +32,7 @@ impl Place {
              it, and connect it before it is started again",
             container.name
         );
-        let (uplink, netns) = uplink::find(dirs, None, &layers(container, dirs))?;
+        let (uplink, netns) = uplink::find(dirs, None, &layers(&container.id, dirs))?;
         Ok(Place::Shared(netns, Some(uplink)))
     }
 
@@ -67,16 +67,16 @@ impl Place {
     ///
     /// # Errors
     /// There can be no process that does it.
-    pub fn reconnect(&mut self, container: &Container, dirs: &Dirs) -> Result<()> {
+    pub fn reconnect(&mut self, id: &str, dirs: &Dirs) -> Result<()> {
         if let Place::Shared(netns, uplink) = self {
             *uplink = None;
-            *uplink = Some(uplink::find(dirs, Some(netns), &layers(container, dirs))?.0);
+            *uplink = Some(uplink::find(dirs, Some(netns), &layers(id, dirs))?.0);
         }
         Ok(())
     }
 }
 
 /// Where a shim has its container's layers stacked.
-fn layers(container: &Container, dirs: &Dirs) -> PathBuf {
-    Places::of(dirs, &container.id).data.join("merged")
+fn layers(id: &str, dirs: &Dirs) -> PathBuf {
+    Places::of(dirs, id).data.join("merged")
 }
