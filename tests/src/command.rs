@@ -1,7 +1,7 @@
 //! Commands on a host: what they print, how they end, and when to give up.
 
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -112,8 +112,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a command, in a group of its own: where somebody in a group is stopped and an orphan of
+    /// it ends, the kernel hangs up the whole group (setpgid(2)), and that would be all suites.
     pub(crate) fn start(mut command: Command, name: String, stdin: Stdio) -> Running {
         command
+            .process_group(0)
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
