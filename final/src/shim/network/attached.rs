@@ -20,7 +20,7 @@ use crate::state::{self, Port};
 const WORTH: Duration = Duration::from_secs(1);
 
 /// So many of them one after the other are enough.
-const MOST_SHORT: u8 = 3;
+const MOST_SHORT: u8 = 10;
 
 /// A network that is up. Dropping it undoes everything: cables and rules, leases and ports.
 #[must_use]
