@@ -223,9 +223,10 @@ impl NewGroup {
 
 impl Drop for NewGroup {
     fn drop(&mut self) {
-        if let Some(group) = &self.0
-            && let Err(error) = group.kill().and_then(|()| group.remove())
-        {
+        let Some(group) = &self.0 else { return };
+        let unmake = || group.kill().and_then(|()| group.remove());
+        // Once more where something failed: what is done already does no harm.
+        if let Err(error) = unmake().or_else(|_| unmake()) {
             tracing::warn!("a cgroup stays behind: {error:#}");
         }
     }
