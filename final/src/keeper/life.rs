@@ -28,7 +28,6 @@ use namespaces::{Inside, Isolation, Signals};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::CloneFlags;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, setsid};
 use tokio::io::Interest;
@@ -40,7 +39,7 @@ use super::neighbours::Directory;
 use super::registration::{HERE, Request, sockets};
 use super::{SOCKET, place};
 use crate::shim::protocol::{Connection, Heard, Listener};
-use crate::shim::{give_memory_back, let_streams_go};
+use crate::shim::{give_memory_back, let_streams_go, raise_file_limit};
 
 /// How long a keeper stays without anybody to answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -106,7 +105,9 @@ fn live(inside: &Inside, dirs: &Dirs, listener: &Listener, overlay: &Path) -> Re
     leave(inside, listener)?;
     let_layers_go(overlay)?;
     let _signals = Signals::hold()?;
-    raise_limit();
+    // Each container is three descriptors, each question that is passed on another one. With fewer it
+    // does what it can.
+    let _ = raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -146,14 +147,6 @@ fn let_layers_go(overlay: &Path) -> Result<()> {
         // A container of another runtime's may have it elsewhere.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("unmount {}", overlay.display())),
-    }
-}
-
-/// Each container is three descriptors, each question that is passed on another one: as many as the
-/// host lets us have. With fewer it does what it can.
-fn raise_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

@@ -47,6 +47,7 @@ use images::{Overlay, Store};
 use namespaces::{Inside, Isolation, Signals};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::FsFlags;
@@ -291,6 +292,15 @@ pub(crate) fn give_memory_back() {
             libc::MADV_DONTNEED,
         );
     }
+}
+
+/// Lets this process, and who comes of it, open as many files as the host has for it.
+///
+/// # Errors
+/// What setrlimit(2) refuses.
+pub(crate) fn raise_file_limit() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("setrlimit(RLIMIT_NOFILE)")
 }
 
 /// Lets all threads that there will be use one heap. What they have freed in heaps of their own is

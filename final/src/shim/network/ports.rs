@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail, ensure};
 use network::{Protocol, Publish, Reserved};
 use nix::sys::socket::{Backlog, listen};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::relay::{Relay, Way};
+use crate::shim::raise_file_limit;
 use crate::state::{Container, Port};
 
 /// So many ports are many.
@@ -42,15 +42,10 @@ pub fn reserve(
 /// Lets this process have the descriptors for so many ports: three each. What runs in the container
 /// has as many then.
 fn make_room(ports: usize) -> Result<()> {
-    let own = getrlimit(Resource::Nofile);
-    if ports < MANY || own.current == own.maximum {
-        return Ok(());
+    match ports < MANY {
+        true => Ok(()),
+        false => raise_file_limit(),
     }
-    let limit = Rlimit {
-        current: own.maximum,
-        ..own
-    };
-    setrlimit(Resource::Nofile, limit).context("setrlimit(RLIMIT_NOFILE)")
 }
 
 /// One port, or the first of its range that is free; on each of the host's addresses where none is

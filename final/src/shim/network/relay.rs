@@ -23,10 +23,10 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use namespaces::{Held, Inside, Isolation, Running};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+use crate::shim::raise_file_limit;
 use crate::state::Port;
 
 /// How much is read at once, in bytes: more than the longest datagram has (udp(7)).
@@ -124,8 +124,7 @@ impl Relay {
         let netns = self.netns.iter().map(AsFd::as_fd);
         inside.close_files(0, &sockets.chain(netns).collect::<Vec<_>>())?;
         // Each connection takes two.
-        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        raise_file_limit()?;
         if let Some(netns) = &self.netns {
             setns(netns, CloneFlags::CLONE_NEWNET).context("setns(netns, CLONE_NEWNET)")?;
         }
