@@ -167,12 +167,15 @@ fn parts_of_a_log_are_found() {
 fn who_follows_sees_each_line_once_and_leaves_at_the_end() {
     for who in Who::ALL {
         let machine = Machine::of(who);
-        let script = "read line; seq 1 20000; echo oh >&2; exit 3";
+        let script = "echo 1; read line; seq 2 20000; echo oh >&2; exit 3";
         // Files of 100 KB are full a dozen times.
         let options = "-di --log-opt max-size=100k --log-opt max-file=100";
         ran(&machine, options, script);
-        let followers = ["logs -f aa", "logs --follow --tail 5 aa"].map(|line| machine.spawn(line));
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        let followers = ["logs -f aa", "logs --follow --tail 5 aa"].map(|line| {
+            let mut follower = machine.spawn(line);
+            follower.expect("1\n");
+            follower
+        });
         let mut attached = machine.feed("attach aa");
         attached.write(b"\n");
         attached.wait().exits(3);

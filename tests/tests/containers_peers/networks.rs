@@ -192,7 +192,7 @@ const LINES: [(&str, Look); 67] = [
         Says("network nope not found"),
     ),
     ("rm -f one two three", Same),
-    ("network prune -f", Same),
+    ("network prune -f | sort", Same),
 ];
 
 /// Running containers that come and go.

@@ -23,6 +23,10 @@ const LONGEST: usize = 256 << 10;
 /// How much is read at once from behind, in bytes.
 const BLOCK: u64 = 64 << 10;
 
+/// How often the files are looked at anew that change their names under us. A log that is always
+/// quicker loses lines anyway: it has no more files than it may.
+const TRIES: u32 = 100;
+
 /// The lines of a log, from where reading was begun.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -40,6 +44,9 @@ pub(super) struct Files {
     /// Whether a file ended within a line.
     torn: bool,
 }
+
+/// How a file is opened.
+type Open<'a> = &'a mut dyn FnMut(&Path) -> std::io::Result<File>;
 
 /// What is next.
 #[derive(Debug)]
@@ -168,6 +175,42 @@ impl Files {
 
 /// All files of the log that are there, the oldest first.
 fn present(path: &Path) -> Result<VecDeque<File>> {
+    opened(path, &mut |path| File::open(path))
+}
+
+/// Those files, by such an `open`.
+pub(super) fn opened(path: &Path, open: Open<'_>) -> Result<VecDeque<File>> {
+    // Whoever puts files aside goes down the numbers, we go up: they pass us once. If they do it
+    // twice we miss files, but then another one is the newest.
+    let mut newest = newest(path)?;
+    let mut files = look(path, open)?;
+    for _ in 0..TRIES {
+        let before = std::mem::replace(&mut newest, self::newest(path)?);
+        if newest == before {
+            break;
+        }
+        files = look(path, open)?;
+    }
+    Ok(files)
+}
+
+/// The file that is written to, or that was until a moment ago.
+fn newest(path: &Path) -> Result<Option<(u64, u64)>> {
+    for number in 0..2 {
+        let path = numbered(path, number);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            there => {
+                let there = there.with_context(|| format!("look at {}", path.display()))?;
+                return Ok(Some((there.dev(), there.ino())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Opens each file once.
+fn look(path: &Path, open: Open<'_>) -> Result<VecDeque<File>> {
     let mut files: VecDeque<File> = VecDeque::new();
     let mut ids = Vec::new();
     // While the log is put aside, one number is free for a moment: the one that the file moves to
@@ -175,7 +218,7 @@ fn present(path: &Path) -> Result<VecDeque<File>> {
     let mut is_free = false;
     for number in 0.. {
         let path = numbered(path, number);
-        let file = match File::open(&path) {
+        let file = match open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound && is_free => break,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 is_free = true;

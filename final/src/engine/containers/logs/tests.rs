@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::files::{Files, Next};
+use super::files::{Files, Next, opened};
 
 /// A log in a directory that goes with the test.
 struct Place(PathBuf);
@@ -82,6 +82,34 @@ fn a_log_that_is_just_put_aside_is_read_whole() {
             fs::remove_file(place.log(end)).expect("remove a log");
         }
     }
+}
+
+#[test]
+fn a_log_that_is_put_aside_twice_meanwhile_is_read_whole() {
+    let place = Place::new("twice");
+    // The second of three renames is to come.
+    for (end, text) in ["", ".1", ".3"].iter().zip(["c\n", "b\n", "a\n"]) {
+        place.write(end, text);
+    }
+    let mut meanwhile = Some(|| {
+        for (from, to) in [(".1", ".2"), ("", ".1"), (".3", ".4")] {
+            fs::rename(place.log(from), place.log(to)).expect("put a log aside");
+        }
+        place.write("", "d\n");
+    });
+    let files = opened(&place.log(""), &mut |path| {
+        if path.extension().is_some_and(|number| number == "3")
+            && let Some(meanwhile) = meanwhile.take()
+        {
+            meanwhile();
+        }
+        fs::File::open(path)
+    });
+    let texts = files.expect("open the files").into_iter();
+    let texts: Vec<String> = texts
+        .map(|file| std::io::read_to_string(file).expect("read a log"))
+        .collect();
+    assert_eq!(texts, ["a\n", "b\n", "c\n", "d\n"]);
 }
 
 #[test]
