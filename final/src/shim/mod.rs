@@ -65,6 +65,7 @@ use protocol::{Connection, Listener};
 pub use runner::end as end_runtime;
 pub use spec::mount_parts;
 use users::Users;
+pub use volumes::mount as mount_volumes;
 
 /// The file whose lock says that a shim lives.
 const LOCK: &str = "shim";

@@ -41,7 +41,7 @@ pub use life::{Endpoint, Life, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name, is_name};
 pub use networks::{Changing, Network};
-pub use volumes::{Alone, LocalVolume, begin_creation, remove_anonymous, volume_place};
+pub use volumes::{Alone, FileSystem, LocalVolume, begin_creation, remove_anonymous, volume_place};
 pub use wanted::{Config, Recursion, Volume};
 
 /// The version of `state.json` that is written.
