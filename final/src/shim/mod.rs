@@ -210,6 +210,7 @@ fn take_lock(places: &Places) -> Result<File> {
     // Whoever only looks holds it shared, for a moment.
     lock.lock()
         .with_context(|| format!("lock {}", path.display()))?;
+    places.forget_last_word();
     Ok(lock)
 }
 
