@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use clap::Args;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use minidocker::state::journal::{self, Event, Kind, Span};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::filters::{Filter, moment};
+use crate::filters::Filter;
 use crate::format::Template;
+use crate::time::{moment, rfc3339};
 
 /// Show what happens to containers and images, as it happens
 #[derive(Debug, Args)]
@@ -62,10 +62,7 @@ impl Events {
 
 /// `2024-01-31T10:00:00.000000000Z container start ID (image=alpine, name=quiet_tea)`
 fn line(event: &Event) -> String {
-    let time = event.time.to_zoned(TimeZone::system());
-    // Go's RFC 3339 has Z for no offset.
-    let time = time.strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string();
-    let time = time.replace("+00:00", "Z");
+    let time = rfc3339(event.time, 9);
     let attributes = event.attributes.iter();
     let attributes: Vec<String> = attributes
         .map(|(key, value)| format!("{key}={value}"))

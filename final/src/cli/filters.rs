@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use minidocker::engine::restriction::Restriction;
 use regex_lite::Regex;
+
+use crate::time::moment;
 
 /// One `--filter NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,38 +55,6 @@ impl Filter {
             ),
         }
     }
-}
-
-/// The moment that `until=` names: a time, a date, seconds since 1970, or how long before `now`.
-///
-/// # Errors
-/// It is nothing of that.
-pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    // Without an offset, it is meant as this machine's clock shows it.
-    if let Ok(time) = text.parse::<DateTime>() {
-        return Ok(time.to_zoned(TimeZone::system())?.timestamp());
-    }
-    if let Some((seconds, nanoseconds)) = seconds(text) {
-        return Ok(Timestamp::new(seconds, nanoseconds)?);
-    }
-    let ago: Result<SignedDuration, _> = text.parse();
-    ago.ok()
-        .and_then(|ago| now.checked_sub(ago).ok())
-        .with_context(|| {
-            format!("{text:?} is no time: neither 2024-01-31T10:00:00Z, 2024-01-31, 1706695200 nor 1h30m")
-        })
-}
-
-/// Seconds since 1970 and nanoseconds more: `1706695200.000000001`.
-fn seconds(text: &str) -> Option<(i64, i32)> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let is_fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    let nanoseconds = format!("{fraction:0<9}");
-    let nanoseconds = nanoseconds.get(..9).filter(|_| is_fraction)?;
-    Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
 }
 
 /// A text, or a regular expression that is somewhere in one.
@@ -301,29 +269,5 @@ mod tests {
         }
         // With a backtracking matcher this would take longer than a test may.
         assert!(!matches(&("a*".repeat(50) + "c"), &"a".repeat(200)).unwrap());
-    }
-
-    #[test]
-    fn a_moment_is_told_in_many_ways() {
-        let now: Timestamp = "2024-02-01T12:00:00Z".parse().unwrap();
-        for (text, expected) in [
-            ("2024-01-31T10:00:00Z", "2024-01-31T10:00:00Z"),
-            ("2024-01-31T10:00:00.5+02:00", "2024-01-31T08:00:00.5Z"),
-            ("1706695200", "2024-01-31T10:00:00Z"),
-            ("1h30m", "2024-02-01T10:30:00Z"),
-            ("10m", "2024-02-01T11:50:00Z"),
-            ("240h", "2024-01-22T12:00:00Z"),
-        ] {
-            let expected: Timestamp = expected.parse().unwrap();
-            assert_eq!(moment(text, now).unwrap(), expected, "{text}");
-        }
-        let local = moment("2024-01-31", now).unwrap().as_second();
-        assert!((1_706_659_200 - local).abs() <= 14 * 3600);
-        for text in ["", "soon", "5", "-"]
-            .into_iter()
-            .filter(|text| *text != "5")
-        {
-            assert!(moment(text, now).is_err(), "{text}");
-        }
     }
 }

@@ -3,13 +3,12 @@
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use minidocker::engine::images::{Images, Step};
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::format::List;
-use crate::list::ago;
+use crate::time::{ago, rfc3339};
 
 /// Show how an image was made, the last step first
 #[derive(Debug, Args)]
@@ -87,13 +86,7 @@ impl History {
     }
 
     fn row(&self, id: &str, step: &Step, now: Timestamp) -> Value {
-        let at = step.created.map(|then| {
-            let then = then.to_zoned(TimeZone::system());
-            // Go's RFC 3339 has Z for no offset.
-            then.strftime("%Y-%m-%dT%H:%M:%S%:z")
-                .to_string()
-                .replace("+00:00", "Z")
-        });
+        let at = step.created.map(|then| rfc3339(then, 0));
         let at = at.unwrap_or_else(|| "N/A".to_owned());
         let since = step
             .created

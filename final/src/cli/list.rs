@@ -1,19 +1,18 @@
 //! `images`: the list of them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use images::{Image, ImageName};
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use minidocker::engine::images as engine;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::filters::{Filter, matches, moment};
+use crate::filters::{Filter, matches};
 use crate::format::List;
+use crate::time::{ago, at, moment};
 
 /// List images, the newest first
 #[derive(Debug, Args)]
@@ -158,20 +157,6 @@ impl Columns {
             "VirtualSize": cli::size(image.size(), 4),
         })
     }
-}
-
-/// A moment as Go prints one: `2024-01-31 10:00:00 +0000 UTC`.
-pub(crate) fn at(then: Timestamp) -> String {
-    let then = then.to_zoned(TimeZone::system());
-    then.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
-}
-
-/// `3 weeks ago`
-pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
-    // A clock that was set back makes an image of the future: a new one.
-    let since = now.duration_since(then).max(SignedDuration::ZERO);
-    let since = Duration::try_from(since).unwrap_or_default();
-    format!("{} ago", cli::age(since))
 }
 
 /// The images that filters let through. Those of one name add up for references, and all have to

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::Context;
 use crate::filters::Filter;
 use crate::format::List;
-use crate::list::{ago, at};
+use crate::time::{ago, at};
 
 use selection::Selection;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::Context;
 use crate::filters::{Filter, Pattern};
 use crate::format::List;
-use crate::list::at;
+use crate::time::at;
 
 /// List networks
 #[derive(Debug, Args)]

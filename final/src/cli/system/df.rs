@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::format::List;
-use crate::list::ago;
 use crate::ps;
+use crate::time::ago;
 
 /// Show what takes up the disk
 #[derive(Debug, Args)]
