@@ -55,10 +55,7 @@ fn a_bridge_and_rules_that_somebody_removed_are_made_anew() {
         println!("{what}");
         assert!(meet(&machine));
         host.shell(&script);
-        assert!(
-            miss_each_other(&machine) || bystander.is_silent(),
-            "{what}"
-        );
+        assert!(miss_each_other(&machine) || bystander.is_silent(), "{what}");
         let told = machine.ok("network reload");
         assert_eq!(told.lines().count(), 3, "{told}");
         assert!(meet(&machine), "{what}");
