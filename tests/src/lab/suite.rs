@@ -286,6 +286,8 @@ fn side_by_side(mut suites: Vec<PathBuf>, place: &Path) -> Result<bool> {
             let Some(suite) = suite else { return Ok(()) };
             let mut command = Command::new(&suite);
             command.current_dir(place).env("RUST_BACKTRACE", "0");
+            // All is built: nothing that a suite calls has to have cargo see to that again.
+            command.env_remove("CARGO");
             if std::env::var_os("RUST_TEST_THREADS").is_none() {
                 command.env("RUST_TEST_THREADS", cores.to_string());
             }
