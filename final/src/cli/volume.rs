@@ -17,6 +17,7 @@ use crate::inspect::InspectVolumes;
 
 /// Make and remove volumes
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Volume {
     Create(create::Create),
     Inspect(InspectVolumes),
