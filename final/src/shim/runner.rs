@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Result;
 use namespaces::Running;
+use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
 use super::external::External;
@@ -40,20 +41,37 @@ impl Runner {
         }
     }
 
-    /// Makes the container `id` from a bundle, up to its command.
-    pub(super) fn create(&self, id: &Id, bundle: &Bundle, settings: Settings) -> Result<Born> {
+    /// Makes the container `id` from a bundle, up to its command; and connects it, by its first
+    /// process' pid, as soon as there is somebody to connect.
+    pub(super) fn create<T>(
+        &self,
+        id: &Id,
+        bundle: &Bundle,
+        settings: Settings,
+        connect: impl FnOnce(Pid) -> Result<T>,
+    ) -> Result<(Born, T)> {
         match self {
             Runner::BuiltIn(runtime) => {
-                let created = runtime.create(id, bundle, &settings)?;
-                Ok(Born {
+                let (created, connected) = runtime.create_during(id, bundle, &settings, connect)?;
+                let born = Born {
                     process: created.process,
                     made: Made::BuiltIn(created.container),
-                })
+                };
+                Ok((born, connected))
             }
-            Runner::External(external) => Ok(Born {
-                process: external.create(id, bundle, settings)?,
-                made: Made::External(external.clone(), id.clone()),
-            }),
+            Runner::External(external) => {
+                let born = Born {
+                    process: external.create(id, bundle, settings)?,
+                    made: Made::External(external.clone(), id.clone()),
+                };
+                match connect(born.process.pid()) {
+                    Ok(connected) => Ok((born, connected)),
+                    Err(error) => {
+                        born.give_up()?;
+                        Err(error)
+                    }
+                }
+            }
         }
     }
 
