@@ -64,19 +64,19 @@ impl Shim<'_> {
             ..Settings::default()
         };
 
-        // Created: held at the gate, in a network of its own, and let go.
-        let born = Runner::create(container, self.places, bundle, settings)?;
-        let connected = || -> Result<_> {
-            let attached = network.attach(born.process.pid(), container, self.dirs)?;
-            let seen = attached.seen()?;
+        // Created: held at the gate, in a network of its own, and let go. It is connected while it
+        // is still busy with its files.
+        let connect = |pid| network.attach(pid, container, self.dirs);
+        let (born, attached) = Runner::create(container, self.places, bundle, settings, connect)?;
+        let complete = || -> Result<_> {
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,
             };
-            Ok((attached, seen, streams))
+            Ok((attached.seen()?, streams))
         };
-        let (attached, seen, streams) = match connected() {
-            Ok(connected) => connected,
+        let (seen, streams) = match complete() {
+            Ok(complete) => complete,
             Err(error) => {
                 born.give_up()?;
                 return Err(error);
