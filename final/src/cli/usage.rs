@@ -16,7 +16,19 @@ const NO_SENSE: u8 = 125;
 /// and printed, or what is wrong has been said.
 pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
     let words: Vec<OsString> = env::args_os().collect();
-    let error = match C::try_parse_from(&words) {
+    // Only the flags of the command that is called are made for this (`defer`); those of all are
+    // most of what a short command would do.
+    if let Ok(parsed) = C::try_parse_from(&words) {
+        return Ok(parsed);
+    }
+    // Help tells of them all.
+    let mut whole = C::command();
+    whole.build();
+    let read = |command: Command| {
+        let matches = command.try_get_matches_from(&words);
+        matches.and_then(|matches| C::from_arg_matches(&matches))
+    };
+    let error = match read(whole.clone()) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
@@ -31,14 +43,11 @@ pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         }
         _ => {}
     }
-    let again = with_values(C::command()).try_get_matches_from(&words);
-    again
-        .and_then(|matches| C::from_arg_matches(&matches))
-        .map_err(|error| {
-            // Where that cannot be written the exit status must do.
-            let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, C::command()));
-            ExitCode::from(NO_SENSE)
-        })
+    read(with_values(whole.clone())).map_err(|error| {
+        // Where that cannot be written the exit status must do.
+        let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, whole));
+        ExitCode::from(NO_SENSE)
+    })
 }
 
 /// The same with flags that take a value, as all of docker's do: `--quiet=false`. Only tried where
