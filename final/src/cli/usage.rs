@@ -16,10 +16,12 @@ const NO_SENSE: u8 = 125;
 /// and printed, or what is wrong has been said.
 pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
     let words: Vec<OsString> = env::args_os().collect();
-    // Only the flags of the command that is called are made for this (`defer`); those of all are
-    // most of what a short command would do.
-    if let Ok(parsed) = C::try_parse_from(&words) {
-        return Ok(parsed);
+    // Only the flags of the command that is called are made for this (`defer`): to make those of
+    // all takes longer than what most commands do.
+    match C::try_parse_from(&words) {
+        Ok(parsed) => return Ok(parsed),
+        Err(version) if version.kind() == ErrorKind::DisplayVersion => return Err(print(&version)),
+        Err(_) => {}
     }
     // Help tells of them all.
     let mut whole = C::command();
@@ -33,10 +35,7 @@ pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         Err(error) => error,
     };
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = error.print().and_then(|()| io::stdout().flush());
-            return Err(ExitCode::from(u8::from(printed.is_err())));
-        }
+        ErrorKind::DisplayHelp => return Err(print(&error)),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
             return Err(ExitCode::SUCCESS);
@@ -48,6 +47,12 @@ pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, whole));
         ExitCode::from(NO_SENSE)
     })
+}
+
+/// Prints what was asked for: clap takes help for an error.
+fn print(asked: &Error) -> ExitCode {
+    let printed = asked.print().and_then(|()| io::stdout().flush());
+    ExitCode::from(u8::from(printed.is_err()))
 }
 
 /// The same with flags that take a value, as all of docker's do: `--quiet=false`. Only tried where
