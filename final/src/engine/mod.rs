@@ -4,6 +4,6 @@ pub mod containers;
 pub mod images;
 pub mod machine;
 pub mod networks;
+pub mod pruning;
 pub mod registries;
-pub mod restriction;
 pub mod volumes;
