@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod images;
+pub mod lexical;
 pub mod machine;
 pub mod networks;
 pub mod pruning;
