@@ -13,6 +13,7 @@ impl Containers {
     /// # Errors
     /// They cannot be listed.
     pub fn prune(&self, only: &Restriction) -> Result<Pruned> {
+        self.sweep();
         let mut stopped = self.list()?;
         stopped.retain(|it| {
             !it.life.status.needs_shim() && only.admits(Some(it.created), &it.config.labels)
