@@ -6,8 +6,8 @@ use namespaces::as_root;
 use super::Volumes;
 use crate::engine::containers::Containers;
 use crate::engine::pruning::{Pruned, Pruning};
-use crate::state::journal::{self, Event, Kind};
 use crate::state::Alone;
+use crate::state::journal::{self, Event, Kind};
 
 impl Volumes {
     /// Removes volumes.
