@@ -302,7 +302,7 @@ impl Machine {
         for id in self.ids() {
             self.minidocker(&["rm", "-f", "-v", &id]);
         }
-        wait_for("all of minidocker's processes to end", 10, || {
+        wait_for("all of minidocker's processes to end", 60, || {
             let all = self.processes();
             (!all.iter().any(|it| it.name.starts_with("minidocker"))).then_some(())
         });

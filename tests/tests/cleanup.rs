@@ -18,7 +18,7 @@ const NOTHING: &str = "Nothing is left behind.";
 /// Cleans up until nothing is left: what was killed is still dying when the first look is taken.
 #[track_caller]
 fn clean_up(host: &Host, user: User) {
-    wait_for("cleanup to leave nothing", 5, || {
+    wait_for("cleanup to leave nothing", 60, || {
         let out = host.run_as(user, ["lab", "cleanup"]);
         out.ok().contains(NOTHING).then_some(())
     });

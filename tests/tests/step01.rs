@@ -25,7 +25,7 @@ fn namespaces(pid: i32) -> BTreeSet<(String, String)> {
 /// The process whose name is `name`, of those on the host.
 fn find(host: &Host, name: &str) -> i32 {
     let here = fs::read_link(format!("/proc/{}/ns/mnt", host.pid())).expect("the host lives");
-    wait_for(&format!("the process {name}"), 10, || {
+    wait_for(&format!("the process {name}"), 60, || {
         fs::read_dir("/proc")
             .into_iter()
             .flatten()

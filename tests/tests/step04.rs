@@ -60,7 +60,7 @@ fn listener(host: &Host, answer: &[&str]) -> Running {
 }
 
 fn wait_for_port(host: &Host) {
-    wait_for("the outside to listen on port 7000", 10, || {
+    wait_for("the outside to listen on port 7000", 60, || {
         host.outside(["ss", "-Hltn"])
             .text()
             .contains(":7000")
@@ -257,7 +257,7 @@ fn a_udp_port_is_published_as_well() {
     let count = "echo up; while sleep 0.2; do awk '/^Udp: [0-9]/ { print \"arrived\", $3 }' /proc/net/snmp; done";
     let mut running = host.spawn(["step04", "run", "-p", "9000:9001/udp", "sh", "-c", count]);
     running.expect("up");
-    wait_for("a datagram to arrive", 10, || {
+    wait_for("a datagram to arrive", 60, || {
         host.outside(["bash", "-c", "echo datagram >/dev/udp/192.0.2.1/9000"]);
         let seen = running.printed();
         seen.lines()
@@ -283,7 +283,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     one.wait();
     // By a program of the host.
     let mut taken = host.spawn(["busybox", "nc", "-l", "-p", "8090"]);
-    wait_for("the port to be taken", 5, || {
+    wait_for("the port to be taken", 60, || {
         host.run(["ss", "-ltn"])
             .text()
             .contains(":8090")

@@ -85,7 +85,7 @@ fn on_a_terminal_the_command_is_in_the_foreground() {
         terminal.expect("ready");
         terminal.send("\u{3}");
         assert_eq!(terminal.wait(), 130);
-        wait_for("the container to go", 10, || {
+        wait_for("the container to go", 60, || {
             machine.ids().is_empty().then_some(())
         });
         machine.nothing_left();

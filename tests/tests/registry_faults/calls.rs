@@ -52,7 +52,7 @@ fn spoil(bystander: &Bystander<'_>, host: &Host, line: &str, ready: &dyn Fn()) {
     let minidocker = &bystander.minidocker;
     let look = |what: &str| {
         println!("{line}: {what}");
-        wait_for("everything that it started to end", 5, || {
+        wait_for("everything that it started to end", 60, || {
             let out = host.run(["pgrep", "-x", "minidocker"]);
             out.text().is_empty().then_some(())
         });

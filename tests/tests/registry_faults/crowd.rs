@@ -26,7 +26,7 @@ fn slow(host: &Host) -> (Vec<Layer>, Hostile<'_>) {
 
 /// Waits until some of the first layer has come.
 fn wait_for_some(hostile: &Hostile<'_>, layer: &Layer) {
-    wait_for("a download", 10, || {
+    wait_for("a download", 60, || {
         (!hostile.downloads(&layer.digest).is_empty()).then_some(())
     });
     std::thread::sleep(Duration::from_millis(100));
@@ -57,7 +57,7 @@ fn what_a_pull_is_about_to_need_is_not_cleared_away() {
         minidocker.ok(&format!("pull {}:two", hostile.name("x")));
         let before = hostile.downloads(&layers[2].digest).len();
         let pull = minidocker.spawn(&format!("pull {}:one", hostile.name("x")));
-        wait_for("a download", 10, || {
+        wait_for("a download", 60, || {
             (hostile.downloads(&layers[2].digest).len() > before).then_some(())
         });
         minidocker.ok(&format!("rmi {}:two", hostile.name("x")));
@@ -107,7 +107,7 @@ fn an_interrupted_pull_ends_at_once_and_the_next_goes_on() {
         for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
             let before = hostile.downloads(&layers[0].digest).len();
             let running = minidocker.spawn(&pull);
-            wait_for("a download", 10, || {
+            wait_for("a download", 60, || {
                 (hostile.downloads(&layers[0].digest).len() > before).then_some(())
             });
             std::thread::sleep(Duration::from_millis(100));
