@@ -27,7 +27,7 @@ pub struct Outcomes {
 
 /// docker and minidocker, each with the image busybox, and what was found to be different.
 pub struct Pair {
-    machine: Machine,
+    pub machine: Machine,
     differences: Mutex<Vec<String>>,
 }
 
