@@ -665,7 +665,7 @@ fn each_network_of_a_container_has_a_bridge_while_it_is_in_use() {
     // It is killed with all that it held, and the next command finds what it left.
     let shim = machine.container("web").shim().expect("a shim");
     machine.host().run(["kill", "-9", &shim.to_string()]).ok();
-    wait_for("the shim to be gone", 10, || {
+    wait_for("the shim to be gone", 60, || {
         machine.shims().is_empty().then_some(())
     });
     machine.ok("ps -a");

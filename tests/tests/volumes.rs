@@ -337,7 +337,7 @@ fn a_volume_outlives_its_containers_and_an_anonymous_one_the_others() {
         assert_eq!(on_disk(machine).len(), 3);
         let shim = machine.container("killed").shim().expect("a shim");
         machine.host().shell(&format!("kill -9 {shim}"));
-        wait_for("the container to be gone", 10, || {
+        wait_for("the container to be gone", 60, || {
             machine.ok("ps -aq").is_empty().then_some(())
         });
         assert_eq!(on_disk(machine).len(), 2);

@@ -71,7 +71,7 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
         );
         assert_eq!(machine.container("one").init().pid, init.pid);
         let ended = ["stop one", "kill two"].map(|line| machine.minidocker(line));
-        wait_for(&format!("the truth after {ended:#?}"), 5, || {
+        wait_for(&format!("the truth after {ended:#?}"), 60, || {
             let states = listed(&machine, "");
             println!("{states:?}");
             let of = |name: &str| states.iter().find(|it| it.0 == name).map(|it| it.1.clone());
@@ -80,7 +80,10 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
                 .all(|name| of(name).as_deref() == Some("exited"));
             (ended && of("three").as_deref() == Some("running")).then_some(())
         });
-        assert_eq!(machine.shims().len(), 1);
+        // It is written down before the shim goes.
+        wait_for("one shim to be left", 60, || {
+            (machine.shims().len() == 1).then_some(())
+        });
         // How they ended is not lost, although nobody could write it down; and it is when one can.
         let codes = || machine.ok("inspect -f {{.State.ExitCode}} one two");
         assert_eq!(codes(), "7\n137");

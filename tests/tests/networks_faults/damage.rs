@@ -17,8 +17,13 @@ fn pair(machine: &Machine) {
 }
 
 fn meet(machine: &Machine) -> bool {
-    let out = machine.minidocker("exec one ping -c1 -W1 two");
+    let out = machine.minidocker("exec one ping -c1 -W20 two");
     out.code() == 0
+}
+
+fn miss_each_other(machine: &Machine) -> bool {
+    let out = machine.minidocker("exec one ping -c1 -W1 two");
+    out.code() != 0
 }
 
 #[test]
@@ -50,18 +55,18 @@ fn a_bridge_and_rules_that_somebody_removed_are_made_anew() {
         println!("{what}");
         assert!(meet(&machine));
         host.shell(&script);
-        assert!(!(meet(&machine) && bystander.answers()), "{what}");
+        assert!(miss_each_other(&machine) || bystander.is_silent(), "{what}");
         let told = machine.ok("network reload");
         assert_eq!(told.lines().count(), 3, "{told}");
         assert!(meet(&machine), "{what}");
         bystander.is_unharmed();
-        machine.ok("exec one ping -c1 -W5 192.0.2.2");
+        machine.ok("exec one ping -c1 -W20 192.0.2.2");
         assert_eq!((rules(), addresses(&machine, "one")), before, "{what}");
         assert_addresses(&machine);
     }
     // Without a reload, the next who comes brings back what they need.
     host.shell("nft flush ruleset");
-    machine.ok("run --rm --network red host ping -c1 -W5 192.0.2.2");
+    machine.ok("run --rm --network red host ping -c1 -W20 192.0.2.2");
     // Who leaves a bridge that is gone leaves as usual.
     host.shell(&format!("ip link del {red}"));
     machine.ok("rm -f one two");
@@ -205,7 +210,7 @@ fn leases_that_make_no_sense_harm_nobody() {
     for name in ["x", "10.0.0.0.1", ".hidden"] {
         fs::write(leased.join(name), "x").expect("write what is no lease");
     }
-    machine.ok("run --rm --network red host ping -c1 -W5 two");
+    machine.ok("run --rm --network red host ping -c1 -W20 two");
     for name in ["x", "10.0.0.0.1", ".hidden"] {
         fs::remove_file(leased.join(name)).ok();
     }
@@ -236,15 +241,18 @@ fn a_killed_keeper_of_names_is_replaced() {
     pair(&machine);
     for _ in 0..3 {
         assert!(meet(&machine));
-        let mut keepers = machine.processes();
-        keepers.retain(|it| it.name == "minidocker-keep");
-        assert_eq!(keepers.len(), 1, "{:#?}", machine.processes());
-        host.shell(&format!("kill -9 {}", keepers[0].pid));
-        wait_for("names to be known again", 20, || {
-            meet(&machine).then_some(())
+        // Who wanted to be one, and found another, takes a moment to end.
+        let keeper = wait_for("one keeper", 60, || {
+            let mut keepers = machine.processes();
+            keepers.retain(|it| it.name == "minidocker-keep");
+            keepers.pop().filter(|_| keepers.is_empty())
+        });
+        host.shell(&format!("kill -9 {}", keeper.pid));
+        wait_for("names to be known again", 60, || {
+            (!miss_each_other(&machine)).then_some(())
         });
         // And to those who come then.
-        machine.ok("run --rm --network red host ping -c1 -W5 two");
+        machine.ok("run --rm --network red host ping -c1 -W20 two");
     }
     bystander.leaves();
 }

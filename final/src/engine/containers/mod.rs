@@ -55,7 +55,6 @@ pub use create::Wish;
 pub use disk::{Disk, ImageUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
-pub use prune::Pruned;
 pub use remove::Removal;
 pub use start::Attach;
 pub use stats::{Sample, total_memory};
