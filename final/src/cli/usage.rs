@@ -42,9 +42,9 @@ pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         }
         _ => {}
     }
-    read(with_values(whole.clone())).map_err(|error| {
+    read(with_values(whole)).map_err(|error| {
         // Where that cannot be written the exit status must do.
-        let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, whole));
+        let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, C::command()));
         ExitCode::from(NO_SENSE)
     })
 }
