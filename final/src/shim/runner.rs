@@ -52,7 +52,7 @@ impl Runner {
     ) -> Result<(Born, T)> {
         match self {
             Runner::BuiltIn(runtime) => {
-                let (created, connected) = runtime.create_during(id, bundle, &settings, connect)?;
+                let (created, connected) = runtime.create(id, bundle, &settings, connect)?;
                 let born = Born {
                     process: created.process,
                     made: Made::BuiltIn(created.container),
