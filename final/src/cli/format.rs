@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 
 pub(crate) use parse::Template;
 
-/// Docker's columns are at least that wide.
-const LEAST: usize = 10;
+/// Lines whose cells are apart by tabs as a table. Docker's columns are at least that wide.
+pub(crate) fn aligned(lines: &[String]) -> String {
+    cli::columns(&lines.join("\n"), 10)
+}
 
 /// A list's rows, and what their columns are called.
 #[derive(Default)]
@@ -110,8 +112,7 @@ impl List<'_> {
         let names: Value = self.headers.iter().map(header).collect();
         let mut lines = self.filled(&template)?;
         lines.insert(0, template.header(&names)?);
-        let table = cli::columns(&lines.join("\n"), LEAST);
-        Ok(vec![table])
+        Ok(vec![aligned(&lines)])
     }
 }
 
