@@ -77,6 +77,14 @@ pub(crate) fn joined(labels: &Labels, between: &str) -> String {
     pairs.collect::<Vec<_>>().join(between)
 }
 
+/// Prints one thing by a template, which may ask for what is `unsaid` of it as well.
+///
+/// # Errors
+/// As [`List::lines`], and standard output cannot be written to.
+pub(crate) fn fill(template: &str, thing: &Value, unsaid: &Value) -> Result<()> {
+    cli::say(&Template::parse(template)?.execute(thing, unsaid)?)
+}
+
 impl List<'_> {
     /// The lines to print for `--format`, which is a template, `table`, `table TEMPLATE` or
     /// `json`; an empty one is the usual table.
