@@ -176,7 +176,7 @@ fn a_published_port_answers_other_containers_and_the_container_itself() {
     let host = Host::online();
     let _server = server(&host, &["--hostname", "web", "-p", "8080:80"], 80);
     let get = |port: u16| {
-        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 192.0.2.1 {port}")
+        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 192.0.2.1 {port}")
     };
     let out = host.run(["step04", "run", "sh", "-c", &get(8080)]).ok();
     assert!(out.ends_with("hello-from-web"), "{out}");
@@ -483,7 +483,7 @@ fn after_ctrl_c_the_host_is_as_it_was() {
         let mut running = host.spawn_as(user, argv);
         running.expect("up");
         // A shell catches the interrupt, and forgets it when it becomes sleep.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        running.runs("sleep");
         running.signal(nix::sys::signal::Signal::SIGINT);
         assert_eq!(running.wait().code(), 130);
     }

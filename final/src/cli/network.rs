@@ -15,6 +15,7 @@ use crate::inspect::InspectNetworks;
 
 /// Make and remove networks, and put containers into them
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Network {
     Create(create::Create),
     #[command(alias = "list")]

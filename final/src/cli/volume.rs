@@ -17,6 +17,7 @@ use crate::time::rfc3339;
 
 /// Make and remove volumes
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Volume {
     Create(create::Create),
     Inspect(InspectVolumes),

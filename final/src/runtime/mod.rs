@@ -66,7 +66,7 @@ pub use features::features;
 pub use id::Id;
 pub use lookup::look_up;
 pub use seal::run_where_sealed;
-pub use spec::{default_spec, docker_seccomp, masked_paths};
+pub use spec::{default_capabilities, default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
 pub use stats::Stats;
 

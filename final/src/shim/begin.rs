@@ -20,6 +20,8 @@ use crate::state::{Locked, Status};
 pub(super) struct Run {
     /// Its first process, our child.
     pub(super) process: Running,
+    /// What may be done to it.
+    pub(super) runner: Runner,
     pub(super) streams: Streams,
     pub(super) execs: Execs,
     /// Its link, its address and its ports, until they are dropped.
@@ -62,26 +64,25 @@ impl Shim<'_> {
             ..Settings::default()
         };
 
-        // Created: held at the gate, in a network of its own, and let go.
-        let runner = Runner::of(container, self.places);
-        let born = runner.create(&self.id, &bundle, settings)?;
-        let connected = || -> Result<_> {
-            let attached = network.attach(born.process.pid(), container, self.dirs)?;
-            let seen = attached.seen()?;
+        // Created: held at the gate, in a network of its own, and let go. It is connected while it
+        // is still busy with its files.
+        let connect = |pid| network.attach(pid, container, self.dirs);
+        let (born, attached) = Runner::create(container, self.places, bundle, settings, connect)?;
+        let complete = || -> Result<_> {
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,
             };
-            Ok((attached, seen, streams))
+            Ok((attached.seen()?, streams))
         };
-        let (attached, seen, streams) = match connected() {
-            Ok(connected) => connected,
+        let (seen, streams) = match complete() {
+            Ok(complete) => complete,
             Err(error) => {
                 born.give_up()?;
                 return Err(error);
             }
         };
-        let process = born.start()?;
+        let (process, runner) = born.start()?;
 
         let stdin_once = config.stdin_once;
         let life = &mut locked.container.life;
@@ -93,7 +94,7 @@ impl Shim<'_> {
         life.oom_killed = false;
         (life.networks, life.ports) = (seen.networks, seen.ports);
         if let Err(error) = locked.save() {
-            runner.delete(&self.id)?;
+            runner.delete()?;
             return Err(error);
         }
         volumes::tell(self.dirs, &locked.container, "mount");
@@ -101,6 +102,7 @@ impl Shim<'_> {
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,
+            runner,
             streams,
             execs: Execs::default(),
             network: attached,

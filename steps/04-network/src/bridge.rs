@@ -6,6 +6,7 @@
 
 mod addresses;
 mod handover;
+mod rebuild;
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -291,40 +292,6 @@ impl Bridge {
         Ok(living.iter().filter_map(resident).collect())
     }
 
-    /// Makes all anew that somebody took away from living containers: rules, bridge, and the
-    /// cables' ends in it.
-    ///
-    /// # Errors
-    /// What the kernel refuses. A cable that is gone altogether can only be laid from within its
-    /// container: who has to be restarted is said at the end, when all else is done.
-    pub fn rebuild(&self) -> Result<()> {
-        let _lock = lock(&self.run_dir)?;
-        let living = self.bury(None)?;
-        if living.is_empty() {
-            return Ok(());
-        }
-        let table = Table::of(&self.run_dir)?;
-        table.renew(&sides(&self.run_dir)?)?;
-        self.stand(&self.place(&living)?)?;
-        let (here, gone): (Vec<_>, Vec<_>) = living
-            .iter()
-            .partition(|record| links::exists(&host_end(record.address)));
-        let here: Vec<_> = here.iter().map(|record| host_end(record.address)).collect();
-        links::replug(&here, &self.name)?;
-        let entries = living.iter().flat_map(Record::read);
-        let ports: Vec<_> = entries.flat_map(|entry| entry.ports).collect();
-        flows::forget(table.line(), &ports)?;
-        let gone: Vec<_> = gone.iter().map(|record| record.owner()).collect();
-        ensure!(
-            gone.is_empty(),
-            "the cable between {} and {} is gone, and cannot be laid again from outside: restart {}",
-            self.name,
-            gone.join(", "),
-            if gone.len() == 1 { "it" } else { "them" }
-        );
-        Ok(())
-    }
-
     /// The bridge and the host's switches, whether they were there or not. The rules come before:
     /// no packet may find a bridge without its guard.
     fn stand(&self, place: &Place) -> Result<()> {
@@ -587,6 +554,33 @@ impl Lease {
         }
     }
 
+    /// The host's addresses in the subnet, unless nothing leads outside.
+    fn ways_out(&self) -> Vec<IpAddr> {
+        let six = self.gateway6().map(IpAddr::from);
+        let mut gateways: Vec<_> = [self.place.gateway.ip().into()]
+            .into_iter()
+            .chain(six)
+            .collect();
+        gateways.retain(|_| !self.place.internal);
+        gateways
+    }
+
+    fn cable<'a>(
+        &'a self,
+        host_end: &'a str,
+        interface: &'a str,
+        gateways: &'a [IpAddr],
+    ) -> Result<Cable<'a>> {
+        Ok(Cable {
+            host_end,
+            bridge: &self.bridge.name,
+            interface,
+            address: self.address()?,
+            six: self.six(),
+            gateways,
+        })
+    }
+
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
     /// default route leads out by the bridge, unless that is internal or another network was first.
     /// The published ports answer from here on. The host is a router from here on, too, and stays one.
@@ -594,24 +588,9 @@ impl Lease {
         let mut lease = self; // dropped on any error, which takes down what was made so far
         let bridge = lease.bridge.clone();
         let Bridge { run_dir, name, .. } = &bridge;
-        let Place {
-            gateway,
-            six,
-            internal,
-        } = lease.place;
-        let mut gateways = vec![gateway.ip().into()];
-        gateways.extend(six.map(|six| IpAddr::from(six.ip())));
-        gateways.retain(|_| !internal);
         let host_end = host_end(lease.address);
-        let cable = Cable {
-            host_end: &host_end,
-            bridge: name,
-            interface,
-            address: lease.address()?,
-            six: lease.six(),
-            gateways: &gateways,
-        };
-        {
+        let gateways = lease.ways_out();
+        let cable = {
             let _lock = lock(run_dir)?;
             let table = Table::of(run_dir)?;
             if !links::exists(name) {
@@ -621,8 +600,10 @@ impl Lease {
             bridge.stand(&lease.place)?;
             flows::forget(table.line(), &lease.ports().collect::<Vec<_>>())?;
             lease.table = Some(table);
+            let cable = lease.cable(&host_end, interface, &gateways)?;
             links::plug(&cable, netns)?;
-        }
+            cable
+        };
         links::inside(netns, || links::configure(&cable))?;
         Ok(Endpoint { lease })
     }

@@ -179,4 +179,5 @@ fn ago(line: &str) -> String {
         line = line.replace(&format!("\t{n} {unit}"), "\tMOMENT");
     }
     line.replace("Less than a second", "MOMENT")
+        .replace("About a minute", "MOMENT")
 }

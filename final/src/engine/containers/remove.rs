@@ -86,11 +86,14 @@ impl Containers {
             return Ok(());
         }
         stop::note_by_hand(&mut locked);
+        let waits = locked.container.life.status == Status::Restarting;
         drop(locked);
         let Some(shim) = self.watch(container)? else {
             return Ok(());
         };
-        let _ = self.ask(container, &Request::Cancel);
+        if waits {
+            let _ = self.ask(container, &Request::Cancel);
+        }
         self.kill_all(container, &shim)
     }
 

@@ -187,6 +187,22 @@ impl Plugs {
         handed
     }
 
+    /// Lays the cables again that somebody took away altogether.
+    ///
+    /// # Errors
+    /// The kernel refused a message.
+    pub fn lay_again(&self, netns: BorrowedFd<'_>) -> Result<()> {
+        for plug in &self.all {
+            let Held::Endpoint(endpoint) = &plug.held else {
+                continue;
+            };
+            let interface = plug.interface.as_str();
+            let laid = (self.place).within(|| endpoint.lay_again(netns, interface));
+            laid.with_context(|| format!("lay the cable to network {}", plug.network.name))?;
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, mut parted: Parted) {
         let n = parted.n.min(self.all.len());
         self.all.splice(n..n, mem::take(&mut parted.plugs.all));
