@@ -11,8 +11,9 @@ use nix::unistd::Pid;
 
 use crate::wait_for;
 
-/// How long a command may take that is run to its end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command may take, and what it prints: on a busy machine that is long, and to be patient
+/// costs nothing where all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command that has ended.
 pub struct Output {
@@ -97,6 +98,17 @@ pub fn inner(parent: i32) -> Option<i32> {
     children.ok()?.split_whitespace().next()?.parse().ok()
 }
 
+/// Whether a process that comes of `parent` runs a program of this name.
+pub(crate) fn comes_of(parent: i32, program: &str) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let children = children.unwrap_or_default();
+    let mut children = children.split_whitespace().flat_map(str::parse);
+    children.any(|child| {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm"));
+        name.is_ok_and(|name| name.trim_end() == program) || comes_of(child, program)
+    })
+}
+
 type Shared = Arc<Mutex<Vec<u8>>>;
 
 /// A command that runs. Dropped, it is killed.
@@ -139,9 +151,9 @@ impl Running {
     /// The pid of the command itself, as the real machine numbers it.
     ///
     /// # Panics
-    /// When it does not start within 10 s.
+    /// When it does not start within a minute.
     pub fn pid(&self) -> i32 {
-        wait_for(&format!("`{}` to start", self.command), 10, || {
+        wait_for(&format!("`{}` to start", self.command), 60, || {
             self.started()
         })
     }
@@ -155,10 +167,20 @@ impl Running {
     /// it: the first child of the command.
     ///
     /// # Panics
-    /// When there is none within 10 s.
+    /// When there is none within a minute.
     pub fn container(&self) -> i32 {
         let parent = self.pid();
-        wait_for("the container's first process", 10, || inner(parent))
+        wait_for("the container's first process", 60, || inner(parent))
+    }
+
+    /// Waits until somebody who comes of the command runs this program.
+    ///
+    /// # Panics
+    /// When nobody does within a minute.
+    pub fn runs(&self, program: &str) {
+        wait_for(program, 60, || {
+            comes_of(self.child.id().cast_signed(), program).then_some(())
+        });
     }
 
     /// Sends a signal to the command itself.
@@ -173,7 +195,7 @@ impl Running {
     /// Kills the command, and it alone, after `moment`, or lets it end before.
     ///
     /// # Panics
-    /// When it does not start within 10 s.
+    /// When it does not start within a minute.
     pub fn kill_after(self, moment: Duration) -> Output {
         let pid = Pid::from_raw(self.pid());
         std::thread::sleep(moment);
@@ -203,10 +225,10 @@ impl Running {
     /// Waits until standard output holds `text`, and returns all of it so far.
     ///
     /// # Panics
-    /// After 20 s, or when the command ends without it.
+    /// After two minutes, or when the command ends without it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         loop {
             let over = !matches!(self.child.try_wait(), Ok(None));
             let seen = copy(&self.stdout);
@@ -218,7 +240,7 @@ impl Running {
                 !over && Instant::now() < end,
                 "`{}` {} without printing {text:?}; it printed:\n{seen}\n--- stderr\n{}",
                 self.command,
-                if over { "ended" } else { "went on for 20 s" },
+                if over { "ended" } else { "went on" },
                 String::from_utf8_lossy(&copy(&self.stderr)),
             );
             std::thread::sleep(Duration::from_millis(5));
@@ -238,25 +260,16 @@ impl Running {
     /// Waits for the end.
     ///
     /// # Panics
-    /// When it does not come within 60 s; the command is killed then.
+    /// When it does not come within two minutes; the command is killed then.
     #[track_caller]
-    pub fn wait(self) -> Output {
-        self.wait_at_most(PATIENCE)
-    }
-
-    /// Waits for the end, for at most `patience`.
-    ///
-    /// # Panics
-    /// When it does not come; the command is killed then.
-    #[track_caller]
-    pub fn wait_at_most(mut self, patience: Duration) -> Output {
+    pub fn wait(mut self) -> Output {
         self.stdin = None;
-        let end = Instant::now() + patience;
+        let end = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().expect("wait for one's own child") {
                 Some(status) => break status,
                 None if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
-                None => self.give_up(patience),
+                None => self.give_up(),
             }
         };
         self.ended = true;
@@ -279,10 +292,10 @@ impl Running {
     }
 
     #[track_caller]
-    fn give_up(&mut self, patience: Duration) -> ! {
+    fn give_up(&mut self) -> ! {
         let (out, err) = (copy(&self.stdout), copy(&self.stderr));
         panic!(
-            "`{}` did not end within {patience:?}\n--- stdout\n{}\n--- stderr\n{}\n---",
+            "`{}` did not end within {PATIENCE:?}\n--- stdout\n{}\n--- stderr\n{}\n---",
             self.command,
             String::from_utf8_lossy(&out),
             String::from_utf8_lossy(&err),

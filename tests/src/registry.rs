@@ -164,12 +164,12 @@ impl<'a> Registry<'a> {
     /// Waits until a blob is on its way into a repository.
     ///
     /// # Panics
-    /// When none is within 20 s.
+    /// When none is within a minute.
     pub fn wait_for_upload(&self, repository: &str) {
         let uploads = "docker/registry/v2/repositories";
         let uploads = format!("{}/data/{uploads}/{repository}/_uploads", dir(self.port));
         let uploads = self.host.path(&uploads);
-        wait_for("an upload", 20, || {
+        wait_for("an upload", 60, || {
             let upload = std::fs::read_dir(&uploads).ok()?.flatten().next()?;
             let data = std::fs::metadata(upload.path().join("data")).ok()?;
             (data.len() > 0).then_some(())
@@ -226,7 +226,7 @@ impl<'a> Registry<'a> {
     pub fn requests(&self) -> Vec<Request> {
         // A line is written a moment after its answer.
         let mut before = Vec::new();
-        wait_for("the registry to rest", 10, || {
+        wait_for("the registry to rest", 60, || {
             let now = self.answered();
             let rests = now == before;
             before = now;
@@ -289,7 +289,7 @@ fn serve(host: &Host, port: u16) -> Running {
     );
     let server = host.spawn(["sh", "-c", &line]);
     let look = format!("curl -sk -o /dev/null http://127.0.0.1:{port}/v2/");
-    wait_for("the registry to answer", 20, || {
+    wait_for("the registry to answer", 60, || {
         (host.run(look.split_whitespace()).code() == 0).then_some(())
     });
     server

@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::command::{collect, inner};
+use crate::command::{PATIENCE, collect, comes_of, inner};
+use crate::wait_for;
 
 /// A command on a terminal of its own. Dropped, it is killed.
 #[derive(Debug)]
@@ -84,10 +85,10 @@ impl Terminal {
     /// Waits until the screen shows `text` after what was expected before.
     ///
     /// # Panics
-    /// After 20 s, with the screen.
+    /// After two minutes, with the screen.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen();
             let shown = &screen[self.seen..];
@@ -100,11 +101,21 @@ impl Terminal {
             }
             assert!(
                 Instant::now() < end,
-                "`{}` did not show {text:?} within 20 s; on the screen:\n{fresh}",
+                "`{}` did not show {text:?}; on the screen:\n{fresh}",
                 self.name
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until somebody at the terminal runs this program.
+    ///
+    /// # Panics
+    /// When nobody does within a minute.
+    pub fn runs(&self, program: &str) {
+        wait_for(program, 60, || {
+            comes_of(self.child.id().cast_signed(), program).then_some(())
+        });
     }
 
     /// Everything that was ever on the screen.
@@ -135,11 +146,11 @@ impl Terminal {
     /// Waits for the end, and returns the status as a shell has it in `$?`.
     ///
     /// # Panics
-    /// When it does not come within 30 s.
+    /// When it does not come within two minutes.
     #[track_caller]
     pub fn wait(mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for one's own child") {
                 return status
@@ -148,7 +159,7 @@ impl Terminal {
             }
             assert!(
                 Instant::now() < end,
-                "`{}` did not end within 30 s; on the screen:\n{}",
+                "`{}` did not end; on the screen:\n{}",
                 self.name,
                 String::from_utf8_lossy(&self.screen())
             );

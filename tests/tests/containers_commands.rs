@@ -775,16 +775,17 @@ fn a_container_is_asked_to_end_in_its_own_way_and_then_ended() {
         let start = |options: &str, script: &str| {
             let line = format!("run -d --name aa --network none {options} host");
             machine.ok(&shell(&line, script));
-            wait_for("the trap", 10, || {
+            wait_for("the trap", 60, || {
                 (machine.ok("logs aa") == "ready").then_some(())
             });
         };
         let stopped = |line: &str| {
             let began = Instant::now();
             machine.ok(line);
+            let took = began.elapsed();
             let status = machine.ok("wait aa");
             machine.ok("rm aa");
-            (status, began.elapsed())
+            (status, took)
         };
         start("", &trap("TERM", 3));
         assert_eq!(stopped("stop aa").0, "3");
@@ -807,11 +808,9 @@ fn a_container_is_asked_to_end_in_its_own_way_and_then_ended() {
             );
             let (status, time) = stopped(line);
             assert_eq!(status, "137", "{line}");
-            let least = Duration::from_millis(least);
-            assert!(
-                (least..least + Duration::from_secs(5)).contains(&time),
-                "{line}: {time:?}"
-            );
+            // Less than who is given no time has, which is ten seconds.
+            let times = Duration::from_millis(least)..Duration::from_secs(10);
+            assert!(times.contains(&time), "{line}: {time:?}");
         }
         machine.nothing_left();
     });
@@ -821,17 +820,21 @@ fn a_container_is_asked_to_end_in_its_own_way_and_then_ended() {
 fn several_that_are_stopped_wait_at_the_same_time() {
     let machine = Machine::of(Who::Root);
     let names = ["aa", "bb", "cc", "dd"];
+    // Each goes when all have been asked to.
+    let script = "trap 'touch /asked/$(hostname)' TERM; touch /ready
+        until [ $(ls /asked | wc -l) = 4 ]; do sleep 0.05; done; exit 3";
     for name in names {
-        machine.ok(&format!(
-            "run -d --name {name} --network none host sleep 1000"
+        let line = format!("run -d --name {name} --network none -v asked:/asked host");
+        machine.ok(&shell(&line, script));
+        machine.ok(&shell(
+            &format!("exec {name}"),
+            "until [ -e /ready ]; do sleep 0.02; done",
         ));
     }
-    let began = Instant::now();
-    assert_eq!(machine.ok("stop -t 1 aa bb cc dd"), names.join("\n"));
-    assert!(
-        began.elapsed() < Duration::from_millis(3500),
-        "one after the other"
-    );
+    assert_eq!(machine.ok("stop -t 1000 aa bb cc dd"), names.join("\n"));
+    assert_eq!(machine.ok("wait aa bb cc dd"), ["3"; 4].join("\n"));
+    machine.no_container_left();
+    machine.ok("volume rm asked");
     machine.nothing_left();
 }
 
@@ -847,7 +850,7 @@ fn kill_reaches_all_that_a_container_has_started() {
                 .count()
         };
         for line in ["kill aa", "stop -t 0 aa", "rm -f aa"] {
-            wait_for("the processes", 10, || (sleepers() >= 3).then_some(()));
+            wait_for("the processes", 60, || (sleepers() >= 3).then_some(()));
             machine.ok(line);
             assert_eq!(sleepers(), 0, "{line}");
             if line != "rm -f aa" {
@@ -890,13 +893,13 @@ fn a_policy_waits_longer_each_time_and_counts() {
                 .filter_map(|line| line.parse::<f64>().ok())
                 .collect::<Vec<_>>()
         };
-        wait_for("four starts", 20, || (moments().len() >= 4).then_some(()));
+        wait_for("four starts", 60, || (moments().len() >= 4).then_some(()));
         machine.ok("stop bb");
         let moments = moments();
         for (two, least) in moments.windows(2).zip([0.1, 0.2, 0.4]) {
             let pause = two[1] - two[0];
             // The kernel's clock there counts in hundredths.
-            assert!((least - 0.01..least + 3.0).contains(&pause), "{moments:?}");
+            assert!((least - 0.01..least + 30.0).contains(&pause), "{moments:?}");
         }
         assert_eq!(machine.container("bb").status(), "exited");
         machine.nothing_left();
@@ -921,10 +924,11 @@ fn wait_waits_for_the_end() {
 #[test]
 fn a_name_can_be_changed_and_is_free_then() {
     for_each(|machine| {
-        machine.ok("run -d --name aa --network none host sleep 1000");
+        // No id begins with an x.
+        machine.ok("run -d --name xx --network none host sleep 1000");
         machine.ok("create --name bb host true");
-        assert_eq!(machine.ok("rename aa cc"), "");
-        machine.fails(1, "exec aa true");
+        assert_eq!(machine.ok("rename xx cc"), "");
+        machine.fails(1, "exec xx true");
         machine.ok("exec cc true");
         for (line, said) in [
             (
@@ -933,12 +937,12 @@ fn a_name_can_be_changed_and_is_free_then() {
             ),
             ("rename cc cc", "same name as its current name"),
             ("rename cc -", "Invalid container name"),
-            ("rename aa dd", "No such container: aa"),
+            ("rename xx dd", "No such container: xx"),
         ] {
             let error = machine.fails(1, line);
             assert!(error.contains(said), "{line}: {error}");
         }
-        machine.ok("create --name aa host true");
+        machine.ok("create --name xx host true");
         machine.nothing_left();
     });
 }
@@ -1016,7 +1020,7 @@ fn one_more_process_has_what_it_asks_for() {
             machine.ok(&shell("exec -d aa", "echo done >/tmp/done; sleep 1000")),
             ""
         );
-        wait_for("what was left in the background", 10, || {
+        wait_for("what was left in the background", 60, || {
             let out = machine.minidocker("exec aa cat /tmp/done");
             (out.text() == "done").then_some(())
         });

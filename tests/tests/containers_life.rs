@@ -1,6 +1,6 @@
 //! The life of a container, from `create` to `rm`: seen from inside, from outside, and afterwards.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::engine::{Machine, Wanted, Who, for_each, shell};
 use harness::{Host, wait_for};
@@ -45,7 +45,7 @@ fn a_container_is_created_started_paused_stopped_restarted_killed_and_removed() 
         let (init, shim) = (a.init(), a.shim().expect("a shim"));
         assert_eq!(init.parent, shim);
         assert!(init.line.starts_with("sh -c"), "{init:?}");
-        wait_for("hello in the log", 10, || {
+        wait_for("hello in the log", 60, || {
             (machine.ok("logs aa") == "hello").then_some(())
         });
 
@@ -211,12 +211,10 @@ fn output_is_complete_and_streams_are_apart() {
 #[test]
 fn run_in_the_background_holds_nothing_of_its_caller() {
     for_each(|machine| {
-        let begin = Instant::now();
         // The shell reads until nobody holds the pipe.
         let script = "id=$(minidocker run -d --network none host sleep 1000 2>&1); echo $id";
         let id = machine.script(script).ok();
         assert!(is_id(&id), "{id}");
-        assert!(begin.elapsed() < Duration::from_secs(20));
         let (shim, _) = machine.shims()[0];
         let directory = format!("readlink /proc/{shim}/cwd; ls -l /proc/{shim}/fd");
         let shown = machine.host().shell(&directory);
@@ -238,7 +236,7 @@ fn counts_on(machine: &Machine, name: &str) {
     let container = machine.container(name);
     let count = || container.log().lines().count();
     let before = count();
-    wait_for("the container to count on", 10, || {
+    wait_for("the container to count on", 60, || {
         (count() > before + 1).then_some(())
     });
     let log = container.log();
@@ -300,7 +298,7 @@ fn what_is_to_be_removed_at_its_end_is() {
         for end in ["kill", "stop -t 0", "rm -f"] {
             machine.ok("run -d --rm --name aa --network none host sleep 1000");
             machine.ok(&format!("{end} aa"));
-            wait_for("the container to be gone", 10, || {
+            wait_for("the container to be gone", 60, || {
                 machine.ids().is_empty().then_some(())
             });
         }
@@ -375,19 +373,20 @@ fn a_wrong_move_is_told_and_changes_nothing() {
         assert_eq!(machine.ok("wait aa"), "137");
         moves(machine, "exited", &CREATED[3..]);
         assert_eq!(machine.ok("stop aa"), "aa");
+        // No id begins with an x.
         for line in [
-            "start cc",
-            "stop cc",
-            "kill cc",
-            "rm cc",
-            "exec cc true",
-            "logs cc",
-            "pause cc",
+            "start xx",
+            "stop xx",
+            "kill xx",
+            "rm xx",
+            "exec xx true",
+            "logs xx",
+            "pause xx",
         ] {
             let said = machine.fails(1, line);
-            assert!(said.contains("No such container: cc"), "{line}: {said}");
+            assert!(said.contains("No such container: xx"), "{line}: {said}");
         }
-        assert_eq!(machine.minidocker("rm -f cc").code(), 0);
+        assert_eq!(machine.minidocker("rm -f xx").code(), 0);
         let said = machine.fails(125, "run --name aa host true");
         assert!(said.contains("is already in use by container"), "{said}");
         machine.nothing_left();
@@ -432,7 +431,7 @@ fn a_policy_starts_it_again_until_somebody_stops_it() {
             "exit 3",
         ));
         let a = machine.container("aa");
-        wait_for("two more tries", 20, || {
+        wait_for("two more tries", 60, || {
             let state = a.state();
             (state["life"]["restarts"] == 2 && state["life"]["status"] == "exited").then_some(())
         });
@@ -445,7 +444,7 @@ fn a_policy_starts_it_again_until_somebody_stops_it() {
         let b = machine.container("bb");
         let before = b.init().pid;
         kill(machine.host(), before);
-        wait_for("another first process", 20, || {
+        wait_for("another first process", 60, || {
             let pid = b.state()["life"]["pid"].as_i64()?;
             (pid > 0 && pid != i64::from(before)).then_some(())
         });

@@ -40,9 +40,19 @@ fn lines(machine: &Machine, end: &str) -> Vec<String> {
 fn a_log_is_what_docker_writes() {
     for who in Who::ALL {
         let machine = Machine::of(who);
-        let script = r#"printf 'a "b" \\ \t<&>\n\n'; sleep 0.1; printf 'oh \377 \303\244\n' >&2;
-            sleep 0.1; printf 'no end'"#;
-        ran(&machine, "", script);
+        let script = r#"printf 'a "b" \\ \t<&>\n\n'; read go; printf 'oh \377 \303\244\n' >&2;
+            read go; printf 'no end'"#;
+        machine.ok(&shell("create -i --name aa --network none host", script));
+        let mut run = machine.feed("start -ai aa");
+        // Of two streams it is not known which was written to first.
+        for written in [2, 3] {
+            wait_for("what was written", 60, || {
+                let log = machine.container("aa").log();
+                (log.lines().count() == written).then_some(())
+            });
+            run.write(b"\n");
+        }
+        run.wait().ok();
         assert_eq!(
             lines(&machine, ""),
             [
@@ -275,7 +285,7 @@ fn a_full_disk_under_the_log_holds_nobody_up() {
     run.write(b"\n");
     let out = run.wait();
     assert_eq!(out.text().lines().count(), 20_003, "{out}");
-    wait_for("the log to go on", 10, || {
+    wait_for("the log to go on", 60, || {
         lines(&machine, "")
             .last()?
             .contains("\"on\\n\"")

@@ -19,10 +19,15 @@ fn online() -> Machine {
 const SERVER: &str = "mkdir -p /dev/shm/www && echo hello-from-$(hostname) >/dev/shm/www/index.html \
      && exec busybox httpd -f -p 80 -h /dev/shm/www";
 
-/// Starts a container that answers on port 80.
+/// Waits for it, inside.
+const LISTENS: &str = "until netstat -ltn | grep -q ':80 '; do sleep 0.02; done";
+
+/// Starts a container that answers on port 80, and waits until it does.
 #[track_caller]
 fn serve(machine: &Machine, options: &str) -> String {
-    machine.ok(&shell(&format!("run -d {options} host"), SERVER))
+    let id = machine.ok(&shell(&format!("run -d {options} host"), SERVER));
+    machine.ok(&shell(&format!("exec {id}"), LISTENS));
+    id
 }
 
 const CURL: [&str; 8] = [
@@ -33,7 +38,7 @@ const CURL: [&str; 8] = [
     "--retry-connrefused",
     "--retry",
     "5",
-    "-m5",
+    "-m20",
 ];
 
 /// Fetches from the machine's own network, its loopback included.
@@ -49,14 +54,14 @@ fn fetch_outside(host: &Host, url: &str) -> String {
 
 /// A shell's way to fetch the page, inside: its last line.
 fn get(address: &str, port: u16) -> String {
-    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {address} {port} | tail -n 1")
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 {address} {port} | tail -n 1")
 }
 
 /// A program of the machine's that listens on a port.
 #[track_caller]
 fn occupy(host: &Host, port: u16) -> Running {
     let running = host.spawn(["busybox", "nc", "-l", "-p", &port.to_string()]);
-    wait_for("the port to be taken", 5, || {
+    wait_for("the port to be taken", 60, || {
         let listening = host.run(["ss", "-Hltn", &format!("sport = {port}")]).text();
         (!listening.is_empty()).then_some(())
     });
@@ -120,7 +125,7 @@ fn a_container_has_an_address_and_everybody_says_the_same_of_it() {
     let inspected = machine.ok(&["inspect", "--format", format, "alpha"]);
     assert_eq!(inspected, format!("{address} {gateway}"));
     // Loopback is up as well.
-    machine.ok("exec alpha ping -c 1 -W 5 127.0.0.1");
+    machine.ok("exec alpha ping -c 1 -W 20 127.0.0.1");
     machine.ok("stop -t 0 alpha");
     assert!(network(&machine, "alpha")["address"].is_null());
     assert!(leases(&machine).is_empty());
@@ -137,7 +142,7 @@ fn containers_reach_each_other_the_host_and_the_outside() {
     let get = get(&address(&machine, "alpha"), 80);
     assert_eq!(machine.ok(&shell("run --rm host", &get)), "hello-from-web");
     for target in ["192.0.2.1", "192.0.2.2"] {
-        machine.ok(&format!("run --rm host ping -c 1 -W 5 {target}"));
+        machine.ok(&format!("run --rm host ping -c 1 -W 20 {target}"));
     }
     machine.nothing_left();
 }
@@ -393,7 +398,7 @@ fn an_address_is_free_again_when_its_container_has_ended() {
         machine.ok("run -d --rm --name alpha host sleep 1000");
         assert_eq!(leases(&machine).len(), 1, "{end}");
         machine.ok(end);
-        wait_for("the container to be gone", 10, || {
+        wait_for("the container to be gone", 60, || {
             machine.ids().is_empty().then_some(())
         });
         assert!(leases(&machine).is_empty(), "{end}");
@@ -415,7 +420,7 @@ fn what_a_killed_shim_leaves_the_next_command_removes() {
         let a = machine.container("alpha");
         let (shim, init) = (a.shim().expect("a shim"), a.init().pid);
         host.shell(&format!("kill -9 {shim}"));
-        wait_for("the shim to be gone", 10, || {
+        wait_for("the shim to be gone", 60, || {
             a.process(shim).is_none().then_some(())
         });
         machine.ok(next);
@@ -423,7 +428,7 @@ fn what_a_killed_shim_leaves_the_next_command_removes() {
         if !next.starts_with("run") {
             wait_for(
                 &format!("the container to end, too, after {next}"),
-                10,
+                60,
                 || a.process(init).is_none().then_some(()),
             );
         }
@@ -473,7 +478,7 @@ fn the_steps_containers_and_the_engines_are_neighbours() {
     let host = machine.host();
     let script = format!("hostname web; {SERVER}");
     let step = host.spawn(["step04", "run", "-p", "8080:80", "sh", "-c", &script]);
-    wait_for("the step's container to answer", 10, || {
+    wait_for("the step's container to answer", 60, || {
         let words = [
             "curl",
             "-s",
@@ -493,7 +498,7 @@ fn the_steps_containers_and_the_engines_are_neighbours() {
     assert!(links_and_tables(&machine).contains("mini0"));
     machine.ok("run -d --name alpha host sleep 1000");
     step.kill_after(Duration::ZERO);
-    machine.ok("exec alpha ping -c 1 -W 5 192.0.2.2");
+    machine.ok("exec alpha ping -c 1 -W 20 192.0.2.2");
     // The rest of what it left is for the step's next command to remove.
     host.run(["step04", "run", "true"]).ok();
     machine.nothing_left();

@@ -23,7 +23,7 @@ fn online(who: Who) -> Machine {
 
 /// A shell's way to fetch a page, inside: its last line.
 fn get(address: &str, port: u16) -> String {
-    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {address} {port} | tail -n 1")
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 {address} {port} | tail -n 1")
 }
 
 /// What a client of the machine's own network, or of the one outside, is told. A carrier takes
@@ -38,7 +38,7 @@ fn fetch(machine: &Machine, outside: bool, url: &str) -> String {
         "--retry-all-errors",
         "--retry",
         "5",
-        "-m5",
+        "-m20",
         url,
     ];
     match outside {
@@ -234,15 +234,15 @@ fn the_carrier_and_the_container_end_with_a_killed_shim() {
             let alpha = machine.container("alpha");
             let (shim, init) = (alpha.shim().expect("a shim"), alpha.init().pid);
             machine.host().shell(&format!("kill -9 {shim}"));
-            wait_for("the shim to be gone", 10, || {
+            wait_for("the shim to be gone", 60, || {
                 alpha.process(shim).is_none().then_some(())
             });
-            wait_for("the carrier to end", 10, || {
+            wait_for("the carrier to end", 60, || {
                 carriers(&machine).is_empty().then_some(())
             });
             let state = machine.ok("ps -a --format {{.Names}}:{{.State}}");
             assert_eq!(state, "alpha:exited");
-            wait_for("the container to end", 10, || {
+            wait_for("the container to end", 60, || {
                 alpha.process(init).is_none().then_some(())
             });
             // The port is free for it again.
@@ -275,6 +275,8 @@ fn containers_share_namespaces() {
             "run -d --name alpha --hostname web --ipc shareable host",
             SERVER,
         ));
+        let listens = "until netstat -ltn | grep -q ':80 '; do sleep 0.02; done";
+        machine.ok(&shell("exec alpha", listens));
         let alpha = machine.container("alpha");
         let net = machine.ok(&shell(
             "run --rm --network container:alpha host",

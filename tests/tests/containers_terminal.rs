@@ -26,6 +26,11 @@ fn ask(person: &mut Terminal, command: &str, shown: &str) {
     person.expect(PROMPT);
 }
 
+/// Waits in a container until its terminal has a size, and shows it.
+fn becomes(size: &str) -> String {
+    format!("until [ \"$(stty size)\" = '{size}' ]; do sleep 0.02; done; stty size")
+}
+
 /// A shell script of the user's on a terminal, with minidocker in its path.
 fn script(machine: &Machine, script: &str) -> Terminal {
     let host = machine.host();
@@ -35,7 +40,7 @@ fn script(machine: &Machine, script: &str) -> Terminal {
 /// Sends a signal to the client that was started with this line.
 #[track_caller]
 fn signal_client(machine: &Machine, line: &str, signal: Signal) {
-    let pid = wait_for("the client to start", 10, || {
+    let pid = wait_for("the client to start", 60, || {
         let all = machine.processes();
         let shims: Vec<i32> = machine.shims().into_iter().map(|(pid, _)| pid).collect();
         let ours = all
@@ -54,14 +59,14 @@ fn a_terminal_is_the_containers_own_and_as_large_as_ours() {
         ask(&mut person, "tty", "/dev/pts/0\r\n");
         ask(&mut person, "stty size", "24 80\r\n");
         person.resize(33, 99);
-        ask(&mut person, "sleep 0.2; stty size", "33 99\r\n");
+        ask(&mut person, &becomes("33 99"), "33 99\r\n");
 
         let mut second = machine.terminal("exec -it aa sh");
         second.expect(PROMPT);
         ask(&mut second, "tty", "/dev/pts/1\r\n");
         ask(&mut second, "stty size", "24 80\r\n");
         second.resize(44, 55);
-        ask(&mut second, "sleep 0.2; stty size", "44 55\r\n");
+        ask(&mut second, &becomes("44 55"), "44 55\r\n");
         ask(&mut person, "stty size", "33 99\r\n");
         // Keys are the process's that runs, and not ours.
         second.send("echo be''gun; sleep 1000\r");
@@ -98,7 +103,8 @@ fn keys_leave_a_container_that_goes_on() {
         one.expect("53\r\n");
         two.send("\x18");
         two.send("y");
-        assert_eq!(two.wait(), 0);
+        two.expect("read escape sequence");
+        assert_eq!(two.wait(), 1);
         one.send("exit 3\r");
         assert_eq!(one.wait(), 3);
 
@@ -115,7 +121,7 @@ fn keys_leave_an_exec_that_goes_on() {
     let mut person = machine.terminal(&shell("exec -it aa", "echo here; exec sleep 1234"));
     person.expect("here");
     person.send("\x10\x11");
-    person.wait();
+    assert_eq!(person.wait(), 1);
     let ps = machine.ok("exec aa ps");
     assert!(ps.contains("sleep 1234"), "{ps}");
     machine.nothing_left();
@@ -194,10 +200,10 @@ fn what_a_program_draws_and_what_is_typed_passes_untouched() {
         assert!(there, "{}", screen.escape_ascii());
         person.expect(PROMPT);
 
-        person
-            .send("stty raw -echo; head -c 126 | od -v -An -tu1 | tr -d '\\n'; echo; stty sane\r");
-        person.expect("\n");
-        std::thread::sleep(Duration::from_millis(300));
+        person.send(
+            "stty raw -echo; echo re''ady; head -c 126 | od -v -An -tu1 | tr -d '\\n'; echo; stty sane\r",
+        );
+        person.expect("ready");
         // But for the two that would leave.
         let keys: Vec<u8> = (0..128).filter(|key| ![0x10, 0x11].contains(key)).collect();
         person.send(&String::from_utf8_lossy(&keys));
@@ -331,7 +337,9 @@ fn a_slow_reader_loses_nothing_and_others_see_the_same() {
     let script = "
         minidocker attach --no-stdin aa >/tmp/quick & quick=$!
         minidocker attach --no-stdin aa | (sleep 1; cat >/tmp/slow) & slow=$!
-        sleep 0.5
+        until [ $(minidocker events --since 1h --until 0s --filter event=attach | wc -l) = 2 ]; do
+            sleep 0.1
+        done
         (echo; sleep 3; echo) | minidocker attach aa >/tmp/typing
         wait $quick $slow
         cd /tmp; seq 1 300000 >expected

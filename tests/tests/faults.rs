@@ -143,7 +143,7 @@ fn killed_at_any_moment_the_next_command_leaves_nothing() {
             );
             running.kill_after(moment);
             // Student's port was held by a helper, which the kernel is ending now.
-            wait_for("the next command to run", 3, || {
+            wait_for("the next command to run", 60, || {
                 (host.run_as(user, RUN).code() == 0).then_some(())
             });
             let after = host.snapshot();

@@ -185,7 +185,7 @@ fn a_hanging_program_a_flood_and_a_fork_bomb_are_survived() {
         assert_eq!((code, &report["points"]), (1, &Value::from(0)), "{name}");
         let saw = report["checks"][0]["saw"].as_str().unwrap();
         assert!(saw.contains(said), "{name}: {saw}");
-        assert!(start.elapsed() < Duration::from_secs(60), "{name}");
+        assert!(start.elapsed() < Duration::from_secs(300), "{name}");
     }
     assert!(!lives(&mark), "something is left");
 }
@@ -345,11 +345,11 @@ fn an_interrupt_leaves_nothing() {
         .stdout(Stdio::null())
         .spawn()
         .expect("run lab");
-    wait_for("the program to run", 20, || lives(&mark).then_some(()));
+    wait_for("the program to run", 60, || lives(&mark).then_some(()));
     // As the terminal does, to the whole foreground group.
     killpg(Pid::from_raw(grader.id().cast_signed()), Signal::SIGINT).unwrap();
     grader.wait().unwrap();
-    wait_for("the program's end", 10, || (!lives(&mark)).then_some(()));
+    wait_for("the program's end", 60, || (!lives(&mark)).then_some(()));
 }
 
 /// Runs the grader as uid 1000 with a home of its own, on a machine whose

@@ -878,7 +878,7 @@ fn more_layers_than_rows_scroll_away_once_they_are_complete() {
     let registry = slow_registry(&host);
     let name = registry.name("x:one");
     let terminal = host.terminal(User::Root, ["minidocker", "pull", &name]);
-    let done = harness::wait_for("the pull to end", 20, || {
+    let done = harness::wait_for("the pull to end", 60, || {
         let lines = screen(&terminal.screen());
         let over = lines.iter().any(|line| line.starts_with("Status: "));
         (over && lines.last().is_some_and(String::is_empty)).then_some(lines)

@@ -139,9 +139,11 @@ fn keepers(machine: &Machine) -> Vec<Process> {
 /// The one keeper that there is.
 #[track_caller]
 fn keeper(machine: &Machine) -> Process {
-    let mut all = keepers(machine);
-    assert_eq!(all.len(), 1, "{all:?}");
-    all.remove(0)
+    // Who wanted to be one, and found another, takes a moment to end.
+    wait_for("one keeper", 60, || {
+        let mut all = keepers(machine);
+        all.pop().filter(|_| all.is_empty())
+    })
 }
 
 /// The same on root's machine and on an ordinary user's, at the same time.
@@ -186,7 +188,7 @@ fn a_container_is_found_by_all_its_names_and_by_its_address() {
         }
         for tool in [
             "busybox nslookup db",
-            "ping -c1 -W5 store",
+            "ping -c1 -W20 store",
             "busybox nslookup web",
         ] {
             machine.ok(&format!("exec web {tool}"));
@@ -223,7 +225,7 @@ fn is_no_hindrance(machine: &Machine, server: &str, other: &str) {
     let caller = machine.container(other).init().pid;
     for way in ["", "+tcp"] {
         let asked = machine.host().shell(&format!(
-            "nsenter -t {caller} -n dig +short +time=5 {way} @{place} example.org"
+            "nsenter -t {caller} -n dig +short +time=20 {way} @{place} example.org"
         ));
         assert_eq!(asked, "198.51.100.9");
         let found = short(machine, server, &format!("{way} {other}"));
@@ -273,7 +275,7 @@ fn the_next_question_sees_what_has_changed() {
         is("right", "other", &address(machine, "other", "back"));
         let shim = machine.container("other").shim().expect("a shim");
         machine.host().shell(&format!("kill -9 {shim}"));
-        wait_for("the name to be gone with the shim", 5, || {
+        wait_for("the name to be gone with the shim", 60, || {
             short(machine, "right", "other").is_empty().then_some(())
         });
         leave(machine, "front back");
@@ -404,6 +406,7 @@ for id in range(300):
         except TimeoutError:
             continue
         refused += reply[3] & 15 == 5
+s.settimeout(20)
 try:
     while refused < 30:
         refused += s.recv(512)[3] & 15 == 5
@@ -472,7 +475,7 @@ fn fifty_containers_that_start_at_once_have_one_keeper() {
     for n in (0..50).step_by(7) {
         let pid = machine.container(&format!("c{n}")).init().pid;
         let ask = format!("nsenter -t {pid} -n dig +short +time=1 +tries=1 @127.0.0.11 c1");
-        wait_for("all to be answered again", 10, || {
+        wait_for("all to be answered again", 60, || {
             let said = machine.host().run(ask.split(' ')).text();
             (said == expected).then_some(())
         });

@@ -96,7 +96,7 @@ fn spawn(host: &Host, user: User, script: &str, linux: Value) -> harness::Runnin
 
 fn end(host: &Host, mut running: harness::Running) {
     host.run(["minirunc", "kill", "box", "KILL"]).ok();
-    wait_for("the end", 10, || (!running.is_running()).then_some(()));
+    wait_for("the end", 60, || (!running.is_running()).then_some(()));
 }
 
 /// Changes what the container `box` may use, with the file that `update` reads.
@@ -219,7 +219,7 @@ fn a_cgroup_with_somebody_in_it_is_not_taken() {
         "-c",
         "echo $$ >/sys/fs/cgroup/taken/inner/cgroup.procs; exec sleep 1000",
     ]);
-    wait_for("the stranger to settle", 10, || {
+    wait_for("the stranger to settle", 60, || {
         (!value(&host, "taken/inner", "cgroup.procs").is_empty()).then_some(())
     });
     run(&host, "true", json!({})).ok();

@@ -60,7 +60,7 @@ fn listener(host: &Host, answer: &[&str]) -> Running {
 }
 
 fn wait_for_port(host: &Host) {
-    wait_for("the outside to listen on port 7000", 10, || {
+    wait_for("the outside to listen on port 7000", 60, || {
         host.outside(["ss", "-Hltn"])
             .text()
             .contains(":7000")
@@ -198,7 +198,7 @@ fn a_published_port_answers_other_containers_and_the_container_itself() {
     let host = Host::online();
     let _server = server(&host, &["--hostname", "web", "-p", "8080:80"], 80);
     let get = |port: u16| {
-        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 192.0.2.1 {port}")
+        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 192.0.2.1 {port}")
     };
     let out = host.run(["step04", "run", "sh", "-c", &get(8080)]).ok();
     assert!(out.ends_with("hello-from-web"), "{out}");
@@ -257,7 +257,7 @@ fn a_udp_port_is_published_as_well() {
     let count = "echo up; while sleep 0.2; do awk '/^Udp: [0-9]/ { print \"arrived\", $3 }' /proc/net/snmp; done";
     let mut running = host.spawn(["step04", "run", "-p", "9000:9001/udp", "sh", "-c", count]);
     running.expect("up");
-    wait_for("a datagram to arrive", 10, || {
+    wait_for("a datagram to arrive", 60, || {
         host.outside(["bash", "-c", "echo datagram >/dev/udp/192.0.2.1/9000"]);
         let seen = running.printed();
         seen.lines()
@@ -283,7 +283,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     one.wait();
     // By a program of the host.
     let mut taken = host.spawn(["busybox", "nc", "-l", "-p", "8090"]);
-    wait_for("the port to be taken", 5, || {
+    wait_for("the port to be taken", 60, || {
         host.run(["ss", "-ltn"])
             .text()
             .contains(":8090")
@@ -505,7 +505,7 @@ fn after_ctrl_c_the_host_is_as_it_was() {
         let mut running = host.spawn_as(user, argv);
         running.expect("up");
         // A shell catches the interrupt, and forgets it when it becomes sleep.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        running.runs("sleep");
         running.signal(nix::sys::signal::Signal::SIGINT);
         assert_eq!(running.wait().code(), 130);
     }

@@ -97,6 +97,6 @@ impl Exec {
             detach_keys: self.detach_keys.unwrap_or_default(),
             ..Manner::default()
         };
-        session::run(Session::execed(execed, manner)?)
+        session::run_to_the_end(Session::execed(execed, manner)?)
     }
 }

@@ -1,13 +1,11 @@
-//! `--filter`: which of the images a command is about.
+//! `--filter`: which things a command is about.
 
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
-use minidocker::engine::restriction::Restriction;
 use regex_lite::Regex;
+
+use crate::options::boolean;
 
 /// One `--filter NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,47 +44,8 @@ impl Filter {
     /// # Errors
     /// The value is neither true nor false.
     pub(crate) fn is_true(&self) -> Result<bool> {
-        match self.value.as_str() {
-            "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(true),
-            "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(false),
-            other => bail!(
-                "invalid filter '{}={other}': neither true nor false",
-                self.name
-            ),
-        }
+        boolean(&self.value).with_context(|| format!("invalid filter '{}'", self.name))
     }
-}
-
-/// The moment that `until=` names: a time, a date, seconds since 1970, or how long before `now`.
-///
-/// # Errors
-/// It is nothing of that.
-pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    // Without an offset, it is meant as this machine's clock shows it.
-    if let Ok(time) = text.parse::<DateTime>() {
-        return Ok(time.to_zoned(TimeZone::system())?.timestamp());
-    }
-    if let Some((seconds, nanoseconds)) = seconds(text) {
-        return Ok(Timestamp::new(seconds, nanoseconds)?);
-    }
-    let ago: Result<SignedDuration, _> = text.parse();
-    ago.ok()
-        .and_then(|ago| now.checked_sub(ago).ok())
-        .with_context(|| {
-            format!("{text:?} is no time: neither 2024-01-31T10:00:00Z, 2024-01-31, 1706695200 nor 1h30m")
-        })
-}
-
-/// Seconds since 1970 and nanoseconds more: `1706695200.000000001`.
-fn seconds(text: &str) -> Option<(i64, i32)> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let is_fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    let nanoseconds = format!("{fraction:0<9}");
-    let nanoseconds = nanoseconds.get(..9).filter(|_| is_fraction)?;
-    Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
 }
 
 /// A text, or a regular expression that is somewhere in one.
@@ -110,27 +69,25 @@ impl Pattern {
     }
 }
 
-/// What the filters of a `prune` ask for that are the same for whatever there is.
+/// Whether filters let a thing through: of those of one name one has to hold, of labels all.
 ///
 /// # Errors
-/// There is no such filter, or its value makes no sense.
-pub(crate) fn restriction<'f>(
-    filters: impl IntoIterator<Item = &'f Filter>,
-) -> Result<Restriction> {
-    let mut only = Restriction::default();
-    let now = Timestamp::now();
+/// What `is_so` fails with.
+pub(crate) fn admit(filters: &[Filter], is_so: impl Fn(&Filter) -> Result<bool>) -> Result<bool> {
     for filter in filters {
-        filter.is_one_of(&["label", "label!", "until"])?;
-        match filter.name.as_str() {
-            "label" => only.labels.push(filter.value.parse()?),
-            "label!" => only.but.push(filter.value.parse()?),
-            _ => {
-                let until = moment(&filter.value, now)?;
-                only.until = Some(only.until.map_or(until, |known| known.min(until)));
-            }
+        let alike = filters.iter().filter(|other| match filter.name.as_str() {
+            "label" => *other == filter,
+            name => other.name == name,
+        });
+        let mut holds = false;
+        for one in alike {
+            holds = holds || is_so(one)?;
+        }
+        if !holds {
+            return Ok(false);
         }
     }
-    Ok(only)
+    Ok(true)
 }
 
 /// Whether `name` is as the pattern says: `*` is any characters but a slash, `?` one of them,
@@ -301,29 +258,5 @@ mod tests {
         }
         // With a backtracking matcher this would take longer than a test may.
         assert!(!matches(&("a*".repeat(50) + "c"), &"a".repeat(200)).unwrap());
-    }
-
-    #[test]
-    fn a_moment_is_told_in_many_ways() {
-        let now: Timestamp = "2024-02-01T12:00:00Z".parse().unwrap();
-        for (text, expected) in [
-            ("2024-01-31T10:00:00Z", "2024-01-31T10:00:00Z"),
-            ("2024-01-31T10:00:00.5+02:00", "2024-01-31T08:00:00.5Z"),
-            ("1706695200", "2024-01-31T10:00:00Z"),
-            ("1h30m", "2024-02-01T10:30:00Z"),
-            ("10m", "2024-02-01T11:50:00Z"),
-            ("240h", "2024-01-22T12:00:00Z"),
-        ] {
-            let expected: Timestamp = expected.parse().unwrap();
-            assert_eq!(moment(text, now).unwrap(), expected, "{text}");
-        }
-        let local = moment("2024-01-31", now).unwrap().as_second();
-        assert!((1_706_659_200 - local).abs() <= 14 * 3600);
-        for text in ["", "soon", "5", "-"]
-            .into_iter()
-            .filter(|text| *text != "5")
-        {
-            assert!(moment(text, now).is_err(), "{text}");
-        }
     }
 }

@@ -3,13 +3,12 @@
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use minidocker::engine::images::{Images, Step};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::format::List;
-use crate::list::ago;
+use crate::format::{Form, List};
+use crate::time::{ago, rfc3339};
 
 /// Show how an image was made, the last step first
 #[derive(Debug, Args)]
@@ -18,9 +17,6 @@ pub(crate) struct History {
     /// A name or an id
     #[arg(value_name = "IMAGE")]
     image: String,
-    /// How to print the steps: table, "table TEMPLATE", json, or a template of Go's
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
     /// Print sizes and times for people; false prints bytes and times in full
     #[arg(
         short = 'H',
@@ -37,9 +33,8 @@ pub(crate) struct History {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 const HUMAN: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
@@ -77,23 +72,14 @@ impl History {
             columns: if self.human { HUMAN } else { EXACT },
             headers: &HEADERS,
             rows,
+            ..List::default()
         };
-        let lines = match self.format.as_deref().unwrap_or_default() {
-            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
-            _ => list.format(self.format.as_deref())?,
-        };
-        lines.iter().try_for_each(|line| cli::say(line))?;
+        self.form.say(&list, "{{.ID}}")?;
         Ok(0)
     }
 
     fn row(&self, id: &str, step: &Step, now: Timestamp) -> Value {
-        let at = step.created.map(|then| {
-            let then = then.to_zoned(TimeZone::system());
-            // Go's RFC 3339 has Z for no offset.
-            then.strftime("%Y-%m-%dT%H:%M:%S%:z")
-                .to_string()
-                .replace("+00:00", "Z")
-        });
+        let at = step.created.map(|then| rfc3339(then, 0));
         let at = at.unwrap_or_else(|| "N/A".to_owned());
         let since = step
             .created

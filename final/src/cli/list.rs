@@ -1,19 +1,19 @@
 //! `images`: the list of them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use images::{Image, ImageName};
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use minidocker::engine::images as engine;
+use minidocker::engine::pruning::Label;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::filters::{Filter, matches, moment};
-use crate::format::List;
+use crate::filters::{Filter, matches};
+use crate::format::{Form, List};
+use crate::time::{ago, at, moment};
 
 /// List images, the newest first
 #[derive(Debug, Args)]
@@ -34,15 +34,11 @@ pub(crate) struct Images {
     /// until=TIME, reference=PATTERN
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Filter>,
-    /// How to print them: table, "table TEMPLATE", json, or a template of Go's
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
     /// Do not shorten ids
     #[arg(long)]
     no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 impl Images {
@@ -54,9 +50,8 @@ impl Images {
         let images = engine::Images::open(&context.dirs)?;
         let selection = Selection::new(&self.filter, |name| images.find(name))?;
         let now = Timestamp::now();
-        let format = self.format.as_deref().unwrap_or_default();
         let columns = Columns {
-            digests: self.digests || format.contains(".Digest"),
+            digests: self.digests || self.form.asks_for(".Digest"),
             no_trunc: self.no_trunc,
             now,
         };
@@ -70,12 +65,9 @@ impl Images {
             columns: if self.digests { WITH_DIGESTS } else { USUAL },
             headers: &HEADERS,
             rows,
+            ..List::default()
         };
-        let lines = match format {
-            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
-            _ => list.format(self.format.as_deref())?,
-        };
-        lines.iter().try_for_each(|line| cli::say(line))?;
+        self.form.say(&list, "{{.ID}}")?;
         Ok(0)
     }
 }
@@ -160,26 +152,12 @@ impl Columns {
     }
 }
 
-/// A moment as Go prints one: `2024-01-31 10:00:00 +0000 UTC`.
-pub(crate) fn at(then: Timestamp) -> String {
-    let then = then.to_zoned(TimeZone::system());
-    then.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
-}
-
-/// `3 weeks ago`
-pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
-    // A clock that was set back makes an image of the future: a new one.
-    let since = now.duration_since(then).max(SignedDuration::ZERO);
-    let since = Duration::try_from(since).unwrap_or_default();
-    format!("{} ago", cli::age(since))
-}
-
 /// The images that filters let through. Those of one name add up for references, and all have to
 /// hold for everything else, as with docker.
 #[derive(Default)]
 struct Selection {
     dangling: Option<bool>,
-    labels: Vec<String>,
+    labels: Vec<Label>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     references: Vec<String>,
@@ -199,7 +177,7 @@ impl Selection {
             let latest = |known: Option<Timestamp>, one| Some(known.map_or(one, |it| it.max(one)));
             match filter.name.as_str() {
                 "dangling" => selection.dangling = Some(filter.is_true()?),
-                "label" => selection.labels.push(value.to_owned()),
+                "label" => selection.labels.push(Label::new(value)),
                 "before" => selection.before = earliest(selection.before, made(value)?),
                 "until" => selection.before = earliest(selection.before, moment(value, now)?),
                 "since" => selection.since = latest(selection.since, made(value)?),
@@ -216,10 +194,6 @@ impl Selection {
     fn names(&self, image: &Image) -> Result<Option<Vec<ImageName>>> {
         let made = image.created().unwrap_or_default();
         let labels = &image.config().labels;
-        let labelled = |label: &String| match label.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|its| its == value),
-            None => labels.contains_key(label),
-        };
         let tagged = image.names().iter().any(|name| name.tag().is_some());
         let dangles = |wanted| match wanted {
             true => !tagged,
@@ -229,7 +203,7 @@ impl Selection {
         let passes = self.dangling.is_none_or(dangles)
             && self.before.is_none_or(|before| made < before)
             && self.since.is_none_or(|since| made > since)
-            && self.labels.iter().all(labelled);
+            && self.labels.iter().all(|label| label.is_among(labels));
         if !passes {
             return Ok(None);
         }

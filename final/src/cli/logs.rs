@@ -9,7 +9,7 @@ use minidocker::engine::containers::Containers;
 use minidocker::engine::containers::logs::{Entry, Query};
 use minidocker::shim::protocol::Stream;
 
-use crate::filters::moment;
+use crate::time::moment;
 use crate::{Context, PROGRAM};
 
 /// How much is gathered before it is written, in bytes.

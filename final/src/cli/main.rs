@@ -39,6 +39,7 @@ mod stats;
 mod stop;
 mod system;
 mod tag;
+mod time;
 mod top;
 mod usage;
 mod version;

@@ -29,8 +29,6 @@ pub(crate) enum Network {
     Reload(reload::Reload),
 }
 
-pub(crate) use prune::say;
-
 impl Network {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         match self {

@@ -24,6 +24,7 @@ pub(crate) struct Rm {
 impl Rm {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let containers = Containers::open(&context.dirs)?;
+        containers.sweep();
         let how = Removal {
             force: self.force,
             volumes: self.volumes,

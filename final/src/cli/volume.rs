@@ -7,13 +7,13 @@ mod rm;
 
 use anyhow::Result;
 use clap::Subcommand;
-use jiff::tz::TimeZone;
-use minidocker::engine::volumes::{Pruned, Volumes};
+use minidocker::engine::volumes::Volumes;
 use minidocker::state::LocalVolume;
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::inspect::InspectVolumes;
+use crate::time::rfc3339;
 
 /// Make and remove volumes
 #[derive(Debug, Subcommand)]
@@ -46,9 +46,8 @@ pub(crate) fn shown(volumes: &Volumes, volume: &LocalVolume) -> Value {
         true => Value::Null,
         false => json!(map),
     };
-    let created = volume.created.to_zoned(TimeZone::system());
     json!({
-        "CreatedAt": created.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z"),
+        "CreatedAt": rfc3339(volume.created, 0),
         "Driver": "local",
         "Labels": or_null(&volume.labels),
         "Mountpoint": volumes.mountpoint(volume),
@@ -56,12 +55,4 @@ pub(crate) fn shown(volumes: &Volumes, volume: &LocalVolume) -> Value {
         "Options": or_null(&volume.options),
         "Scope": "local",
     })
-}
-
-/// Tells which went.
-pub(crate) fn say(pruned: &Pruned) -> Result<()> {
-    match pruned.names.is_empty() {
-        true => Ok(()),
-        false => cli::say(&format!("Deleted Volumes:\n{}\n", pruned.names.join("\n"))),
-    }
 }

@@ -2,8 +2,9 @@
 
 pub mod containers;
 pub mod images;
+pub mod lexical;
 pub mod machine;
 pub mod networks;
+pub mod pruning;
 pub mod registries;
-pub mod restriction;
 pub mod volumes;

@@ -43,11 +43,3 @@ pub fn login(name: &str, user: &str, password: String, insecure: bool) -> Result
     let file = keychain.store(name, &credentials)?;
     Ok(file.map(Path::to_owned))
 }
-
-/// Forgets who the user is at a registry. False: that was not known.
-///
-/// # Errors
-/// Docker's file of credentials is damaged or cannot be written.
-pub fn logout(name: &str) -> Result<bool> {
-    Keychain::open()?.erase(name)
-}

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Result;
 use namespaces::Running;
+use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
 use super::external::External;
@@ -27,26 +28,37 @@ pub(super) struct Born {
 }
 
 impl Runner {
-    /// Makes a container from a bundle, up to its command, by the runtime that it was created for.
-    pub(super) fn create(
+    /// Makes a container from a bundle, up to its command, by the runtime that it was created for;
+    /// and connects it, by its first process' pid, as soon as there is somebody to connect.
+    pub(super) fn create<T>(
         container: &Container,
         places: &Places,
         bundle: Bundle,
         settings: Settings,
-    ) -> Result<Born> {
+        connect: impl FnOnce(Pid) -> Result<T>,
+    ) -> Result<(Born, T)> {
         let id: Id = container.id.parse()?;
         let Some(program) = &container.host.runtime else {
-            let created = Runtime::at(places.runtime.clone()).create(&id, bundle, &settings)?;
-            return Ok(Born {
+            let runtime = Runtime::at(places.runtime.clone());
+            let (created, connected) = runtime.create_during(&id, bundle, &settings, connect)?;
+            let born = Born {
                 process: created.process,
                 runner: Runner::BuiltIn(created.container),
-            });
+            };
+            return Ok((born, connected));
         };
         let external = External::of(program, places);
-        Ok(Born {
+        let born = Born {
             process: external.create(&id, &bundle, settings)?,
             runner: Runner::External(external, id),
-        })
+        };
+        match connect(born.process.pid()) {
+            Ok(connected) => Ok((born, connected)),
+            Err(error) => {
+                born.give_up()?;
+                Err(error)
+            }
+        }
     }
 
     /// Runs one more process in it.

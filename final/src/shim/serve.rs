@@ -301,6 +301,7 @@ impl Shim<'_> {
             }
             Request::Connect { network, wanted } => self.connect(run, &network, wanted),
             Request::Disconnect { network } => self.disconnect(run, &network),
+            Request::Replug => run.network.lay_again(),
             // It runs, and what is written down counts when it ends.
             Request::Cancel => Ok(()),
         };

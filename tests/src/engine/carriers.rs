@@ -39,7 +39,7 @@ pub fn server_outside(machine: &Machine) -> Running {
     host.shell("mkdir -p /tmp/www; echo from-outside >/tmp/www/index.html");
     let words = ["busybox", "httpd", "-f", "-p", "7000", "-h", "/tmp/www"];
     let running = host.spawn_outside(words);
-    wait_for("the server outside", 10, || {
+    wait_for("the server outside", 60, || {
         let listening = host.outside(["ss", "-Hltn", "sport = 7000"]).text();
         (!listening.is_empty()).then_some(())
     });

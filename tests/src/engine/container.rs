@@ -80,10 +80,10 @@ impl<'a> Container<'a> {
     /// The first process.
     ///
     /// # Panics
-    /// When it does not run within 10 s.
+    /// When it does not run within a minute.
     #[track_caller]
     pub fn init(&self) -> Process {
-        wait_for("the container's first process", 10, || {
+        wait_for("the container's first process", 60, || {
             let pid = i32::try_from(self.state()["life"]["pid"].as_i64()?).ok()?;
             self.process(pid)
         })
@@ -145,10 +145,10 @@ impl<'a> Container<'a> {
     /// Waits until its state file says `status`.
     ///
     /// # Panics
-    /// When it does not within 10 s.
+    /// When it does not within a minute.
     #[track_caller]
     pub fn wait_until(&self, status: &str) {
-        wait_for(&format!("the container to be {status}"), 10, || {
+        wait_for(&format!("the container to be {status}"), 60, || {
             (self.status() == status).then_some(())
         });
     }

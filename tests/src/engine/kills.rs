@@ -223,7 +223,7 @@ fn assert_true(machine: &Machine, names: &[String], prefix: &str) {
             }
         })
     };
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while !seen(&mut last) {
         assert!(Instant::now() < until, "{last}");
     }

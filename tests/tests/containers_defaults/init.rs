@@ -12,7 +12,7 @@ fn pid_1_is_ours_and_reaps_whoever_is_left_behind() {
             cat /proc/1/comm
             (sh -c 'sleep 0.1 & exit' &)
             sleep 0.5
-            grep -l '^State:.*zombie' /proc/[0-9]*/status
+            while grep -qs '^State:.*zombie' /proc/[0-9]*/status; do sleep 0.1; done
             test $PPID = 1 && exit 7";
         let out = machine.minidocker(&words("--init", "host", script));
         assert_eq!(
@@ -85,7 +85,7 @@ fn on_a_terminal_the_command_is_in_the_foreground() {
         terminal.expect("ready");
         terminal.send("\u{3}");
         assert_eq!(terminal.wait(), 130);
-        wait_for("the container to go", 10, || {
+        wait_for("the container to go", 60, || {
             machine.ids().is_empty().then_some(())
         });
         machine.nothing_left();

@@ -1,7 +1,5 @@
 //! Calls that fail once, and calls at which everybody who makes them is killed.
 
-use std::time::Duration;
-
 use harness::engine::kills::listed;
 use harness::engine::{Machine, Who};
 use harness::{Output, strace, wait_for};
@@ -50,8 +48,7 @@ fn traced(machine: &Machine, options: &[String], line: &str) -> Output {
     let words = ["strace", "-D"].into_iter();
     let words = words.chain(options.iter().map(String::as_str));
     let words = words.chain(["minidocker"]).chain(line.split_whitespace());
-    let running = machine.host().spawn(words);
-    running.wait_at_most(Duration::from_secs(20))
+    machine.host().run(words)
 }
 
 /// The calls of a command, each with its error and number, as many as are tried.
@@ -81,13 +78,13 @@ fn spoil(ready: &[&str], line: &str) {
         }
     };
     let look = |what: &str| {
-        let state = listed(&machine, "one");
-        let runs = state
-            .iter()
-            .any(|(_, state)| ["running", "paused"].contains(&state.as_str()));
-        wait_for(&format!("the truth: {state:?}, {line}: {what}"), 5, || {
-            let shims = machine.shims();
-            (shims.len() == 1 + usize::from(runs)).then_some(())
+        // Who has just died is listed as running until its shim has noticed.
+        wait_for(&format!("the truth: {line}: {what}"), 60, || {
+            let state = listed(&machine, "one");
+            let runs = state
+                .iter()
+                .any(|(_, state)| ["running", "paused"].contains(&state.as_str()));
+            (machine.shims().len() == 1 + usize::from(runs)).then_some(())
         });
         let out = machine.minidocker("rm -f one");
         assert!(out.code() == 0, "{what}: {out}");

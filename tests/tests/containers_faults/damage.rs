@@ -84,7 +84,7 @@ fn damaged(machine: &Machine, ready: &str, damage: fn(&Path)) {
         assert!(!out.errors().contains("panicked"), "{out}");
     }
     machine.ok(&["rm", "-f", &id]);
-    wait_for("its processes to be gone", 5, || {
+    wait_for("its processes to be gone", 60, || {
         let all = machine.processes();
         (!all.iter().any(|it| it.line == "sleep 999")).then_some(())
     });
@@ -173,7 +173,7 @@ fn after_a_reboot_nothing_runs_and_everything_can_start() {
                 .host()
                 .run(["kill", "-KILL", &process.pid.to_string()]);
         }
-        wait_for("all processes to end", 5, || {
+        wait_for("all processes to end", 60, || {
             machine.processes().is_empty().then_some(())
         });
         // A tmpfs is empty after a reboot, and cgroups are gone.

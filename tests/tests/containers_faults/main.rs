@@ -55,7 +55,7 @@ impl<'a> Bystander<'a> {
         let container = self.container();
         let count = || container.log().lines().count();
         let before = count();
-        wait_for("the bystander to count on", 10, || {
+        wait_for("the bystander to count on", 60, || {
             (count() > before).then_some(())
         });
         let log = container.log();

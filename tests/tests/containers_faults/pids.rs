@@ -11,7 +11,7 @@ use crate::Bystander;
 /// Somebody who has nothing to do with containers, and must not be signalled.
 fn passer_by(machine: &Machine) -> (Running, i32) {
     let running = machine.host().spawn_as(machine.user(), ["sleep", "777"]);
-    let pid = wait_for("a process", 5, || {
+    let pid = wait_for("a process", 60, || {
         let all = machine.processes();
         all.iter()
             .find(|it| it.line == "sleep 777")
@@ -26,7 +26,7 @@ fn crash(machine: &Machine, name: &str) {
     let (shim, init) = (container.shim().expect("a shim"), container.init().pid);
     let kill = ["kill", "-KILL", &shim.to_string(), &init.to_string()];
     machine.host().run(kill);
-    wait_for("both to end", 5, || {
+    wait_for("both to end", 60, || {
         (container.process(shim).is_none() && container.process(init).is_none()).then_some(())
     });
 }
@@ -126,7 +126,7 @@ fn who_holds_a_shims_lock_and_is_none_is_told_of() {
         machine.container("one").id()
     );
     let holder = machine.host().spawn(["flock", &lock, "sleep", "778"]);
-    wait_for("the lock to be held", 5, || {
+    wait_for("the lock to be held", 60, || {
         (machine.shims().len() > 1).then_some(())
     });
     for line in [
@@ -136,9 +136,7 @@ fn who_holds_a_shims_lock_and_is_none_is_told_of() {
         "exec one true",
         "start one",
     ] {
-        let out = machine
-            .spawn(line)
-            .wait_at_most(std::time::Duration::from_secs(15));
+        let out = machine.minidocker(line);
         assert!(!out.errors().contains("panicked"), "{out}");
     }
     drop(holder);

@@ -48,7 +48,7 @@ fn start(machine: &Machine, options: &[&str], script: &str) {
     words.extend(options);
     words.extend(["host", "sh", "-ec", &script]);
     machine.ok(&words);
-    harness::wait_for("the container's files", 20, || {
+    harness::wait_for("the container's files", 60, || {
         (machine.ok("logs c1") == "ready").then_some(())
     });
 }

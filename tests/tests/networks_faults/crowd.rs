@@ -34,7 +34,7 @@ fn fifty_who_start_at_once_have_fifty_addresses() {
     assert_eq!(all.len(), 50);
     assert_addresses(&machine);
     for (from, to) in [(0, 49), (49, 0), (17, 31)] {
-        machine.ok(&format!("exec c{from} ping -c1 -W5 c{to}"));
+        machine.ok(&format!("exec c{from} ping -c1 -W20 c{to}"));
     }
     bystander.leaves();
 }
@@ -108,7 +108,7 @@ fn a_bridge_with_no_port_left_says_so() {
     let said = machine.fails(1, "network connect big bystander");
     assert!(said.contains("1023"), "{said}");
     assert_addresses(&machine);
-    machine.ok("exec one ping -c1 -W5 two");
+    machine.ok("exec one ping -c1 -W20 two");
     batch(&machine, (0..511).map(|n| format!("link del a{n}\n")));
     machine.ok("rm -f one two");
     machine.ok("network rm big");

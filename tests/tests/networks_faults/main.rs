@@ -43,14 +43,21 @@ impl<'a> Bystander<'a> {
             init: machine.container("bystander").init().pid,
             addresses: addresses(machine, "bystander"),
         };
-        wait_for("the bystander to answer", 10, || it.answers().then_some(()));
+        wait_for("the bystander to answer", 60, || it.answers().then_some(()));
         it
     }
 
+    fn says(&self, seconds: u8) -> String {
+        let curl = format!("curl -sS --noproxy * -m{seconds} http://192.0.2.1:8080/");
+        self.machine.host().outside(curl.split(' ')).text()
+    }
+
     fn answers(&self) -> bool {
-        let curl = "curl -sS --noproxy * -m3 http://192.0.2.1:8080/";
-        let out = self.machine.host().outside(curl.split(' '));
-        out.text() == "hello"
+        self.says(20) == "hello"
+    }
+
+    fn is_silent(&self) -> bool {
+        self.says(1).is_empty()
     }
 
     /// Its process and addresses are those that it always had, and it answers.
@@ -122,7 +129,7 @@ fn assert_addresses(machine: &Machine) {
         }
     }
     let owned: BTreeSet<String> = owners.into_keys().collect();
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     while leases(machine) != owned {
         assert!(
             Instant::now() < until,

@@ -244,7 +244,7 @@ fn others_rules_are_left_alone_and_stand_in_nobodys_way() {
         let url = format!("{CURL} http://{HERE}:8080/");
         assert_eq!(far.run(&url).ok(), "found", "{whose}");
         assert_eq!(far.here(&url).ok(), "found", "{whose}");
-        machine.ok(&format!("exec web ping -c1 -W5 {THERE}"));
+        machine.ok(&format!("exec web ping -c1 -W20 {THERE}"));
         machine.ok("rm -f web");
         assert_eq!(foreign(&machine), before, "{whose}");
         assert!(ours(&machine).is_empty(), "{whose}: {:?}", ours(&machine));
@@ -274,8 +274,8 @@ fn who_drops_what_is_forwarded_is_named_and_what_is_advised_helps() {
         // It is true, though not of who calls from here.
         let url = format!("{CURL} http://127.0.0.1:8080/");
         assert_eq!(far.here(&url).ok(), "found");
-        let url = format!("curl -s -m1 http://{HERE}:8080/");
-        assert_ne!(far.run(&url).code(), 0);
+        let silent = format!("curl -s -m1 http://{HERE}:8080/");
+        assert_ne!(far.run(&silent).code(), 0);
         let ping = format!("exec web ping -c1 -W1 {THERE}");
         machine.minidocker(&ping).exits(1);
         let advised: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
@@ -283,8 +283,9 @@ fn who_drops_what_is_forwarded_is_named_and_what_is_advised_helps() {
         for command in advised {
             machine.host().shell(command);
         }
+        let url = format!("{CURL} http://{HERE}:8080/");
         assert_eq!(far.run(&url).ok(), "found");
-        machine.ok(&ping);
+        machine.ok(&format!("exec web ping -c1 -W20 {THERE}"));
         // Who has been told, and has done it, is not told again.
         machine.ok("rm -f web");
         let out = machine.minidocker(&format!("run --rm {options}services true"));

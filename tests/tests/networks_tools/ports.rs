@@ -11,7 +11,7 @@ const NGINX: &str = "hostname >/var/www/html/index.html \
     && head -c 3000000 /dev/zero >/var/www/html/large \
     && exec nginx -g 'daemon off;'";
 
-pub const CURL: &str = "curl -sS --noproxy * -m10";
+pub const CURL: &str = "curl -sS --noproxy * -m30";
 
 /// Answers for far.example, and knows nothing else.
 pub const DNSMASQ: &str = "dnsmasq -k -C /dev/null --user=root --no-resolv --no-hosts \
@@ -70,9 +70,9 @@ fn a_container_finds_the_way_out_and_how_wide_it_is() {
     let machine = online();
     let far = Far::new(&machine);
     machine.ok("run -d --name one services sleep 1000");
-    machine.ok(&format!("exec one ping -c1 -W5 {THERE}"));
-    machine.ok(&format!("exec one ping -c1 -W5 -Mdo -s1372 {THERE}"));
-    let wide = machine.minidocker(&format!("exec one ping -c2 -i0.2 -W5 -Mdo -s1400 {THERE}"));
+    machine.ok(&format!("exec one ping -c1 -W20 {THERE}"));
+    machine.ok(&format!("exec one ping -c1 -W20 -Mdo -s1372 {THERE}"));
+    let wide = machine.minidocker(&format!("exec one ping -c2 -i0.2 -W20 -Mdo -s1400 {THERE}"));
     let said = wide.exits(1) + &wide.text();
     assert!(
         said.contains("mtu = 1400") || said.contains("mtu=1400"),
@@ -98,7 +98,7 @@ fn a_name_server_answers_through_a_published_port_of_udp() {
     machine.ok(&serve);
     listens(&machine, "dns", 53);
     let ask = |to: &str, how: &str| {
-        format!("dig +short +timeout=2 +tries=3 {how} -p 5353 @{to} far.example")
+        format!("dig +short +timeout=20 +tries=2 {how} -p 5353 @{to} far.example")
     };
     for how in ["", "+tcp"] {
         for to in [HERE, HERE6] {
@@ -169,22 +169,22 @@ fn iperf3_moves_megabytes_both_ways_by_tcp_and_udp() {
     for options in [
         "-n 100M",
         "-n 100M -R",
-        "-u -b 50M -n 1M",
-        "-u -b 50M -n 1M -R",
+        "-u -b 10M -n 1M",
+        "-u -b 10M -n 1M -R",
     ] {
         let line = format!("iperf3 -J --connect-timeout 5000 -c {HERE} {options}");
-        // It serves one after the other, and may be busy with the end of the last.
-        let out = wait_for("iperf3 to be served", 20, || {
-            let out = far.run(&line);
-            (out.code() == 0).then_some(out)
-        });
         // What was on its way when the sender ended is not counted.
         let wanted = if options.contains("100M") {
             90 << 20
         } else {
             900_000
         };
-        assert!(received(&out.text()) >= wanted, "{out}");
+        // It serves one after the other, and may be busy with the end of the last; and datagrams may
+        // be lost where a receiver has to wait for its processor.
+        wait_for(&format!("{wanted} bytes by {options}"), 60, || {
+            let out = far.run(&line);
+            (out.code() == 0 && received(&out.text()) >= wanted).then_some(())
+        });
     }
     far.nothing_left();
 }

@@ -58,7 +58,7 @@ fn no_committed_row_is_lost_when_the_server_is_killed_ten_times() {
     ));
     for round in 0.. {
         let before = acknowledged(&machine).len();
-        wait_for("rows to be committed", 20, || {
+        wait_for("rows to be committed", 60, || {
             (acknowledged(&machine).len() > before + 100).then_some(())
         });
         let db = machine.container("db");

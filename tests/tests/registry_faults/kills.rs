@@ -61,7 +61,7 @@ impl<'a> Victim<'a> {
         );
         let user = self.minidocker.user();
         self.host.run_as(user, ["sh", "-c", &script]);
-        wait_for("everything that it started to end", 5, || {
+        wait_for("everything that it started to end", 60, || {
             let out = self.host.run(["pgrep", "-x", "minidocker"]);
             out.text().is_empty().then_some(())
         });

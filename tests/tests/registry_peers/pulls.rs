@@ -221,7 +221,7 @@ fn a_token_is_renewed_when_it_has_ended() {
         let running = minidocker.spawn(&format!("pull {name}"));
         // The work is done by a process of its own.
         let worker = Pid::from_raw(running.container());
-        harness::wait_for("the first layer, of many", 20, || {
+        harness::wait_for("the first layer, of many", 60, || {
             let asked = registry.answered().split_off(before);
             let got = |asked: &Request| asked.path.contains("/blobs/") && asked.status == 200;
             asked.iter().any(got).then_some(())

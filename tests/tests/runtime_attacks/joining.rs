@@ -87,7 +87,7 @@ fn reached(host: &Host, bundle: &mut Bundle, user: &str) -> String {
     // The filter would forbid what is tried, and that is not asked here.
     bundle.set("/linux/seccomp", json!(null));
     bundle.start();
-    harness::wait_for("the attackers", 10, || {
+    harness::wait_for("the attackers", 60, || {
         let seen = std::fs::read_to_string(bundle.path("/seen"));
         seen.ok().filter(|text| text.contains("reaching"))
     });

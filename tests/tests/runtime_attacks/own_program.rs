@@ -130,7 +130,7 @@ fn with_libraries<'a>(host: &'a Host, name: &str) -> Bundle<'a> {
 
 /// Waits for the one who writes to be done, and returns what it says.
 fn log(bundle: &Bundle) -> String {
-    wait_for("the attack to be over", 10, || {
+    wait_for("the attack to be over", 60, || {
         fs::read_to_string(bundle.path("/log"))
             .ok()
             .filter(|text| text.ends_with('\n'))
@@ -177,7 +177,7 @@ fn a_process_of_the_container_cannot_overwrite_the_program_that_joins_it() {
     bundle
         .background(&[RUNTIME, "run", "-d", "--bundle", &bundle.dir(), "joined"])
         .ok();
-    wait_for("the watcher", 10, || {
+    wait_for("the watcher", 60, || {
         fs::read_to_string(bundle.path("/watched"))
             .ok()
             .filter(|text| text.contains("watching"))

@@ -154,7 +154,7 @@ fn exec_writes_to_no_file_that_the_container_has_put_over_its_proc() {
     let joined = host.spawn(exec);
     let find = "for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 99 ' ] && \
                 cat $p/oom_score_adj; done 2>/dev/null; true";
-    let score = wait_for("the command", 10, || {
+    let score = wait_for("the command", 60, || {
         Some(host.shell(find)).filter(|score| !score.is_empty())
     });
     assert_eq!(score, "300");

@@ -150,7 +150,7 @@ fn life(ctr: &Ctr<'_>) {
     ctr.call("task resume back").ok();
     assert!(list().contains("RUNNING"), "{}", list());
     ctr.call("task kill -s TERM back").ok();
-    wait_for("the end", 10, || list().contains("STOPPED").then_some(()));
+    wait_for("the end", 60, || list().contains("STOPPED").then_some(()));
     let out = ctr.call("task rm back");
     out.ok();
     assert!(out.errors().contains("exit code 3"), "{out}");

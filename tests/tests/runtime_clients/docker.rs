@@ -86,7 +86,7 @@ fn bridge(docker: &Engine<'_>) {
 
 fn published(docker: &Engine<'_>) {
     docker.call("run -d --name web -p 8080:80 busybox sh -c 'echo page >/tmp/index.html; exec httpd -f -h /tmp'").ok();
-    wait_for("an answer at the published port", 10, || {
+    wait_for("an answer at the published port", 60, || {
         let out = docker.host.run(["curl", "-s", "http://127.0.0.1:8080/"]);
         (out.text() == "page").then_some(())
     });

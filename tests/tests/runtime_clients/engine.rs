@@ -426,7 +426,7 @@ fn state(engine: &Engine<'_>) -> String {
 fn life(engine: &Engine<'_>) {
     engine.start("service", SERVICE);
     let says = |text: &str| {
-        wait_for(&format!("{text:?} in the log"), 10, || {
+        wait_for(&format!("{text:?} in the log"), 60, || {
             (engine.call("logs service").text() == text).then_some(())
         });
     };
@@ -501,7 +501,7 @@ fn exec(engine: &Engine<'_>) {
     }
     exec("host /etc/plain").exits(126);
     exec("-d host sh -c 'echo later >/tmp/later'").ok();
-    wait_for("what exec -d writes", 10, || {
+    wait_for("what exec -d writes", 60, || {
         (exec("host cat /tmp/later").text() == "later").then_some(())
     });
     let mut terminal = engine.terminal("exec -it -e HOME=/ host sh");
@@ -556,7 +556,7 @@ pub fn hog_is_killed(engine: &Engine<'_>) {
     let limit = "--memory 64m --memory-swap 64m";
     let script = format!("sleep 1; {hog}; echo it ended with $?; exec sleep 1000");
     engine.start("hog", &format!("{limit} busybox sh -c '{script}'"));
-    wait_for("the hog's end", 30, || {
+    wait_for("the hog's end", 60, || {
         let log = engine.call("logs hog").ok();
         log.contains("it ended with 137").then_some(())
     });
@@ -565,7 +565,7 @@ pub fn hog_is_killed(engine: &Engine<'_>) {
     // podman of this age does not find what conmon notes down.
     if engine.name == "docker" {
         engine.call("kill hog").ok();
-        wait_for("docker to tell of it", 30, || {
+        wait_for("docker to tell of it", 60, || {
             let state = engine.inspect("hog", ".State.Running .State.OOMKilled");
             (state == "false true").then_some(())
         });

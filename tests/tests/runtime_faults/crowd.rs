@@ -135,7 +135,7 @@ fn a_container_that_is_killed_from_many_sides_dies_once() {
         assert!(out.exits(1).contains("not running"), "{out}");
     }
     // A signal is sent before it is obeyed.
-    wait_for("its end", 5, || {
+    wait_for("its end", 60, || {
         let out = host.run(["minirunc", "delete", "killed"]);
         (out.code() == 0).then_some(())
     });
@@ -149,11 +149,13 @@ fn a_process_with_a_recycled_pid_is_left_alone() {
     bundle.set("/linux/cgroupsPath", Value::Null);
     bundle.start();
     let mut other = host.spawn(["sleep", "98"]);
-    let inside = host.shell(
-        "for p in /proc/[0-9]*; do grep -qx sleep $p/comm && \
-        [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 98 ' ] && echo ${p#/proc/}; done; true",
-    );
-    let pid: i32 = inside.trim().parse().unwrap();
+    let pid: i32 = wait_for("the process to be there", 60, || {
+        let inside = host.shell(
+            "for p in /proc/[0-9]*; do grep -qsx sleep $p/comm && \
+            [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 98 ' ] && echo ${p#/proc/}; done; true",
+        );
+        inside.trim().parse().ok()
+    });
     edit(&host, &bundle, |record| record["pid"] = json!(pid));
     for line in [
         ["minirunc", "kill", "recycled", "KILL"].as_slice(),
@@ -173,7 +175,9 @@ fn a_process_with_a_recycled_pid_is_left_alone() {
         other.is_running(),
         "delete --force has killed somebody else"
     );
-    assert_eq!(host.shell("pgrep -cx sleep || true"), "1");
+    wait_for("the container's to be gone", 60, || {
+        (host.shell("pgrep -cx sleep || true") == "1").then_some(())
+    });
 }
 
 /// Records that are not the runtime's own do not make it a tool.

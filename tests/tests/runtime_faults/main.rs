@@ -114,7 +114,7 @@ fn tree(dir: &Path, all: &mut Vec<String>) {
 /// What is there that was not before, and what is no longer, once it has not
 /// changed for a moment.
 fn difference(host: &Host, before: &[String]) -> Vec<String> {
-    let end = Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let now = look(host);
         let left = now.iter().filter(|line| !before.contains(line));

@@ -124,7 +124,7 @@ fn name(text: &str) -> Result<String> {
 ///
 /// # Errors
 /// It is neither.
-fn boolean(text: &str) -> Result<bool> {
+pub(crate) fn boolean(text: &str) -> Result<bool> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),

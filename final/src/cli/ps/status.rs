@@ -1,9 +1,9 @@
 //! The column STATUS: `Up 3 minutes (Paused)`.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use minidocker::state::{Life, Status};
+
+use crate::time::age;
 
 /// Docker's words for where a container is in its life.
 pub(crate) fn shown(life: &Life, now: Timestamp) -> String {
@@ -20,14 +20,10 @@ pub(crate) fn shown(life: &Life, now: Timestamp) -> String {
     }
 }
 
-/// How long something is ago, which is never before now.
-fn age(then: Timestamp, now: Timestamp) -> String {
-    let since = now.duration_since(then).max(SignedDuration::ZERO);
-    cli::age(Duration::try_from(since).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::format::List;
-use crate::list::ago;
 use crate::ps;
+use crate::time::ago;
 
 /// Show what takes up the disk
 #[derive(Debug, Args)]
@@ -44,8 +44,9 @@ impl Df {
             columns: COLUMNS,
             headers: &HEADERS,
             rows: kinds(&disk),
+            ..List::default()
         };
-        let lines = list.format(self.format.as_deref())?;
+        let lines = list.lines(self.format.as_deref().unwrap_or_default())?;
         lines.iter().try_for_each(|line| cli::say(line))?;
         Ok(0)
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Cursor;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use super::*;
