@@ -36,6 +36,14 @@ pub(super) const HERE: &[u8] = b"here";
 /// How long a keeper may take to answer, in milliseconds: it only waits for itself.
 const PATIENCE: u16 = 10_000;
 
+/// What is said where it does not.
+const UNHEARD: &str = "the keeper of names (minidocker-keep) does not answer; it may be stopped, or \
+                       have as many open files as it is allowed (`ulimit -Hn`)";
+
+/// How often it is tried with another keeper, or the same: one that can take no more files says
+/// nothing each time.
+const TRIES: u32 = 10;
+
 /// A container that the keeper answers, until this is dropped (or its holder dies).
 #[derive(Debug)]
 pub struct Registration {
@@ -65,13 +73,14 @@ impl Registration {
         let request = Request::Register { id: id.to_owned() };
         let packet = serde_json::to_vec(&request)?;
         let files = [udp.as_raw_fd(), tcp.as_raw_fd()];
-        loop {
+        for _ in 0..TRIES {
             let connection = life::connect(dirs, &overlay)?;
             // One that was about to end when we came says nothing.
             if is_answered(&connection, &packet, &files)? {
                 return Ok(Registration { connection });
             }
         }
+        bail!(UNHEARD)
     }
 
     /// What is readable when the keeper is gone; then [`Registration::new`] again.
@@ -91,7 +100,7 @@ fn is_answered(connection: &Connection, packet: &[u8], files: &[i32]) -> Result<
     loop {
         match poll(&mut waiting, PollTimeout::from(PATIENCE)) {
             Err(Errno::EINTR) => {}
-            Ok(0) => bail!("the keeper of names (minidocker-keep) does not answer; is it stopped?"),
+            Ok(0) => bail!(UNHEARD),
             ready => {
                 ready.context("wait for the keeper of names")?;
                 break;
