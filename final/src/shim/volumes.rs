@@ -12,13 +12,14 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cli::Dirs;
 use images::remove_tree;
-use rustix::fs::{Dir, OFlags, RenameFlags, ResolveFlags, fstat, renameat_with};
+use rustix::fs::{
+    AtFlags, Dir, OFlags, RenameFlags, ResolveFlags, StatxFlags, fstat, renameat_with, statx,
+};
 use rustix::io::Errno;
 
 use crate::runtime;
@@ -55,7 +56,7 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
     alone.lock()?;
     let to = File::open(&volume.source)?;
     // What is mounted in its place cannot be renamed to, and has a beginning of its own.
-    let is_here = alone.metadata()?.dev() == to.metadata()?.dev();
+    let is_here = mount_of(&alone)? == mount_of(&to)?;
     let is_new = is_here && fs::read_dir(&volume.source)?.next().is_none();
     if let Some(from) = from.filter(|_| is_new && !filled.exists()) {
         match remove_tree(&filling) {
@@ -69,6 +70,13 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
         pour(&filled, &to)?;
     }
     Ok(())
+}
+
+/// In which mount a file is. Of one file system there may be several, and rename(2) leads from none to
+/// another.
+fn mount_of(file: &File) -> Result<u64> {
+    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
 }
 
 /// With the attributes that the directory itself has in the image.
