@@ -260,6 +260,14 @@ fn a_new_volume_begins_with_what_the_image_has_in_its_place() {
         other("-v half:/x", "rm /x/*");
         assert_eq!(other("-v half:/data", "ls /data | wc -l"), "5");
         assert!(!aside("filling").exists());
+        // What is mounted in its place has a beginning of its own, on the same disk as well.
+        machine.ok("volume create covered");
+        let covered = inside(machine, "covered/_data");
+        let mount = format!("mount --bind {covered} {covered}");
+        machine.host().shell(&mount);
+        assert_eq!(other("-v covered:/data", "ls /data"), "");
+        machine.host().shell(&format!("umount {covered}"));
+        assert_eq!(other("-v covered:/data", "ls /data | wc -l"), "5");
         machine.ok("rmi full");
         nothing_left(machine);
     });

@@ -15,14 +15,15 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::remove_tree;
 use nix::mount::{MntFlags, MsFlags, umount2};
-use rustix::fs::{Dir, OFlags, RenameFlags, ResolveFlags, fstat, renameat_with};
+use rustix::fs::{
+    AtFlags, Dir, OFlags, RenameFlags, ResolveFlags, StatxFlags, fstat, renameat_with, statx,
+};
 use rustix::io::Errno;
 
 use super::spec;
@@ -146,7 +147,7 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
     alone.lock()?;
     let to = part.map_or_else(|| File::open(&volume.source), Ok)?;
     // What is mounted in its place cannot be renamed to, and has a beginning of its own.
-    let is_here = alone.metadata()?.dev() == to.metadata()?.dev();
+    let is_here = mount_of(&alone)? == mount_of(&to)?;
     let is_new = is_here && names_in(&to)?.is_empty();
     if let Some(from) = from.filter(|_| is_new && !filled.exists()) {
         match remove_tree(&filling) {
@@ -160,6 +161,13 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
         pour(&filled, &to)?;
     }
     Ok(())
+}
+
+/// In which mount a file is. Of one file system there may be several, and rename(2) leads from none to
+/// another.
+fn mount_of(file: &File) -> Result<u64> {
+    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
 }
 
 /// With the attributes that the directory itself has in the image.
