@@ -352,7 +352,7 @@ fn dockers_options_of_a_bridge_are_what_the_kernel_has() {
             assert_eq!(out.code() == 0, answered, "{asked}: {out}");
         }
         assert_eq!(machine.ok("port two"), "80/tcp -> 127.0.0.1:8081");
-        wait_for("the port to be answered", 10, || {
+        wait_for("the port to be answered", 60, || {
             let curl = [
                 "curl",
                 "-sS",
