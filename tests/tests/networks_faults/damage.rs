@@ -139,7 +139,7 @@ fn cables_that_are_gone_altogether_are_laid_again_as_they_were() {
         wait_for(what, 60, || {
             (meet(&machine) && answers(8090) && answers(8091)).then_some(())
         });
-        machine.ok("exec one ping -c1 -W5 192.0.2.2");
+        machine.ok("exec one ping -c1 -W20 192.0.2.2");
         bystander.is_unharmed();
         assert_addresses(&machine);
     }
