@@ -18,37 +18,15 @@ fn server(host: &Host, options: &[&str], port: u16) -> Running {
     running
 }
 
+const CURL: &str = "curl -sS --noproxy * --retry 5 --retry-connrefused -m 5";
+
 /// Fetches `url` by curl in the host's network, its loopback included.
 fn fetch(host: &Host, url: &str) -> String {
-    host.run([
-        "curl",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--retry",
-        "5",
-        "--retry-connrefused",
-        "-m",
-        "5",
-        url,
-    ])
-    .ok()
+    host.run(CURL.split(' ').chain([url])).ok()
 }
 
 fn fetch_outside(host: &Host, url: &str) -> String {
-    host.outside([
-        "curl",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--retry",
-        "5",
-        "--retry-connrefused",
-        "-m",
-        "5",
-        url,
-    ])
-    .ok()
+    host.outside(CURL.split(' ').chain([url])).ok()
 }
 
 /// A program outside that answers everybody on port 7000 with what `answer` prints.

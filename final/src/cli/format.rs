@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 
 pub(crate) use parse::Template;
 
-/// Docker's columns are at least that wide.
-const LEAST: usize = 10;
+/// Lines whose cells are apart by tabs as a table. Docker's columns are at least that wide.
+pub(crate) fn aligned(lines: &[String]) -> String {
+    cli::columns(&lines.join("\n"), 10)
+}
 
 /// A list's rows, and what their columns are called.
 #[derive(Default)]
@@ -75,6 +77,14 @@ pub(crate) fn joined(labels: &Labels, between: &str) -> String {
     pairs.collect::<Vec<_>>().join(between)
 }
 
+/// Prints one thing by a template, which may ask for what is `unsaid` of it as well.
+///
+/// # Errors
+/// As [`List::lines`], and standard output cannot be written to.
+pub(crate) fn fill(template: &str, thing: &Value, unsaid: &Value) -> Result<()> {
+    cli::say(&Template::parse(template)?.execute(thing, unsaid)?)
+}
+
 impl List<'_> {
     /// The lines to print for `--format`, which is a template, `table`, `table TEMPLATE` or
     /// `json`; an empty one is the usual table.
@@ -110,8 +120,7 @@ impl List<'_> {
         let names: Value = self.headers.iter().map(header).collect();
         let mut lines = self.filled(&template)?;
         lines.insert(0, template.header(&names)?);
-        let table = cli::columns(&lines.join("\n"), LEAST);
-        Ok(vec![table])
+        Ok(vec![aligned(&lines)])
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use minidocker::engine::registries;
-use minidocker::registry::Keychain;
+use minidocker::registry::{Keychain, host_of};
 
 use crate::{PROGRAM, prompt};
 
@@ -145,12 +145,7 @@ impl Logout {
 
 /// The registry's name, of what docker's users write for one.
 fn server(written: Option<&str>) -> &str {
-    let written = written.unwrap_or(DOCKER_HUB);
-    let bare = ["https://", "http://"]
-        .iter()
-        .find_map(|it| written.strip_prefix(it));
-    let host = bare.unwrap_or(written).split('/').next();
-    match host.unwrap_or_default() {
+    match host_of(written.unwrap_or(DOCKER_HUB)) {
         "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
         host => host,
     }

@@ -1,5 +1,6 @@
 //! What exists and what may happen to it, in files that any command may read and change.
 
+mod answer;
 pub mod containers;
 pub mod images;
 pub mod lexical;

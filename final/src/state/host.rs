@@ -67,6 +67,9 @@ pub struct HostConfig {
     pub no_new_privileges: bool,
     /// Which system calls it may make.
     pub seccomp: Seccomp,
+    /// `--security-opt apparmor=` and `label=`, as they were written: no container has a profile or
+    /// a label of ours.
+    pub lsm: Vec<String>,
     /// Whether it may do almost all that the host's root may.
     pub privileged: bool,
     /// `--device`.

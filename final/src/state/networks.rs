@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_id;
 use super::journal::{Event, Kind};
+use super::locked::replace;
 
 /// The version of a network's file that is written.
 const VERSION: u32 = 1;
@@ -351,18 +352,7 @@ impl Changing {
     /// # Errors
     /// The disk is full, or what else it refuses; what is on it is as it was.
     pub fn write(&self, network: &Network) -> Result<()> {
-        let path = self.file(network);
-        let new = path.with_extension("json.new");
-        let text = serde_json::to_vec(network)?;
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_data()?;
-            fs::rename(&new, &path)
-        });
-        written.map_err(|error| {
-            let _ = fs::remove_file(&new);
-            anyhow!(error).context(format!("write {}", path.display()))
-        })
+        replace(&self.file(network), network)
     }
 
     /// Forgets a network.

@@ -21,7 +21,7 @@ pub fn compare(pair: &Pair) {
             LEFT.map(|line| left(pair, name, line))
         });
         for ((line, docker), minidocker) in LEFT.iter().zip(docker).zip(minidocker) {
-            // Ours begins with our name, as everything that we complain of.
+            // Everything that we complain of begins with our name.
             if docker != minidocker.replace("minidocker: ", "") {
                 pair.note(format!("`{line}` is left\n{docker:?}\n{minidocker:?}"));
             }
@@ -41,7 +41,5 @@ fn left(pair: &Pair, name: &str, line: &str) -> String {
     terminal.expect("here\r\n");
     terminal.expect("# ");
     terminal.send("\x10\x11");
-    let said = terminal.expect(".");
-    println!("{name} {line}: {said:?}");
-    said
+    terminal.expect(".")
 }

@@ -70,12 +70,13 @@ impl Options {
 
     /// Whether our standard input is for it.
     pub(crate) fn wants_input(&self) -> bool {
-        self.attaches("stdin").unwrap_or(self.process.interactive)
+        self.attaches("stdin")
+            .unwrap_or(self.process.around.interactive)
     }
 
     /// Whether it is to have a terminal.
     pub(crate) fn wants_terminal(&self) -> bool {
-        self.process.tty
+        self.process.around.tty
     }
 
     /// What they ask for.

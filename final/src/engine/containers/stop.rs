@@ -213,7 +213,7 @@ fn timeout(left: Option<Duration>) -> PollTimeout {
 }
 
 /// Waits for the end that a shim tells, so long and no longer; `None` is for ever.
-pub(super) fn has_ended(shim: &Connection, patience: Option<Duration>) -> Result<bool> {
+fn has_ended(shim: &Connection, patience: Option<Duration>) -> Result<bool> {
     let until = patience.map(|patience| Instant::now() + patience);
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));

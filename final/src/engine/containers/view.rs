@@ -284,14 +284,15 @@ impl View {
 }
 
 /// Whether the other end of a pipe was closed.
-pub(super) fn is_cut(error: &anyhow::Error) -> bool {
+fn is_cut(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>();
         io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 
-fn open(path: &Path) -> Result<OwnedFd> {
+/// Pins a directory.
+pub(super) fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .with_context(|| format!("open {}", path.display()))
