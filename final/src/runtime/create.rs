@@ -19,6 +19,7 @@ use super::process::ProcessPlan;
 use super::procfs;
 use super::resources::Resources;
 use super::root::RootPlan;
+use super::seccomp::Filter;
 use super::state::{self, GATE, Home, Record};
 use super::sysctl::Sysctls;
 use super::{Bundle, Container, Id, Runtime, Settings, hooks, init};
@@ -44,11 +45,12 @@ impl Runtime {
     pub fn create<T>(
         &self,
         id: &Id,
-        bundle: &Bundle,
+        bundle: Bundle,
         settings: &Settings,
         work: impl FnOnce(Pid) -> Result<T>,
     ) -> Result<(Created, T)> {
-        let plan = Plan::of(id, bundle, settings)?;
+        let filter = Filter::of(&bundle.spec)?;
+        let plan = Plan::of(id, &bundle, filter.as_ref(), settings)?;
         // From here on Ctrl-C waits until there is something to be unmade. (step 1)
         let signals = Signals::hold()?;
         let mut home = Home::make(self.root(), id, &bundle.text)?;
@@ -58,7 +60,7 @@ impl Runtime {
         let mut group = NewGroup::make(&plan, id)?;
 
         // If we are killed, whoever deletes the container finds what was made for it.
-        let mut record = plan.record(bundle, settings.init, group.save());
+        let mut record = plan.record(&bundle, settings.init, group.save());
         home.write_record(&record)?;
 
         // Born with its namespaces, and held at the gate. (step 1)
@@ -101,9 +103,9 @@ impl Runtime {
         home.keep();
         group.keep();
         std::mem::forget(unfinished);
-        drop(gate);
+        drop((gate, plan));
         let created = Created {
-            container: Container::of(id.clone(), home, record).with_spec(bundle.spec.clone()),
+            container: Container::of(id.clone(), home, record).with_spec(bundle.spec, filter),
             process,
         };
         Ok((created, done))
@@ -130,7 +132,12 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(id: &Id, bundle: &Bundle, settings: &'a Settings) -> Result<Plan<'a>> {
+    fn of(
+        id: &Id,
+        bundle: &Bundle,
+        filter: Option<&'a Filter>,
+        settings: &'a Settings,
+    ) -> Result<Plan<'a>> {
         let spec = &bundle.spec;
         let none = oci_spec::runtime::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&none);
@@ -146,7 +153,7 @@ impl<'a> Plan<'a> {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             sysctls: Sysctls::plan(linux)?,
-            process: ProcessPlan::plan(process, Some(linux), &state, settings)?,
+            process: ProcessPlan::plan(process, Some(linux), filter, &state, settings)?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
             passed_files: settings.preserve_fds,

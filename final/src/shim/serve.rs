@@ -1,10 +1,12 @@
 //! The loop: what the container writes, what clients want, and who has ended.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 
@@ -25,6 +27,9 @@ const QUIET: usize = 4 << 10;
 
 /// So much for the container's standard input waits here, in bytes, before clients have to.
 const MOST_INPUT: usize = 64 << 10;
+
+/// So long it takes until somebody may have gone who has a descriptor.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a run ended.
 pub(super) struct Ended {
@@ -65,6 +70,7 @@ impl Shim<'_> {
         drop(pending);
         let Run {
             process,
+            runner,
             mut streams,
             execs,
             network,
@@ -73,17 +79,20 @@ impl Shim<'_> {
         let status = process.reap()?;
 
         // Whoever it left behind goes too, and with them the last who could write.
-        let runner = self.runner()?;
-        let oom_killed =
-            status == 128 + 9 && runner.oom_kills(&self.id).is_ok_and(|kills| kills > 0);
-        runner.delete(&self.id)?;
+        let oom_killed = status == 128 + 9 && runner.oom_kills().is_ok_and(|kills| kills > 0);
+        runner.delete()?;
         for exec in execs.0 {
-            self.exec_ended(exec)?;
+            self.exec_ended(exec);
         }
         for (stream, file) in &mut streams.outputs {
-            while let Ok(length @ 1..) = read(&*file, &mut buffer) {
+            // Without a cgroup somebody may live on and write for ever: what was there is enough.
+            let mut left = capacity(file);
+            while left > 0
+                && let Ok(length @ 1..) = read(&*file, &mut buffer)
+            {
                 self.log.write(*stream, &buffer[..length]);
                 self.clients.show(*stream, &buffer[..length]);
+                left = left.saturating_sub(length);
             }
         }
         self.log.end();
@@ -111,7 +120,7 @@ impl Shim<'_> {
         for (source, events) in ready {
             match source {
                 Source::Process => ended = true,
-                Source::Listener => self.accept()?,
+                Source::Listener => self.accept(),
                 Source::Client(n) => {
                     if events.contains(PollFlags::POLLOUT)
                         && let Some(client) = self.clients.0.get_mut(n)
@@ -137,18 +146,21 @@ impl Shim<'_> {
         // From behind, so that the numbers before stay right.
         for n in gone.into_iter().rev() {
             let exec = run.execs.0.remove(n);
-            self.exec_ended(exec)?;
+            self.exec_ended(exec);
         }
         run.streams.outputs.retain(|(_, file)| !is_over(file));
         self.clients.sweep();
         Ok(ended)
     }
 
-    fn exec_ended(&self, exec: Execed) -> Result<()> {
-        let status = exec.end()?;
-        let died = Event::of(&self.places.read()?, "exec_die").with("exitCode", status);
-        journal::tell(self.dirs, &died);
-        Ok(())
+    /// The container lives on, whether or not anybody can be told.
+    fn exec_ended(&self, exec: Execed) {
+        if let Ok(status) = exec.end()
+            && let Ok(container) = self.places.read()
+        {
+            let died = Event::of(&container, "exec_die").with("exitCode", status);
+            journal::tell(self.dirs, &died);
+        }
     }
 
     /// Who is listened to at the moment. Nothing is read that there is no room for.
@@ -196,11 +208,16 @@ impl Shim<'_> {
             .unzip()
     }
 
-    fn accept(&mut self) -> Result<()> {
-        while let Some(connection) = self.listener.accept()? {
-            self.clients.add(connection);
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok(Some(connection)) => self.clients.add(connection),
+                Ok(None) => return,
+                // No descriptor is free: who calls waits until somebody goes, and the container
+                // lives on.
+                Err(_) => return sleep(PAUSE),
+            }
         }
-        Ok(())
     }
 
     /// What the container wrote goes to the log and to everybody who is attached.
@@ -248,7 +265,7 @@ impl Shim<'_> {
                 }
                 if held {
                     // Whoever held them was killed, and there is nobody left to tell.
-                    let _ = self.pause(false);
+                    let _ = self.pause(&run.runner, false);
                 }
             }
         }
@@ -273,12 +290,13 @@ impl Shim<'_> {
             }
             Request::Exec(wish) => {
                 let client = self.clients.0.remove(n);
-                run.execs.0.extend(self.exec(&wish, client, files));
+                let execed = self.exec(&run.runner, &wish, client, files);
+                run.execs.0.extend(execed);
                 return Ok(());
             }
-            Request::Signal { signal, all } => self.signal(signal, all),
-            Request::Pause => self.pause(true),
-            Request::Hold => match self.pause(true) {
+            Request::Signal { signal, all } => self.signal(&run.runner, signal, all),
+            Request::Pause => self.pause(&run.runner, true),
+            Request::Hold => match self.pause(&run.runner, true) {
                 Ok(()) => {
                     let client = &mut self.clients.0[n];
                     client.role = Role::Holding;
@@ -293,7 +311,7 @@ impl Shim<'_> {
                         client.role = Role::Waiting;
                     }
                 }
-                self.pause(false)
+                self.pause(&run.runner, false)
             }
             Request::Resize { rows, columns } => {
                 resize(run, rows, columns);
@@ -301,6 +319,7 @@ impl Shim<'_> {
             }
             Request::Connect { network, wanted } => self.connect(run, &network, wanted),
             Request::Disconnect { network } => self.disconnect(run, &network),
+            Request::Replug => run.network.lay_again(),
             // It runs, and what is written down counts when it ends.
             Request::Cancel => Ok(()),
         };
@@ -313,29 +332,23 @@ impl Shim<'_> {
         Ok(())
     }
 
-    fn runner(&self) -> Result<Runner> {
-        Ok(Runner::of(&self.places.read()?, self.places))
-    }
-
-    fn signal(&self, signal: i32, all: bool) -> Result<()> {
-        let container = self.places.read()?;
-        Runner::of(&container, self.places).kill(&self.id, signal, all)?;
-        let sent = Event::of(&container, "kill").with("signal", signal);
+    fn signal(&self, runner: &Runner, signal: i32, all: bool) -> Result<()> {
+        runner.kill(signal, all)?;
+        let sent = Event::of(&self.places.read()?, "kill").with("signal", signal);
         journal::tell(self.dirs, &sent);
         Ok(())
     }
 
     /// Stops all processes where they are, or lets them go on, and writes that down.
-    fn pause(&self, pause: bool) -> Result<()> {
+    fn pause(&self, runner: &Runner, pause: bool) -> Result<()> {
         let mut locked = Locked::open(self.dirs, self.id.as_str())?;
-        let runner = Runner::of(&locked.container, self.places);
         locked.container.life.status = match pause {
             true => {
-                runner.pause(&self.id)?;
+                runner.pause()?;
                 Status::Paused
             }
             false => {
-                runner.resume(&self.id)?;
+                runner.resume()?;
                 Status::Running
             }
         };
@@ -361,7 +374,7 @@ impl Shim<'_> {
             let milliseconds = u32::try_from(left.as_millis() + 1).unwrap_or(u32::MAX);
             wait_for(&mut polled, PollTimeout::try_from(milliseconds)?)?;
             drop(polled);
-            self.accept()?;
+            self.accept();
             for client in &mut self.clients.0 {
                 if client.role != Role::New {
                     if let Ok(Heard::End) | Err(_) = client.connection.hear() {
@@ -414,6 +427,13 @@ fn wait_for(polled: &mut [PollFd], timeout: PollTimeout) -> Result<()> {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno).context("wait for the container and its clients"),
     }
+}
+
+/// How much may be written and not read yet, in bytes (pipe(7)); a terminal has room for less.
+fn capacity(file: &OwnedFd) -> usize {
+    let capacity = fcntl(file, FcntlArg::F_GETPIPE_SZ).ok();
+    let capacity = capacity.and_then(|bytes| usize::try_from(bytes).ok());
+    capacity.unwrap_or(CHUNK)
 }
 
 /// Whether nobody can write there any more.

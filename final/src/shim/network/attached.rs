@@ -126,6 +126,17 @@ impl Attached {
         }
     }
 
+    /// Lays the cables again that somebody took away altogether.
+    ///
+    /// # Errors
+    /// The kernel refused a message.
+    pub fn lay_again(&self) -> Result<()> {
+        match (&self.connection, &self.netns) {
+            (Some(Connection::Plugged(plugs)), Some(netns)) => plugs.lay_again(netns.as_fd()),
+            _ => Ok(()),
+        }
+    }
+
     /// Who copies what arrives at some of its ports.
     fn relay(&self) -> Option<&Relay> {
         match &self.connection {

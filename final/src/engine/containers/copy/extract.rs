@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -83,7 +82,7 @@ pub(super) fn extract(
     let (dir, name) = place(first.kind == EntryType::Directory)?;
     let mut extraction = Extraction {
         dir: Rc::new(dir),
-        name,
+        name: name.clone(),
         rules,
         last: None,
         described: HashSet::new(),
@@ -93,7 +92,9 @@ pub(super) fn extract(
     };
     let mut next = Some(first);
     while let Some(member) = next {
-        let what = || format!("copy {}", member.path.escape_ascii());
+        // The archive's root has no name of its own.
+        let path = Some(&member.path).filter(|path| !path.is_empty());
+        let what = || format!("copy {}", path.unwrap_or(&name).escape_ascii());
         extraction.apply(&member, tar).with_context(what)?;
         next = tar.next()?;
     }
@@ -132,17 +133,7 @@ impl Extraction {
             EntryType::Directory => self.make_directory(&parent, &path, member),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let file = replace(&parent, name, || create(&parent, name))?;
-                let mut end = 0;
-                tar.read(member, |offset, bytes| {
-                    if bytes.iter().any(|&byte| byte != 0) {
-                        file.write_all_at(bytes, offset)?;
-                        end = offset + bytes.len() as u64;
-                    }
-                    Ok(())
-                })?;
-                if end < member.size {
-                    file.set_len(member.size)?;
-                }
+                tar.fill(member, &file)?;
                 self.describe(file.as_fd(), member)?;
                 rustix::fs::fchmod(&file, self.mode(member)).context("set the mode")?;
                 rustix::fs::futimens(&file, &times(member.mtime)).context("set the time")
