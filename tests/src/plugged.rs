@@ -160,6 +160,7 @@ impl Wanted {
             range: read(self.range.as_deref())?,
             six: read(self.six.as_deref())?,
             internal: self.internal,
+            ..Shape::default()
         })
     }
 }

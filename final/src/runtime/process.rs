@@ -147,6 +147,7 @@ impl<'a> ProcessPlan<'a> {
         self.scheduling.apply()?;
         // Before any name of the image's is looked up: see the leaf.
         inside.close_files(passed, &self.kept_files())?;
+        self.rlimits.lower_files()?;
         let program = self.command.locate()?;
         let mut command = Cow::Borrowed(&self.command);
         if command.env("HOME").is_none() {

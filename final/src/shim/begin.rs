@@ -1,5 +1,6 @@
 //! From a container on disk to one that runs: once at first, and again for each restart.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -28,6 +29,9 @@ pub(super) struct Run {
     pub(super) network: Attached,
     /// Whether its standard input ends with the client who was there first.
     pub(super) stdin_once: bool,
+    /// Volumes that nobody else may have meanwhile.
+    #[expect(dead_code, reason = "only held, to be dropped")]
+    held: Vec<File>,
 }
 
 impl Shim<'_> {
@@ -44,6 +48,7 @@ impl Shim<'_> {
         let rootfs = self.places.data.join("merged");
         let root = rustix::fs::open(&rootfs, flags, Mode::empty())
             .with_context(|| format!("open {}", rootfs.display()))?;
+        let held = volumes::mount(container, self.dirs)?;
         volumes::fill(container, self.dirs, root.as_fd())?;
         let mut spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
         network.enter(&mut spec);
@@ -107,6 +112,7 @@ impl Shim<'_> {
             execs: Execs::default(),
             network: attached,
             stdin_once,
+            held,
         })
     }
 

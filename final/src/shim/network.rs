@@ -98,7 +98,7 @@ impl Network {
             Mode::Networks => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
-                    let reserved = ports::reserve(container, Publish::reserve)?;
+                    let reserved = ports::reserve(container, None, Publish::reserve)?;
                     let six = |port: &Reserved| ports::is_six(&port);
                     let (copied, carried): (Vec<_>, Vec<_>) = reserved.into_iter().partition(six);
                     // Not held: the container, when it is born, would hold them too, and it is the

@@ -1,4 +1,5 @@
-//! A new volume begins with what the image has in its place.
+//! A volume that is a file system is mounted, and a new one that is a directory begins with what the
+//! image has in its place.
 //!
 //! ```text
 //! the image's directory ──copy──▶ filling/ ──rename──▶ filled/ ──rename, each entry──▶ _data/
@@ -8,22 +9,100 @@
 //! still to be moved, and who comes next does that. So nothing is ever taken out of `_data`, which
 //! another container may have begun to use.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::remove_tree;
+use nix::mount::{MntFlags, MsFlags, umount2};
 use rustix::fs::{Dir, OFlags, RenameFlags, ResolveFlags, fstat, renameat_with};
 use rustix::io::Errno;
 
-use crate::runtime;
+use crate::runtime::{self, MountOptions};
 use crate::state::journal::{self, Event, Kind};
-use crate::state::{Container, Volume, volume_place};
+use crate::state::{Container, FileSystem, LocalVolume, Volume, volume_place};
+
+/// Mounts those of a container's volumes that are file systems, in their places: only who shares the
+/// caller's mount namespace sees that, and the last to go takes it along. What is answered must be held
+/// as long.
+///
+/// # Errors
+/// The kernel refuses, or another container has a tmpfs: what is in that can be seen by one.
+pub fn mount(container: &Container, dirs: &Dirs) -> Result<Vec<File>> {
+    let mut held = Vec::new();
+    let volumes = container.mounts.iter().filter(|it| it.r#type == "volume");
+    let names: BTreeSet<&String> = volumes.map(|volume| &volume.name).collect();
+    for name in names {
+        let Some(volume) = LocalVolume::read(dirs, name)? else {
+            continue;
+        };
+        let Some(wanted) = volume.file_system() else {
+            continue;
+        };
+        if wanted.kind == "tmpfs" {
+            held.push(take(&volume, dirs)?);
+        }
+        let place = volume.files(dirs);
+        // From the run before.
+        let _ = umount2(&place, MntFlags::MNT_DETACH);
+        mount_one(&wanted, &place).with_context(|| {
+            format!(
+                "error while mounting volume {name}: failed to mount local volume (type={}, device={})",
+                wanted.kind, wanted.device
+            )
+        })?;
+    }
+    Ok(held)
+}
+
+/// Two who mount a tmpfs have two.
+fn take(volume: &LocalVolume, dirs: &Dirs) -> Result<File> {
+    let path = volume.description(dirs);
+    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    ensure!(
+        file.try_lock().is_ok(),
+        "volume {} is a tmpfs, and another container has it: it can be one's at a time; a volume \
+         without type=tmpfs can be shared",
+        volume.name
+    );
+    Ok(file)
+}
+
+fn mount_one(wanted: &FileSystem<'_>, place: &Path) -> Result<()> {
+    let words = wanted.words.iter().map(|word| resolved(word));
+    let options = MountOptions::parse(&words.collect::<Result<Vec<_>>>()?, "o")?;
+    let mount = rootfs::Mount {
+        source: wanted.device.into(),
+        target: place.to_owned(),
+        fstype: wanted.kind.to_owned().into(),
+        flags: options.flags,
+        data: options.data.join(","),
+        plain: false,
+        attributes: Vec::new(),
+        propagation: MsFlags::empty(),
+    };
+    let file = File::open(place).with_context(|| format!("open {}", place.display()))?;
+    mount.mount_on(&file.into())
+}
+
+/// The kernel knows no names of machines; mount.nfs(8) would look them up.
+fn resolved(word: &str) -> Result<String> {
+    let Some(name) = word.strip_prefix("addr=") else {
+        return Ok(word.to_owned());
+    };
+    let mut found = (name, 0)
+        .to_socket_addrs()
+        .with_context(|| format!("error resolving passed in network volume address {name}"))?;
+    let found = found.next().map(|address| address.ip().to_string());
+    Ok(format!("addr={}", found.as_deref().unwrap_or(name)))
+}
 
 /// Fills those volumes of a container that nobody has written to. `root` is the container's, opened
 /// before anything runs in it.

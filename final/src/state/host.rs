@@ -181,6 +181,9 @@ pub struct Wanted {
     /// `--ip6`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub six: Option<Ipv6Addr>,
+    /// `--mac-address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<[u8; 6]>,
 }
 
 /// `-v SOURCE:DESTINATION[:MODE]`.

@@ -23,7 +23,7 @@ use crate::nat::{Door, Side, Table};
 use crate::publish::{Publish, Reserved};
 use crate::router;
 use crate::strays::Strays;
-use addresses::{first_of_six, is_for_hosts, pick_six};
+use addresses::{first_of_six, is_for_hosts};
 
 /// The bridge that containers are plugged into unless told otherwise.
 const STANDARD: &str = "mini0";
@@ -36,6 +36,7 @@ pub struct Bridge {
     name: String,
     subnets: Vec<Ipv4Network>,
     shape: Shape,
+    spared: Vec<IpAddr>,
     book: Book,
 }
 
@@ -52,6 +53,8 @@ pub struct Lease {
     file: File,
     /// The rules, where they know of it.
     table: Option<Table>,
+    /// Its hardware address, where somebody has chosen that.
+    hardware: Option<[u8; 6]>,
 }
 
 /// What a bridge is like beyond its subnet.
@@ -61,10 +64,16 @@ pub struct Shape {
     pub gateway: Option<Ipv4Addr>,
     /// Where addresses are given out; `None` is all of the subnet.
     pub range: Option<Ipv4Network>,
+    /// The same for IPv6.
+    pub range6: Option<Ipv6Network>,
     /// The host's IPv6 address, with the prefix of the subnet; `None`: there is no IPv6.
     pub six: Option<Ipv6Network>,
     /// Whether nothing leads outside.
     pub internal: bool,
+    /// The largest packet of its cables, in bytes; `None` is what the kernel gives them.
+    pub mtu: Option<u32>,
+    /// Whether its containers do not reach each other.
+    pub apart: bool,
 }
 
 /// What a container wants of a bridge.
@@ -137,6 +146,7 @@ impl Bridge {
             name: name.to_owned(),
             subnets,
             shape: Shape::default(),
+            spared: Vec::new(),
             book: Book::of(run_dir, name),
         })
     }
@@ -198,6 +208,12 @@ impl Bridge {
             shape: Shape { six, ..shape },
             ..self
         })
+    }
+
+    /// The bridge, with addresses that no container gets.
+    #[must_use]
+    pub fn sparing(self, spared: Vec<IpAddr>) -> Self {
+        Self { spared, ..self }
     }
 
     /// Removes what dead containers left of this network.
@@ -303,6 +319,11 @@ impl Bridge {
         }
     }
 
+    /// The host's end of a cable, as this network wants it.
+    fn adapt(&self, host_end: &str) -> Result<()> {
+        links::adapt_port(host_end, self.shape.mtu, self.shape.apart)
+    }
+
     /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
     ///
     /// # Errors
@@ -320,7 +341,7 @@ impl Bridge {
             router::ensure_six()?;
         }
         let address = self.pick(&place, &living, wish.address)?;
-        let six = pick_six(&place, &living, address, wish.six)?;
+        let six = self.pick_six(&place, &living, address, wish.six)?;
         let entry = Entry {
             id: wish.id.to_owned(),
             six,
@@ -336,6 +357,7 @@ impl Bridge {
             ports: wish.ports,
             file,
             table: None,
+            hardware: None,
         })
     }
 
@@ -538,7 +560,16 @@ impl Lease {
 
     /// The hardware address that the container's end of the cable gets.
     pub fn hardware_address(&self) -> [u8; 6] {
-        links::mac(self.address)
+        self.hardware.unwrap_or_else(|| links::mac(self.address))
+    }
+
+    /// The lease, with another [hardware address](Lease::hardware_address).
+    #[must_use]
+    pub fn with_hardware_address(self, hardware: [u8; 6]) -> Self {
+        // Not by an update: whoever drops a lease gives it back.
+        let mut lease = self;
+        lease.hardware = Some(hardware);
+        lease
     }
 
     /// The ports of the host that lead to the container.
@@ -563,6 +594,12 @@ impl Lease {
             .collect();
         gateways.retain(|_| !self.place.internal);
         gateways
+    }
+
+    /// The container's side of a cable, as it is wanted.
+    fn configure(&self, cable: &Cable<'_>) -> Result<()> {
+        links::adapt_inside(cable.interface, self.hardware, self.bridge.shape.mtu)?;
+        links::configure(cable)
     }
 
     fn cable<'a>(
@@ -602,9 +639,10 @@ impl Lease {
             lease.table = Some(table);
             let cable = lease.cable(&host_end, interface, &gateways)?;
             links::plug(&cable, netns)?;
+            lease.bridge.adapt(&host_end)?;
             cable
         };
-        links::inside(netns, || links::configure(&cable))?;
+        links::inside(netns, || lease.configure(&cable))?;
         Ok(Endpoint { lease })
     }
 }

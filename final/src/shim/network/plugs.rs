@@ -357,7 +357,10 @@ impl Plug {
         let bridge = share.network.bridge(dirs)?;
         // Taken here, wherever the bridge is: that is who is called.
         let ports = match share.leads {
-            true => ports::reserve(container, |port| bridge.reserve(port))?,
+            true => {
+                let binding = share.network.binding()?;
+                ports::reserve(container, binding, |port| bridge.reserve(port))?
+            }
             false => Vec::new(),
         };
         let published = ports.iter().map(|port| ports::of(port.port())).collect();
@@ -377,6 +380,10 @@ impl Plug {
         };
         let lease = place.within(|| bridge.lease(wish));
         let lease = lease.with_context(|| format!("join the network {}", share.network.name))?;
+        let lease = match share.wanted.hardware {
+            Some(hardware) => lease.with_hardware_address(hardware),
+            None => lease,
+        };
         let mut plug = Plug {
             network: share.network,
             interface: share.interface,

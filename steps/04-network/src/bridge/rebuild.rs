@@ -35,6 +35,7 @@ impl Bridge {
             addresses.partition(|address| links::exists(&host_end(*address)));
         let here: Vec<_> = here.into_iter().map(host_end).collect();
         links::replug(&here, &self.name)?;
+        here.iter().try_for_each(|host_end| self.adapt(host_end))?;
         let ports: Vec<_> = living.iter().flat_map(doors_of).map(|it| it.port).collect();
         flows::forget(table.line(), &ports)?;
         Ok(gone)
@@ -58,8 +59,10 @@ impl Endpoint {
             }
             lease.bridge.stand(&lease.place)?;
             links::plug(&cable, netns)?;
+            lease.bridge.adapt(&host_end)?;
         }
-        links::inside(netns, || links::configure(&cable)).inspect_err(|_| {
+        let adapted = || lease.configure(&cable);
+        links::inside(netns, adapted).inspect_err(|_| {
             // One that is half laid would look whole to the next who comes.
             if let Ok(true) = links::condemn(&host_end) {
                 let _ = links::remove_condemned(&[host_end.clone()], None);
