@@ -13,9 +13,9 @@ mod export;
 mod filters;
 mod format;
 mod history;
+mod images;
 mod import;
 mod inspect;
-mod list;
 mod load;
 mod login;
 mod logs;
@@ -29,8 +29,8 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
-mod remove;
 mod rm;
+mod rmi;
 mod run;
 mod save;
 mod session;
@@ -86,8 +86,8 @@ enum Command {
     /// Manage containers
     #[command(subcommand)]
     Container(Container),
-    Images(list::Images),
-    Rmi(remove::Remove),
+    Images(images::Images),
+    Rmi(rmi::Remove),
     Inspect(inspect::Inspect),
     #[command(flatten)]
     OfImages(OfImages),
@@ -173,11 +173,11 @@ enum OfImages {
 )]
 enum Image {
     #[command(alias = "list")]
-    Ls(list::Images),
+    Ls(images::Images),
     #[command(alias = "remove")]
-    Rm(remove::Remove),
+    Rm(rmi::Remove),
     Inspect(inspect::InspectImages),
-    Prune(remove::Prune),
+    Prune(rmi::Prune),
     #[command(flatten)]
     Same(OfImages),
 }
