@@ -84,7 +84,7 @@ impl Check<'_> {
         };
         let name = &container.name;
         if !truth::is_true(&container, &places)? {
-            self.up
+            self.checkup
                 .found(&format!("the shim of container {name} is gone"), || {
                     self.containers.look(id)?;
                     Ok(
@@ -93,7 +93,7 @@ impl Check<'_> {
                     )
                 });
         } else if container.life.status == Status::Removing && !shim::is_alive(&places)? {
-            self.up
+            self.checkup
                 .found(&format!("container {name} is half removed"), || {
                     self.containers
                         .discard(&Locked::open(&self.containers.dirs, id)?)?;
@@ -125,7 +125,7 @@ impl Check<'_> {
     fn state(&self, id: &str, places: &Places, error: &str, images: Option<&Catalogue>) {
         if let Some(version) = version(places).filter(|version| *version != state::VERSION) {
             let what = format!("the state of container {id} is of version {version}");
-            self.up
+            self.checkup
                 .told(&format!("{what}; use the minidocker that wrote it"));
             return;
         }
@@ -210,7 +210,7 @@ impl Check<'_> {
             if leads(&name)? || !place.join(&name).exists() {
                 continue;
             }
-            self.up
+            self.checkup
                 .found(&format!("the name {name} leads to no container"), || {
                     fs::remove_file(place.join(&name)).context("remove it")?;
                     Ok("it is free now".into())
@@ -385,7 +385,7 @@ impl Check<'_> {
             return Ok(());
         };
         let shown = socket.display();
-        self.up
+        self.checkup
             .found(&format!("nobody listens at {shown} any more"), || {
                 keeper::sweep(dirs)?;
                 Ok("it was removed".into())
