@@ -99,9 +99,15 @@ fn a_command_line_that_makes_no_sense_is_refused_with_125() {
         ("--platform a/b/c/d", "\"a/b/c/d\" is no platform"),
         (
             "--pull sometimes",
-            "invalid argument \"sometimes\" for --pull",
+            "invalid argument \"sometimes\" for --pull: must be one of always, missing, never",
         ),
-        ("-a stdwhat", "invalid argument \"stdwhat\" for --attach"),
+        (
+            "-a stdwhat",
+            "invalid argument \"stdwhat\" for --attach: must be one of stdin, stdout, stderr",
+        ),
+        // What comes after a flag is its value, whatever it looks like.
+        ("-m -1", "invalid argument \"-1\" for --memory"),
+        ("--name --rm", "invalid argument \"--rm\" for --name"),
         (
             "--rm --restart always",
             "Conflicting options: --restart and --rm",
@@ -158,6 +164,12 @@ fn a_command_line_that_makes_no_sense_is_refused_with_125() {
         let error = machine.fails(status, &format!("{command} -v da%ta:/b host true"));
         assert!(error.contains("invalid characters for a local volume name"));
     }
+    let error = machine.fails(125, "run --name");
+    assert!(error.contains("flag needs an argument: --name"), "{error}");
+    let error = machine
+        .script("minidocker run host echo $'a\\xff'")
+        .exits(125);
+    assert!(error.contains(r#""a\xFF" is not UTF-8"#), "{error}");
     for line in [
         "run",
         "create",
@@ -238,6 +250,26 @@ fn what_the_engine_refuses_is_125_for_run_and_1_for_create() {
         assert_eq!(machine.ids().len(), 1);
         machine.nothing_left();
     });
+}
+
+#[test]
+fn words_that_can_be_no_name_lead_nowhere() {
+    let machine = Machine::of(Who::Root);
+    machine.ok("create --name there host true");
+    let id = machine.container("there").id().to_owned();
+    let aside = machine.data().join("aside");
+    fs::write(&aside, &id).expect("write an id beside the names");
+    let long = "a".repeat(300);
+    for word in ["", ".", "..", "/", "../names", "../aside", "a\nb", &long] {
+        for command in ["stop", "logs", "inspect", "rm", "port"] {
+            let error = machine.fails(1, &[command, word]);
+            assert!(error.contains("No such "), "{command} {word:?}: {error}");
+        }
+        let error = machine.fails(1, &["volume", "inspect", word]);
+        assert!(error.contains("no such volume"), "{word:?}: {error}");
+    }
+    fs::remove_file(&aside).expect("remove it");
+    machine.nothing_left();
 }
 
 #[test]

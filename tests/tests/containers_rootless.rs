@@ -411,6 +411,13 @@ fn without_a_cgroup_a_limit_and_a_pause_are_refused_and_the_rest_works() {
         machine.ok("stop -t 0 alpha");
         machine.ok("rm alpha");
         machine.ok("rmi saved");
+        // Nobody ends what it leaves behind then, which may write for ever.
+        let line = "run -d --name noisy --pid host --network none host";
+        machine.ok(&shell(line, "yes & exec sleep 0.1"));
+        wait_for("the container to end", 20, || {
+            (machine.container("noisy").status() == "exited").then_some(())
+        });
+        machine.ok("rm noisy");
         machine.nothing_left();
     }
 }

@@ -218,6 +218,38 @@ fn ps_prints_what_a_template_asks_for() {
 }
 
 #[test]
+fn times_are_those_of_the_zone_that_the_caller_names() {
+    let machine = machine(Who::Root);
+    // Two of the same, for old and new readers, and the rule for what comes after (RFC 8536).
+    let head =
+        r"TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\4";
+    let zone = format!(r"{head}\0\0\115\130\0\0IST\0");
+    let place = "/usr/share/zoneinfo";
+    machine.host().shell(&format!(
+        "mount -t tmpfs none /usr/share && mkdir {place} && printf '{zone}{zone}\\nIST-5:30\\n' >{place}/There"
+    ));
+    machine.ok("create --name aa host true");
+    let show = |zone: &str, command: &str| {
+        machine
+            .script(&format!("TZ={zone} minidocker {command}"))
+            .ok()
+    };
+    for (zone, end) in [
+        ("There", " +0530 IST"),
+        (":There", " +0530 IST"),
+        ("XST-3", " +0300 XST"),
+        ("UTC", " +0000 UTC"),
+    ] {
+        let shown = show(zone, "ps -a --format '{{.CreatedAt}}'");
+        assert!(shown.ends_with(end), "{zone}: {shown}");
+    }
+    let told = show("There", "events --since 1h --until 0s");
+    assert!(told.contains("+05:30 container create"), "{told}");
+    machine.host().shell("umount /usr/share");
+    machine.nothing_left();
+}
+
+#[test]
 fn two_hundred_containers_are_listed_as_they_are() {
     let machine = Machine::of(Who::Root);
     let made = machine.script(

@@ -508,3 +508,17 @@ fn who_comes_when_the_keeper_is_about_to_end_is_answered() {
     }
     leave(&machine, "front");
 }
+
+#[test]
+fn who_finds_a_keeper_without_room_runs_all_the_same_and_is_told() {
+    let machine = Machine::of(Who::Root);
+    machine.ok("network create front");
+    // Each container takes three files of the keeper's.
+    let script = "ulimit -n 60
+        for n in $(seq 25); do
+            said=$(timeout 60 minidocker run -d --name aa$n --network front host sleep 1000 2>&1) || exit 1
+            case $said in *'as many open files as it is allowed'*) minidocker exec aa$n true; break;; esac
+        done; test $n -lt 25";
+    machine.script(script).ok();
+    leave(&machine, "front");
+}

@@ -260,6 +260,14 @@ fn a_new_volume_begins_with_what_the_image_has_in_its_place() {
         other("-v half:/x", "rm /x/*");
         assert_eq!(other("-v half:/data", "ls /data | wc -l"), "5");
         assert!(!aside("filling").exists());
+        // What is mounted in its place has a beginning of its own, on the same disk as well.
+        machine.ok("volume create covered");
+        let covered = inside(machine, "covered/_data");
+        let mount = format!("mount --bind {covered} {covered}");
+        machine.host().shell(&mount);
+        assert_eq!(other("-v covered:/data", "ls /data"), "");
+        machine.host().shell(&format!("umount {covered}"));
+        assert_eq!(other("-v covered:/data", "ls /data | wc -l"), "5");
         machine.ok("rmi full");
         nothing_left(machine);
     });
@@ -429,6 +437,34 @@ fn mounts_are_what_their_keys_say() {
         let copied = machine.script("minidocker cp again:/s/f - | tar -xO").ok();
         assert_eq!(copied, "deep");
         machine.ok("rm again");
+
+        // An empty part begins with what the image has in its place, and the volume stays as it was.
+        if machine.who() == Who::Root {
+            make_image(machine);
+            run(
+                machine,
+                "-v parts:/v",
+                "mkdir -p /v/x/y && ln -s /etc /v/out",
+            );
+            let part = "--mount src=parts,dst=/data,volume-subpath=x/y";
+            let other = |option: &str, script: &str| {
+                let line = format!("run --rm --network none {option} full");
+                machine.ok(&shell(&line, script))
+            };
+            let whole = other("", "ls -A /data");
+            assert!(!whole.is_empty());
+            assert_eq!(other(&format!("{part},volume-nocopy"), "ls -A /data"), "");
+            assert_eq!(other(part, "ls -A /data && rm -r /data/*"), whole);
+            let left = other(part, "ls -A /data");
+            assert_eq!(other(part, "ls -A /data; touch /data/mine"), left);
+            assert_eq!(
+                run(machine, "-v parts:/v", "ls -A /v /v/x"),
+                "/v:\nout\nx\n\n/v/x:\ny"
+            );
+            let entries = fs::read_dir(machine.data().join("volumes/parts")).expect("a volume");
+            assert_eq!(entries.count(), 2, "_data and volume.json");
+            machine.ok("volume rm parts");
+        }
 
         // A volume that is another directory of the host's.
         machine

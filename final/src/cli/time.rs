@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use minidocker::engine::machine::time_zone;
 
 /// The moment that somebody names: a time, a date, seconds since 1970, or how long before `now`.
 ///
@@ -17,7 +17,7 @@ pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
     }
     // Without an offset, it is meant as this machine's clock shows it.
     if let Ok(time) = text.parse::<DateTime>() {
-        return Ok(time.to_zoned(TimeZone::system())?.timestamp());
+        return Ok(time.to_zoned(time_zone())?.timestamp());
     }
     if let Some((seconds, nanoseconds)) = seconds(text) {
         return Ok(Timestamp::new(seconds, nanoseconds)?);
@@ -41,7 +41,7 @@ fn seconds(text: &str) -> Option<(i64, i32)> {
 
 /// A moment as Go prints one: `2024-01-31 10:00:00 +0000 UTC`.
 pub(crate) fn at(then: Timestamp) -> String {
-    let then = then.to_zoned(TimeZone::system());
+    let then = then.to_zoned(time_zone());
     then.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn rfc3339(then: Timestamp, digits: usize) -> String {
         0 => "%Y-%m-%dT%H:%M:%S%:z".to_owned(),
         digits => format!("%Y-%m-%dT%H:%M:%S.%{digits}f%:z"),
     };
-    let then = then.to_zoned(TimeZone::system());
+    let then = then.to_zoned(time_zone());
     // Go has Z for no offset.
     then.strftime(&format).to_string().replace("+00:00", "Z")
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Command, CommandFactory, Error, Parser};
+use clap::{Arg, ArgAction, Command, CommandFactory, Error, Parser};
 
 use crate::tell;
 
@@ -44,8 +44,8 @@ pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         }
         _ => {}
     }
-    read(with_values(whole.clone())).map_err(|error| {
-        tell(&complaint(&error, &words, whole));
+    read(as_pflag(whole)).map_err(|error| {
+        tell(&complaint(&error, &words, C::command()));
         ExitCode::from(NO_SENSE)
     })
 }
@@ -56,9 +56,10 @@ fn print(asked: &Error) -> ExitCode {
     ExitCode::from(u8::from(printed.is_err()))
 }
 
-/// The same with flags that take a value, as all of docker's do: `--quiet=false`. Only tried where
-/// nothing else helps, for the help would show it.
-fn with_values(command: Command) -> Command {
+/// The same as docker's library reads it: flags may have a value (`--quiet=false`), and whatever
+/// comes after one that needs a value is that (`-m -1`). Only tried where nothing else helps, for the
+/// help would show it.
+fn as_pflag(command: Command) -> Command {
     let command = command.mut_args(|arg| match arg.get_action() {
         ArgAction::SetTrue => arg
             .action(ArgAction::Set)
@@ -67,9 +68,15 @@ fn with_values(command: Command) -> Command {
             .default_value("false")
             .default_missing_value("true")
             .value_parser(BoolishValueParser::new()),
+        ArgAction::Set | ArgAction::Append if needs_value(&arg) => arg.allow_hyphen_values(true),
         _ => arg,
     });
-    command.mut_subcommands(with_values)
+    command.mut_subcommands(as_pflag)
+}
+
+fn needs_value(arg: &Arg) -> bool {
+    let least = arg.get_num_args().map_or(1, |range| range.min_values());
+    !arg.is_positional() && least > 0
 }
 
 /// What is wrong, and where help is.
@@ -89,11 +96,11 @@ fn complaint(error: &Error, words: &[OsString], program: Command) -> String {
     let usage = command.bin_name(&path).render_usage();
     format!(
         "minidocker: {}\n\n{usage}\n\nRun '{path} --help' for more information",
-        sentence(error, &path)
+        sentence(error, words, &path)
     )
 }
 
-fn sentence(error: &Error, path: &str) -> String {
+fn sentence(error: &Error, words: &[OsString], path: &str) -> String {
     let told = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(" "),
@@ -119,13 +126,27 @@ fn sentence(error: &Error, path: &str) -> String {
             format!("{what} cannot be used with {}", told(ContextKind::PriorArg))
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            let why = std::error::Error::source(error).map(|why| format!(": {why:#}"));
             let value = told(ContextKind::InvalidValue);
             let flag = what.split([' ', '[', '=']).next();
             let flag = flag.filter(|flag| flag.starts_with('-')).unwrap_or(&what);
+            let why = match (
+                std::error::Error::source(error),
+                error.get(ContextKind::ValidValue),
+            ) {
+                (Some(why), _) => format!(": {why:#}"),
+                (None, _) if value.is_empty() => return format!("flag needs an argument: {flag}"),
+                (None, Some(ContextValue::Strings(known))) => {
+                    format!(": must be one of {}", known.join(", "))
+                }
+                _ => String::new(),
+            };
+            format!("invalid argument {value:?} for {flag}{why}")
+        }
+        ErrorKind::InvalidUtf8 => {
+            let word = words.iter().find(|word| word.to_str().is_none());
             format!(
-                "invalid argument {value:?} for {flag}{}",
-                why.unwrap_or_default()
+                "{:?} is not UTF-8, as all arguments have to be",
+                word.cloned().unwrap_or_default()
             )
         }
         _ => {

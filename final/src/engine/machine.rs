@@ -1,10 +1,25 @@
 //! What this machine is, as far as containers have to know.
 
-use std::fs;
+use std::path::Path;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use cgroups::{Hierarchy, Mode};
+use jiff::tz::TimeZone;
 use rustix::fs::statfs;
+
+/// Which clock times are shown by: the one that `TZ` names (tzset(3)), or else this machine's.
+#[must_use]
+pub fn time_zone() -> TimeZone {
+    // The crate would look a name up among all that there are, which takes longer than all of `ps`.
+    let named = || {
+        let name = env::var("TZ").ok()?;
+        let name = name.strip_prefix(':').unwrap_or(&name);
+        let rules = fs::read(Path::new("/usr/share/zoneinfo").join(name)).ok()?;
+        TimeZone::tzif(name, &rules).ok()
+    };
+    named().unwrap_or_else(TimeZone::system)
+}
 
 /// What this machine is.
 #[derive(Clone, Debug)]
@@ -32,7 +47,7 @@ impl Machine {
     ///
     /// # Errors
     /// The kernel does not say what it is.
-    pub fn this(data: &std::path::Path) -> Result<Machine> {
+    pub fn this(data: &Path) -> Result<Machine> {
         let kernel = nix::sys::utsname::uname().context("uname")?;
         let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
         let hierarchy = Hierarchy::find()?;

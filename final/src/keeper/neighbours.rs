@@ -235,11 +235,12 @@ impl Neighbours {
         let Some(person) = self.people.get(asker) else {
             return Others::Nobody;
         };
-        let is_closed = |name: &String| {
+        // Of a network whose file cannot be read nobody knows whether it leads out.
+        let leads_out = |name: &String| {
             let mut rooms = self.rooms.iter();
-            rooms.any(|room| room.name == *name && room.internal)
+            name == Network::DEFAULT || rooms.any(|room| room.name == *name && !room.internal)
         };
-        if person.memberships.iter().all(is_closed) {
+        if !person.memberships.iter().any(leads_out) {
             return Others::Nobody;
         }
         match person.servers.is_empty() {
@@ -430,6 +431,11 @@ pub(super) mod tests {
                 person("db", &["front", "back"], &["192.0.2.1"])?,
             ),
             ("far".to_owned(), person("far", &["back"], &[])?),
+            ("lost".to_owned(), person("lost", &["back", "torn"], &[])?),
+            (
+                "plain".to_owned(),
+                person("plain", &["bridge", "back"], &[])?,
+            ),
             (long.clone(), person(&long, &["front"], &[])?),
         ];
         Ok(Neighbours {
@@ -461,6 +467,8 @@ pub(super) mod tests {
         assert_eq!(known.others("db"), Others::These(vec![server]));
         assert_eq!(known.others("far"), Others::Nobody);
         assert_eq!(known.others("nobody"), Others::Nobody);
+        assert_eq!(known.others("lost"), Others::Nobody);
+        assert_eq!(known.others("plain"), Others::OfHost);
         Ok(())
     }
 }

@@ -37,6 +37,14 @@ pub(super) const HERE: &[u8] = b"here";
 /// How long a keeper may take to answer, in milliseconds: it only waits for itself.
 const PATIENCE: u16 = 10_000;
 
+/// What is said where it does not.
+const UNHEARD: &str = "the keeper of names (minidocker-keep) does not answer; it may be stopped, or \
+                       have as many open files as it is allowed (`ulimit -Hn`)";
+
+/// How often it is tried with another keeper, or the same: one that can take no more files says
+/// nothing each time.
+const TRIES: u32 = 10;
+
 /// A container that the keeper answers, until this is dropped (or its holder dies).
 #[derive(Debug)]
 pub struct Registration {
@@ -95,13 +103,16 @@ impl Asking {
     /// # Errors
     /// It does not answer, and no other one can be begun.
     pub fn settle(mut self) -> Result<Registration> {
-        // One that was about to end when we came says nothing.
-        while !is_answered(&self.connection)? {
+        for _ in 0..TRIES {
+            if is_answered(&self.connection)? {
+                return Ok(Registration {
+                    connection: self.connection,
+                });
+            }
+            // One that was about to end when we came says nothing.
             self.connection = ask(&self.dirs, &self.id, &self.udp, &self.tcp)?;
         }
-        Ok(Registration {
-            connection: self.connection,
-        })
+        bail!(UNHEARD)
     }
 }
 
@@ -124,7 +135,7 @@ fn is_answered(connection: &Connection) -> Result<bool> {
     loop {
         match poll(&mut waiting, PollTimeout::from(PATIENCE)) {
             Err(Errno::EINTR) => {}
-            Ok(0) => bail!("the keeper of names (minidocker-keep) does not answer; is it stopped?"),
+            Ok(0) => bail!(UNHEARD),
             ready => {
                 ready.context("wait for the keeper of names")?;
                 break;

@@ -34,23 +34,15 @@ pub struct Created {
 }
 
 impl Runtime {
-    /// Creates the container `id` from a bundle.
+    /// Creates the container `id` from a bundle. While its first process, whose pid the `work` is
+    /// told, puts its files together, that can be done which others have to do for it: so a network
+    /// costs no time.
     ///
     /// # Errors
     /// Fails with the field's name where the bundle asks for what cannot be
-    /// had, and otherwise with the operation that did not succeed. Nothing is
-    /// left of the container then.
-    pub fn create(&self, id: &Id, bundle: Bundle, settings: &Settings) -> Result<Created> {
-        let (created, ()) = self.create_during(id, bundle, settings, |_| Ok(()))?;
-        Ok(created)
-    }
-
-    /// The same, and does some work on the container's namespaces while its first process, whose pid
-    /// the work is told, puts the root file system together: a network is attached at no cost of time.
-    ///
-    /// # Errors
-    /// As [`Runtime::create`], and what the work says.
-    pub fn create_during<T>(
+    /// had, and otherwise with the operation that did not succeed, or with what
+    /// the work says. Nothing is left of the container then.
+    pub fn create<T>(
         &self,
         id: &Id,
         bundle: Bundle,

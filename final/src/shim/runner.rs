@@ -40,7 +40,7 @@ impl Runner {
         let id: Id = container.id.parse()?;
         let Some(program) = &container.host.runtime else {
             let runtime = Runtime::at(places.runtime.clone());
-            let (created, connected) = runtime.create_during(&id, bundle, &settings, connect)?;
+            let (created, connected) = runtime.create(&id, bundle, &settings, connect)?;
             let born = Born {
                 process: created.process,
                 runner: Runner::BuiltIn(created.container),

@@ -1,10 +1,12 @@
 //! The loop: what the container writes, what clients want, and who has ended.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 
@@ -25,6 +27,9 @@ const QUIET: usize = 4 << 10;
 
 /// So much for the container's standard input waits here, in bytes, before clients have to.
 const MOST_INPUT: usize = 64 << 10;
+
+/// So long it takes until somebody may have gone who has a descriptor.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a run ended.
 pub(super) struct Ended {
@@ -77,12 +82,17 @@ impl Shim<'_> {
         let oom_killed = status == 128 + 9 && runner.oom_kills().is_ok_and(|kills| kills > 0);
         runner.delete()?;
         for exec in execs.0 {
-            self.exec_ended(exec)?;
+            self.exec_ended(exec);
         }
         for (stream, file) in &mut streams.outputs {
-            while let Ok(length @ 1..) = read(&*file, &mut buffer) {
+            // Without a cgroup somebody may live on and write for ever: what was there is enough.
+            let mut left = capacity(file);
+            while left > 0
+                && let Ok(length @ 1..) = read(&*file, &mut buffer)
+            {
                 self.log.write(*stream, &buffer[..length]);
                 self.clients.show(*stream, &buffer[..length]);
+                left = left.saturating_sub(length);
             }
         }
         self.log.end();
@@ -110,7 +120,7 @@ impl Shim<'_> {
         for (source, events) in ready {
             match source {
                 Source::Process => ended = true,
-                Source::Listener => self.accept()?,
+                Source::Listener => self.accept(),
                 Source::Client(n) => {
                     if events.contains(PollFlags::POLLOUT)
                         && let Some(client) = self.clients.0.get_mut(n)
@@ -136,18 +146,21 @@ impl Shim<'_> {
         // From behind, so that the numbers before stay right.
         for n in gone.into_iter().rev() {
             let exec = run.execs.0.remove(n);
-            self.exec_ended(exec)?;
+            self.exec_ended(exec);
         }
         run.streams.outputs.retain(|(_, file)| !is_over(file));
         self.clients.sweep();
         Ok(ended)
     }
 
-    fn exec_ended(&self, exec: Execed) -> Result<()> {
-        let status = exec.end()?;
-        let died = Event::of(&self.places.read()?, "exec_die").with("exitCode", status);
-        journal::tell(self.dirs, &died);
-        Ok(())
+    /// The container lives on, whether or not anybody can be told.
+    fn exec_ended(&self, exec: Execed) {
+        if let Ok(status) = exec.end()
+            && let Ok(container) = self.places.read()
+        {
+            let died = Event::of(&container, "exec_die").with("exitCode", status);
+            journal::tell(self.dirs, &died);
+        }
     }
 
     /// Who is listened to at the moment. Nothing is read that there is no room for.
@@ -195,11 +208,16 @@ impl Shim<'_> {
             .unzip()
     }
 
-    fn accept(&mut self) -> Result<()> {
-        while let Some(connection) = self.listener.accept()? {
-            self.clients.add(connection);
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok(Some(connection)) => self.clients.add(connection),
+                Ok(None) => return,
+                // No descriptor is free: who calls waits until somebody goes, and the container
+                // lives on.
+                Err(_) => return sleep(PAUSE),
+            }
         }
-        Ok(())
     }
 
     /// What the container wrote goes to the log and to everybody who is attached.
@@ -356,7 +374,7 @@ impl Shim<'_> {
             let milliseconds = u32::try_from(left.as_millis() + 1).unwrap_or(u32::MAX);
             wait_for(&mut polled, PollTimeout::try_from(milliseconds)?)?;
             drop(polled);
-            self.accept()?;
+            self.accept();
             for client in &mut self.clients.0 {
                 if client.role != Role::New {
                     if let Ok(Heard::End) | Err(_) = client.connection.hear() {
@@ -409,6 +427,13 @@ fn wait_for(polled: &mut [PollFd], timeout: PollTimeout) -> Result<()> {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno).context("wait for the container and its clients"),
     }
+}
+
+/// How much may be written and not read yet, in bytes (pipe(7)); a terminal has room for less.
+fn capacity(file: &OwnedFd) -> usize {
+    let capacity = fcntl(file, FcntlArg::F_GETPIPE_SZ).ok();
+    let capacity = capacity.and_then(|bytes| usize::try_from(bytes).ok());
+    capacity.unwrap_or(CHUNK)
 }
 
 /// Whether nobody can write there any more.

@@ -15,16 +15,18 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::remove_tree;
 use nix::mount::{MntFlags, MsFlags, umount2};
-use rustix::fs::{Dir, OFlags, RenameFlags, ResolveFlags, fstat, renameat_with};
+use rustix::fs::{
+    AtFlags, Dir, OFlags, RenameFlags, ResolveFlags, StatxFlags, fstat, renameat_with, statx,
+};
 use rustix::io::Errno;
 
+use super::spec;
 use crate::runtime::{self, MountOptions};
 use crate::state::journal::{self, Event, Kind};
 use crate::state::{Container, FileSystem, LocalVolume, Volume, volume_place};
@@ -113,7 +115,7 @@ pub(super) fn fill(container: &Container, dirs: &Dirs, root: BorrowedFd) -> Resu
     // Who has run once knows what he took out of his volumes.
     let is_first = container.life.started.is_none();
     for volume in container.mounts.iter().filter(|it| it.r#type == "volume") {
-        let wanted = is_first && !volume.no_copy && volume.subpath.is_empty();
+        let wanted = is_first && !volume.no_copy;
         let what = || format!("fill the volume {}", volume.name);
         let from = match wanted {
             true => in_image(&volume.destination, root).with_context(what)?,
@@ -125,17 +127,28 @@ pub(super) fn fill(container: &Container, dirs: &Dirs, root: BorrowedFd) -> Resu
 }
 
 fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> {
-    let (filling, filled) = (place.join("filling"), place.join("filled"));
+    let part = match (volume.subpath.as_str(), &from) {
+        ("", _) => None,
+        (_, None) => return Ok(()),
+        _ => Some(File::from(spec::open_part(volume, OFlags::RDONLY)?)),
+    };
+    // A part is on its way under a name of its own.
+    let suffix = match &part {
+        Some(part) => format!(".{}", part.metadata()?.ino()),
+        None => String::new(),
+    };
+    let on_its_way = |word: &str| place.join(format!("{word}{suffix}"));
+    let (filling, filled) = (on_its_way("filling"), on_its_way("filled"));
     if from.is_none() && !filled.exists() {
         return Ok(());
     }
     // Of several that begin with one volume the others wait.
     let alone = File::open(place)?;
     alone.lock()?;
-    let to = File::open(&volume.source)?;
+    let to = part.map_or_else(|| File::open(&volume.source), Ok)?;
     // What is mounted in its place cannot be renamed to, and has a beginning of its own.
-    let is_here = alone.metadata()?.dev() == to.metadata()?.dev();
-    let is_new = is_here && fs::read_dir(&volume.source)?.next().is_none();
+    let is_here = mount_of(&alone)? == mount_of(&to)?;
+    let is_new = is_here && names_in(&to)?.is_empty();
     if let Some(from) = from.filter(|_| is_new && !filled.exists()) {
         match remove_tree(&filling) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
@@ -150,6 +163,13 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
     Ok(())
 }
 
+/// In which mount a file is. Of one file system there may be several, and rename(2) leads from none to
+/// another.
+fn mount_of(file: &File) -> Result<u64> {
+    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
+}
+
 /// With the attributes that the directory itself has in the image.
 fn copy(from: &OwnedFd, to: &Path) -> Result<()> {
     let to = OwnedFd::from(File::open(to)?);
@@ -160,15 +180,8 @@ fn copy(from: &OwnedFd, to: &Path) -> Result<()> {
 /// Moves all that is in a directory. What has come to be at its new place meanwhile, stays.
 fn pour(from: &Path, to: &File) -> Result<()> {
     let source = File::open(from)?;
-    let mut names: Vec<CString> = Vec::new();
-    for entry in Dir::read_from(&source)? {
-        let name = entry?.file_name().to_owned();
-        if ![c".", c".."].contains(&name.as_c_str()) {
-            names.push(name);
-        }
-    }
     let found = fstat(&source)?;
-    for name in &names {
+    for name in &names_in(&source)? {
         match renameat_with(&source, name, to, name, RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
@@ -176,6 +189,17 @@ fn pour(from: &Path, to: &File) -> Result<()> {
     }
     runtime::copy_attributes(source.as_fd(), to.as_fd(), &found)?;
     Ok(remove_tree(from)?)
+}
+
+fn names_in(directory: &File) -> Result<Vec<CString>> {
+    let mut names: Vec<CString> = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// The directory of the image's that a volume will cover. Its links lead nowhere else than in the

@@ -61,10 +61,14 @@ impl Names {
     /// # Errors
     /// The file cannot be read.
     pub fn get(&self, name: &str) -> Result<Option<String>> {
+        // It is somebody's words, and must not lead elsewhere.
+        if !is_name(name) {
+            return Ok(None);
+        }
         let path = self.place.join(name);
         match fs::read_to_string(&path) {
             Ok(id) => Ok(Some(id.trim().to_owned()).filter(|id| is_id(id))),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
                 Ok(None)
             }
             Err(error) => Err(error).with_context(|| format!("read {}", path.display())),

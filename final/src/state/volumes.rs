@@ -184,6 +184,10 @@ impl LocalVolume {
     /// # Errors
     /// What is written of it is damaged.
     pub fn read(dirs: &Dirs, name: &str) -> Result<Option<LocalVolume>> {
+        // It is somebody's words, and must not lead elsewhere.
+        if !is_name(name) {
+            return Ok(None);
+        }
         let place = volume_place(dirs, name);
         let Some(found) = fs::metadata(&place).ok().filter(fs::Metadata::is_dir) else {
             return Ok(None);

@@ -11,13 +11,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::inside;
 use crate::overlay::{Attributes, Mark, Overlay};
 use crate::tree::names;
+
+/// In how many directories a file may be.
+const DEEPEST: usize = 500;
 
 /// What became of a file. Shown, it is docker's letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +130,12 @@ impl Comparison {
             (None, false) => Some(Change::Added),
             (Some(_), false) => Some(Change::Changed),
         };
+        // Each directory on the way takes a descriptor, and some of the stack.
+        ensure!(
+            path.iter().filter(|&&byte| byte == b'/').count() <= DEEPEST,
+            "{} is nested too deeply: in more than {DEEPEST} directories",
+            inside::shown(path)
+        );
         if kind != FileType::Directory {
             return Ok(own.into_iter().map(|own| (own, path.to_vec())).collect());
         }

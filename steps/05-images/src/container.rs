@@ -226,6 +226,15 @@ fn all(store: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Whether a directory is a container's: the whole of one, or no more than a beginning. What else lies
+/// there somebody has put there.
+fn is_ours(dir: &Path) -> bool {
+    let is_dir = dir.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let has = |name| dir.join(name).symlink_metadata().is_ok();
+    let is_empty = || std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+    is_dir && (has("image") || has("upper") || is_empty())
+}
+
 fn is_alive(dir: &Path) -> bool {
     File::open(dir).is_ok_and(|dir| matches!(dir.try_lock(), Err(TryLockError::WouldBlock)))
 }
@@ -234,7 +243,7 @@ fn is_alive(dir: &Path) -> bool {
 pub(crate) fn dead(store: &Path) -> Result<Vec<PathBuf>> {
     let mut dead = all(store)?;
     // Opening one tells of any other trouble when it is removed.
-    dead.retain(|dir| !is_kept(dir) && !is_alive(dir));
+    dead.retain(|dir| !is_kept(dir) && is_ours(dir) && !is_alive(dir));
     Ok(dead)
 }
 

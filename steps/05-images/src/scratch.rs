@@ -67,6 +67,10 @@ impl Scratch {
             std::fs::read_dir(parent).with_context(|| format!("list {}", parent.display()))?
         {
             let dir = entry?.path();
+            // The place may be a link to one that others use, too.
+            if !is_scratch(&dir) {
+                continue;
+            }
             let free = match File::open(&dir) {
                 // Its maker has just removed it.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -154,6 +158,14 @@ impl Drop for Scratch {
         // What stays is found by the next sweep; an error here would hide the one that matters.
         let _ = remove_tree(&self.dir);
     }
+}
+
+/// Whether a directory is called as [`Scratch::new`] calls them: `PID.NUMBER`.
+fn is_scratch(dir: &Path) -> bool {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    name.split_once('.')
+        .is_some_and(|(pid, number)| is_number(pid) && is_number(number))
 }
 
 /// A blob that is being written.

@@ -372,8 +372,22 @@ fn an_image_in_use_stays_and_what_the_dead_left_goes() {
     drop(container);
 
     fs::create_dir_all(place.store.dir.join("containers/dead/upper/x")).unwrap();
+    fs::create_dir_all(place.store.dir.join("containers/begun")).unwrap();
     fs::create_dir_all(place.store.dir.join("tmp/99999.0/1/diff")).unwrap();
+    // What somebody else keeps there is theirs, as where such a place is a link to /var/tmp.
+    let theirs = ["tmp/letters/one", "tmp/1.x/one", "containers/letters/one"];
+    let theirs = theirs.map(|path| place.store.dir.join(path));
+    for path in &theirs {
+        fs::create_dir_all(path).unwrap();
+    }
+    let link = place.store.dir.join("containers/link");
+    std::os::unix::fs::symlink("/nowhere", &link).unwrap();
     Store::open(&place.store.dir).unwrap().sweep().unwrap();
+    for path in &theirs {
+        assert!(path.is_dir(), "{}", path.display());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+    fs::remove_file(&link).unwrap();
     place.store.remove("a", false).unwrap();
     assert!(place.content().is_empty(), "{:?}", place.content());
 }

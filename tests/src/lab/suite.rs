@@ -358,7 +358,7 @@ fn native() -> Result<bool> {
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..=cores).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..2 * cores).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             worker
                 .join()

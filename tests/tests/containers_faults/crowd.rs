@@ -96,6 +96,19 @@ fn whatever_is_done_to_one_container_at_once_ends_in_a_state() {
 }
 
 #[test]
+fn a_container_outlives_more_callers_than_its_shim_can_hear() {
+    let machine = Machine::of(Who::Root);
+    let script = "(ulimit -Sn 64; minidocker run -d --name one --network none host sleep 1000)
+        pid=$(minidocker inspect -f '{{.State.Pid}}' one); shim=$(cut -d' ' -f4 /proc/$pid/stat)
+        for n in $(seq 80); do minidocker wait one >/dev/null & done
+        until test $(ls /proc/$shim/fd | wc -l) -ge 64; do test -d /proc/$shim || exit 1; done
+        kill $(jobs -p); wait
+        minidocker exec one true && test -d /proc/$pid";
+    machine.script(script).ok();
+    machine.nothing_left();
+}
+
+#[test]
 fn fifty_containers_live_at_once() {
     let machine = Machine::of(Who::Root);
     let all = at_once(&machine, &times(50, "run -d --name cN host sleep 1000"));

@@ -1,6 +1,6 @@
 //! `diff` and `commit`: what a container wrote, told and kept.
 
-use harness::engine::Who;
+use harness::engine::{Who, shell};
 use harness::{assert_same_tree, tree};
 
 use super::{for_each, for_root, start};
@@ -41,6 +41,11 @@ fn a_diff_says_what_is_new_changed_and_gone() {
                 .fails(1, "diff nobody")
                 .contains("No such container: nobody")
         );
+        // Only to some depth, and what lies deeper is named.
+        let deep = "p=$(printf 'a/%.0s' $(seq 1900)); mkdir -p /d/$p";
+        machine.ok(&shell("run --name deep --network none host", deep));
+        let said = machine.fails(1, "diff deep");
+        assert!(said.contains("is nested too deeply"), "{said}");
     });
 }
 

@@ -207,6 +207,8 @@ fn words_that_make_no_sense_are_refused_as_docker_does() {
             ("cp - c1:/f", "destination \"c1:/f\" must be a directory"),
             ("cp - c1:/nothing", "must be a directory"),
             ("cp /tmp/work/f c1:/vol/f", "read-only"),
+            // Procfs lets nobody remove a file, and it has a name.
+            ("cp /tmp/work/f c1:/proc/1/comm", "copy comm: "),
         ] {
             let said = machine.fails(1, line);
             assert!(said.contains(words), "{line}: {said}");

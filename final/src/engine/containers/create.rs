@@ -154,7 +154,11 @@ fn merge(image: &images::Config, user: Config, entrypoint: Option<Vec<String>>) 
             }
         }
     }
-    ensure!(!config.command().is_empty(), "no command specified");
+    let program = config.command().into_iter().next();
+    ensure!(
+        program.is_some_and(|program| !program.is_empty()),
+        "no command specified"
+    );
     config.env = variables(&image.env, config.env);
     config.exposed_ports.extend(image.exposed_ports.clone());
     config.volumes.extend(image.volumes.clone());

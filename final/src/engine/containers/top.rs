@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use nix::unistd::{SysconfVar, Uid, User, sysconf};
 
 use super::Containers;
+use crate::engine::machine::time_zone;
 use crate::runtime::Runtime;
 use crate::state::journal::{self, Event};
 use crate::state::{Container, Status};
@@ -194,7 +194,7 @@ impl Clock {
     /// A time of today, a day of this year, or a year.
     fn began(&self, age: u64) -> String {
         let age = jiff::SignedDuration::from_secs(i64::try_from(age).unwrap_or(0));
-        let zone = TimeZone::system();
+        let zone = time_zone();
         let now = self.now.to_zoned(zone.clone());
         let then = self.now.checked_sub(age).unwrap_or(self.now).to_zoned(zone);
         let format = match () {

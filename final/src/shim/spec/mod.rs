@@ -37,7 +37,7 @@ use namespaces::Namespaces;
 
 pub use namespaces::running;
 pub use process::exec_process;
-pub use subpath::mount_all as mount_parts;
+pub use subpath::{mount_all as mount_parts, open_part};
 
 /// The directory of the bundle that the container's root file system is mounted on.
 pub const ROOTFS: &str = "merged";

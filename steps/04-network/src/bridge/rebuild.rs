@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
+use std::slice;
 
 use anyhow::Result;
 
@@ -65,7 +66,7 @@ impl Endpoint {
         links::inside(netns, adapted).inspect_err(|_| {
             // One that is half laid would look whole to the next who comes.
             if let Ok(true) = links::condemn(&host_end) {
-                let _ = links::remove_condemned(&[host_end.clone()], None);
+                let _ = links::remove_condemned(slice::from_ref(&host_end), None);
             }
         })
     }

@@ -10,7 +10,7 @@ use super::screen::{Screen, before_prompt};
 use crate::session::{self, Bound, Event, Kind, Session};
 
 /// How long a command may take that is given no other time.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long output may come late, after the prompt: from a background job.
 const LATE: Duration = Duration::from_secs(10);

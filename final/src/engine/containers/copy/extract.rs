@@ -82,7 +82,7 @@ pub(super) fn extract(
     let (dir, name) = place(first.kind == EntryType::Directory)?;
     let mut extraction = Extraction {
         dir: Rc::new(dir),
-        name,
+        name: name.clone(),
         rules,
         last: None,
         described: HashSet::new(),
@@ -92,7 +92,9 @@ pub(super) fn extract(
     };
     let mut next = Some(first);
     while let Some(member) = next {
-        let what = || format!("copy {}", member.path.escape_ascii());
+        // The archive's root has no name of its own.
+        let path = Some(&member.path).filter(|path| !path.is_empty());
+        let what = || format!("copy {}", path.unwrap_or(&name).escape_ascii());
         extraction.apply(&member, tar).with_context(what)?;
         next = tar.next()?;
     }
