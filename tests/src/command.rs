@@ -98,6 +98,17 @@ pub fn inner(parent: i32) -> Option<i32> {
     children.ok()?.split_whitespace().next()?.parse().ok()
 }
 
+/// Whether a process that comes of `parent` runs a program of this name.
+pub(crate) fn comes_of(parent: i32, program: &str) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let children = children.unwrap_or_default();
+    let mut children = children.split_whitespace().flat_map(str::parse);
+    children.any(|child| {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm"));
+        name.is_ok_and(|name| name.trim_end() == program) || comes_of(child, program)
+    })
+}
+
 type Shared = Arc<Mutex<Vec<u8>>>;
 
 /// A command that runs. Dropped, it is killed.
@@ -160,6 +171,16 @@ impl Running {
     pub fn container(&self) -> i32 {
         let parent = self.pid();
         wait_for("the container's first process", 60, || inner(parent))
+    }
+
+    /// Waits until somebody who comes of the command runs this program.
+    ///
+    /// # Panics
+    /// When nobody does within a minute.
+    pub fn runs(&self, program: &str) {
+        wait_for(program, 60, || {
+            comes_of(self.child.id().cast_signed(), program).then_some(())
+        });
     }
 
     /// Sends a signal to the command itself.
@@ -241,23 +262,14 @@ impl Running {
     /// # Panics
     /// When it does not come within two minutes; the command is killed then.
     #[track_caller]
-    pub fn wait(self) -> Output {
-        self.wait_at_most(PATIENCE)
-    }
-
-    /// Waits for the end, for at most `patience`.
-    ///
-    /// # Panics
-    /// When it does not come; the command is killed then.
-    #[track_caller]
-    pub fn wait_at_most(mut self, patience: Duration) -> Output {
+    pub fn wait(mut self) -> Output {
         self.stdin = None;
-        let end = Instant::now() + patience;
+        let end = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().expect("wait for one's own child") {
                 Some(status) => break status,
                 None if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
-                None => self.give_up(patience),
+                None => self.give_up(),
             }
         };
         self.ended = true;
@@ -280,10 +292,10 @@ impl Running {
     }
 
     #[track_caller]
-    fn give_up(&mut self, patience: Duration) -> ! {
+    fn give_up(&mut self) -> ! {
         let (out, err) = (copy(&self.stdout), copy(&self.stderr));
         panic!(
-            "`{}` did not end within {patience:?}\n--- stdout\n{}\n--- stderr\n{}\n---",
+            "`{}` did not end within {PATIENCE:?}\n--- stdout\n{}\n--- stderr\n{}\n---",
             self.command,
             String::from_utf8_lossy(&out),
             String::from_utf8_lossy(&err),

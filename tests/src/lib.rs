@@ -10,6 +10,7 @@
 //! anybody's program in the place of the workspace's own, and so does
 //! `MINIRUNC=/usr/bin/crun` for the runtime, and `MINIDOCKER=…` for the engine.
 
+pub mod bench;
 mod bundle;
 mod busybox;
 mod c;

@@ -87,9 +87,9 @@ fn run(cli: &Cli) -> Result<u8> {
             }
         }
         Verb::Rebuild { bridge, shape } => {
-            named(&cli.run_dir, bridge)?
-                .shaped(shape.read()?)?
-                .rebuild()?;
+            let gone = named(&cli.run_dir, bridge)?.shaped(shape.read()?)?;
+            let gone = gone.rebuild()?;
+            gone.iter().for_each(|address| println!("{address}"));
         }
         Verb::Routes => routes()?.iter().for_each(|route| println!("{route}")),
         Verb::Sweep => {
@@ -160,6 +160,7 @@ impl Wanted {
             range: read(self.range.as_deref())?,
             six: read(self.six.as_deref())?,
             internal: self.internal,
+            ..Shape::default()
         })
     }
 }

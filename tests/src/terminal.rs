@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::command::{PATIENCE, collect, inner};
+use crate::command::{PATIENCE, collect, comes_of, inner};
+use crate::wait_for;
 
 /// A command on a terminal of its own. Dropped, it is killed.
 #[derive(Debug)]
@@ -105,6 +106,16 @@ impl Terminal {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until somebody at the terminal runs this program.
+    ///
+    /// # Panics
+    /// When nobody does within a minute.
+    pub fn runs(&self, program: &str) {
+        wait_for(program, 60, || {
+            comes_of(self.child.id().cast_signed(), program).then_some(())
+        });
     }
 
     /// Everything that was ever on the screen.

@@ -373,19 +373,20 @@ fn a_wrong_move_is_told_and_changes_nothing() {
         assert_eq!(machine.ok("wait aa"), "137");
         moves(machine, "exited", &CREATED[3..]);
         assert_eq!(machine.ok("stop aa"), "aa");
+        // No id begins with an x.
         for line in [
-            "start cc",
-            "stop cc",
-            "kill cc",
-            "rm cc",
-            "exec cc true",
-            "logs cc",
-            "pause cc",
+            "start xx",
+            "stop xx",
+            "kill xx",
+            "rm xx",
+            "exec xx true",
+            "logs xx",
+            "pause xx",
         ] {
             let said = machine.fails(1, line);
-            assert!(said.contains("No such container: cc"), "{line}: {said}");
+            assert!(said.contains("No such container: xx"), "{line}: {said}");
         }
-        assert_eq!(machine.minidocker("rm -f cc").code(), 0);
+        assert_eq!(machine.minidocker("rm -f xx").code(), 0);
         let said = machine.fails(125, "run --name aa host true");
         assert!(said.contains("is already in use by container"), "{said}");
         machine.nothing_left();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use harness::engine::{Machine, Who};
+use harness::engine::{Machine, Who, shell};
 use harness::in_the_vm;
 
 fn controllers(machine: &Machine) -> BTreeSet<String> {
@@ -75,19 +75,7 @@ fn a_limit_is_in_force_or_refused() {
 fn who_takes_more_memory_than_there_is_is_killed_and_that_is_told() {
     let machine = Machine::of(Who::Root);
     let script = "head -c 100000000 /dev/zero | tail -c 99999999 >/dev/null; exit $?";
-    let words = [
-        "run",
-        "--name",
-        "aa",
-        "-m",
-        "24m",
-        "--network",
-        "none",
-        "host",
-        "sh",
-        "-c",
-        script,
-    ];
+    let words = shell("run --name aa -m 24m --network none host", script);
     assert_eq!(machine.minidocker(&words).code(), 137);
     let life = machine.container("aa").state()["life"].clone();
     assert_eq!(
@@ -102,18 +90,7 @@ fn who_takes_more_memory_than_there_is_is_killed_and_that_is_told() {
 fn a_fork_bomb_stays_where_it_is() {
     let machine = Machine::of(Who::Root);
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo forked";
-    let words = [
-        "run",
-        "--rm",
-        "--pids-limit",
-        "8",
-        "--network",
-        "none",
-        "host",
-        "sh",
-        "-c",
-        script,
-    ];
+    let words = shell("run --rm --pids-limit 8 --network none host", script);
     let out = machine.minidocker(&words);
     assert!(!out.text().contains("forked") && out.code() != 0, "{out}");
     machine.nothing_left();

@@ -103,7 +103,8 @@ fn keys_leave_a_container_that_goes_on() {
         one.expect("53\r\n");
         two.send("\x18");
         two.send("y");
-        assert_eq!(two.wait(), 0);
+        two.expect("read escape sequence");
+        assert_eq!(two.wait(), 1);
         one.send("exit 3\r");
         assert_eq!(one.wait(), 3);
 
@@ -120,7 +121,7 @@ fn keys_leave_an_exec_that_goes_on() {
     let mut person = machine.terminal(&shell("exec -it aa", "echo here; exec sleep 1234"));
     person.expect("here");
     person.send("\x10\x11");
-    person.wait();
+    assert_eq!(person.wait(), 1);
     let ps = machine.ok("exec aa ps");
     assert!(ps.contains("sleep 1234"), "{ps}");
     machine.nothing_left();

@@ -185,7 +185,7 @@ fn a_hanging_program_a_flood_and_a_fork_bomb_are_survived() {
         assert_eq!((code, &report["points"]), (1, &Value::from(0)), "{name}");
         let saw = report["checks"][0]["saw"].as_str().unwrap();
         assert!(saw.contains(said), "{name}: {saw}");
-        assert!(start.elapsed() < Duration::from_secs(60), "{name}");
+        assert!(start.elapsed() < Duration::from_secs(300), "{name}");
     }
     assert!(!lives(&mark), "something is left");
 }

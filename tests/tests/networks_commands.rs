@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use harness::engine::{Machine, Who, for_each};
+use harness::engine::{Machine, Who, for_each, shell};
 use harness::wait_for;
 use serde_json::Value;
 
@@ -162,7 +162,7 @@ fn a_network_is_made_shown_and_removed_and_the_kernel_hears_nothing() {
 }
 
 /// What `network create` is asked for, and what it says.
-const REFUSED: [(&str, &str); 28] = [
+const REFUSED: [(&str, &str); 35] = [
     ("taken", "network with name taken already exists"),
     (
         "bridge",
@@ -191,10 +191,6 @@ const REFUSED: [(&str, &str); 28] = [
     (
         "-d host x",
         "only one instance of \"host\" network is allowed",
-    ),
-    (
-        "-o com.docker.network.driver.mtu=9000 x",
-        "the option com.docker.network.driver.mtu is not supported",
     ),
     (
         "-o com.docker.network.bridge.name=br-taken x",
@@ -245,10 +241,171 @@ const REFUSED: [(&str, &str); 28] = [
         "invalid gateway 10.6.0.255",
     ),
     (
+        "--subnet 10.6.0.0/24 --aux-address one=10.7.0.9 x",
+        "no matching subnet for aux-address 10.7.0.9",
+    ),
+    (
+        "--subnet 10.6.0.0/24 --aux-address one=nobody x",
+        "invalid aux-address address: nobody",
+    ),
+    (
+        "-o com.docker.network.driver.mtu=67 x",
+        "it can be 68 to 65535 here",
+    ),
+    (
+        "--ipv6 -o com.docker.network.driver.mtu=1279 x",
+        "it can be 1280 to 65535 here",
+    ),
+    (
+        "-o com.docker.network.bridge.enable_icc=maybe x",
+        "enable_icc=maybe: it can be true or false",
+    ),
+    (
+        "-o com.docker.network.bridge.enable_ip_masquerade=false x",
+        "enable_ip_masquerade=false is not supported",
+    ),
+    (
+        "-o com.docker.network.bridge.host_binding_ipv4=x x",
+        "host_binding_ipv4=x: it is no IPv4 address",
+    ),
+    (
+        "-o nonsense=1 x",
+        "the option nonsense is not supported: there are com.docker.",
+    ),
+    (
         "--subnet 10.6.0.0/24 --ip-range 10.6.0.0/16 x",
         "invalid ip-range 10.6.0.0/16: CIDR block is bigger than its parent subnet 10.6.0.0/24",
     ),
 ];
+
+/// The addresses of one container's link, by the link, its size and what else `ip` says of it.
+fn link_of(machine: &Machine, name: &str) -> Value {
+    let pid = machine.container(name).state()["life"]["pid"].to_string();
+    let words = [
+        "nsenter", "-t", &pid, "-n", "ip", "-j", "addr", "show", "eth0",
+    ];
+    let links: Value = serde_json::from_str(&machine.host().run(words).ok()).expect("JSON");
+    links[0].clone()
+}
+
+#[test]
+fn dockers_options_of_a_bridge_are_what_the_kernel_has() {
+    for who in [Who::Root, Who::Student] {
+        let machine = Machine::of(who);
+        machine.ok(
+            "network create --ipv6 --attachable --scope local --subnet 10.6.0.0/24 \
+             --subnet fd00:6::/64 --ip-range fd00:6::8000/113 --aux-address router=10.6.0.2 \
+             --aux-address six=fd00:6::8000 -o com.docker.network.driver.mtu=1400 \
+             -o com.docker.network.bridge.enable_icc=false \
+             -o com.docker.network.bridge.enable_ip_masquerade=true \
+             -o com.docker.network.bridge.host_binding_ipv4=127.0.0.1 apart",
+        );
+        let apart = shown(&machine, "apart");
+        let config = &apart["IPAM"]["Config"];
+        assert_eq!(config[0]["AuxiliaryAddresses"]["router"], "10.6.0.2");
+        assert_eq!(config[1]["AuxiliaryAddresses"]["six"], "fd00:6::8000");
+        assert_eq!(config[1]["IPRange"], "fd00:6::8000/113");
+        assert_eq!(
+            (&config[1]["Gateway"], &apart["Attachable"]),
+            (&"fd00:6::1".into(), &true.into())
+        );
+        assert_eq!(apart["Options"]["com.docker.network.driver.mtu"], "1400");
+        let mac = "02:00:5e:10:00:01";
+        for (name, more) in [
+            ("one", "--mac-address 02-00-5E-10-00-01 -p 8080:80"),
+            ("two", "-p 8081:80"),
+        ] {
+            machine.ok(&shell(
+                &format!("run -d --name {name} --network apart {more} host"),
+                "mkdir /dev/shm/www && echo hello >/dev/shm/www/index.html \
+                 && exec busybox httpd -f -p 80 -h /dev/shm/www",
+            ));
+        }
+        let (one, two) = (link_of(&machine, "one"), link_of(&machine, "two"));
+        assert_eq!((&one["mtu"], &two["mtu"]), (&1400.into(), &1400.into()));
+        assert_eq!((&one["address"], &two["address"]).0, mac);
+        assert_ne!(two["address"], mac);
+        let all = one["addr_info"].to_string();
+        assert!(
+            all.contains("\"10.6.0.3\"") && all.contains("\"fd00:6::8001\""),
+            "{all}"
+        );
+        assert!(
+            all.contains("\"fe80::5eff:fe10:1\""),
+            "made of the hardware address: {all}"
+        );
+        assert_eq!(
+            inspect(
+                &machine,
+                "{{.NetworkSettings.Networks.apart.MacAddress}}",
+                "one"
+            ),
+            mac
+        );
+        let said = machine.fails(125, "run --network apart --ip 10.6.0.2 host true");
+        assert!(said.contains("Address already in use"), "{said}");
+
+        // Nobody reaches a neighbour; everybody themselves and the gateway; and the ports are this
+        // host's own, and nobody else's.
+        for (asked, answered) in [("10.6.0.4", false), ("10.6.0.3", true), ("10.6.0.1", true)] {
+            let out = machine.minidocker(&format!("exec one ping -c1 -W1 {asked}"));
+            assert_eq!(out.code() == 0, answered, "{asked}: {out}");
+        }
+        assert_eq!(machine.ok("port two"), "80/tcp -> 127.0.0.1:8081");
+        wait_for("the port to be answered", 10, || {
+            let curl = [
+                "curl",
+                "-sS",
+                "--noproxy",
+                "*",
+                "-m3",
+                "http://127.0.0.1:8081/",
+            ];
+            (machine.host().run(curl).text() == "hello").then_some(())
+        });
+
+        // They stay so when somebody takes the cables away, or pulls them out.
+        if who == Who::Root {
+            for how in ["ip link del $it", "ip link set $it nomaster"] {
+                machine.host().shell(&format!(
+                    "for it in $(ip -br link | grep -o '^veth[0-9a-f]*'); do {how}; done"
+                ));
+                machine.ok("network reload");
+                assert_eq!(link_of(&machine, "one")["address"], mac);
+                assert_eq!(link_of(&machine, "two")["mtu"], 1400);
+                let out = machine.minidocker("exec one ping -c1 -W1 10.6.0.4");
+                assert_ne!(out.code(), 0, "{out}");
+                machine.ok("exec one ping -c1 -W5 10.6.0.1");
+            }
+        }
+        machine.no_container_left();
+        machine.ok("network rm apart");
+    }
+    let machine = Machine::of(Who::Root);
+    machine.ok("run --name aa --mac-address 02:00:5e:10:00:02 host true");
+    for (asked, words) in [
+        (
+            "--mac-address nonsense",
+            "nonsense is not a valid mac address",
+        ),
+        (
+            "--mac-address 01:00:5e:10:00:02",
+            "is not a valid mac address",
+        ),
+        (
+            "--network host --mac-address 02:00:5e:10:00:02",
+            "mac-address and the network mode",
+        ),
+        (
+            "--network name=bridge,mac-address=02:00:5e:10:00:02 --mac-address 02:00:5e:10:00:02",
+            "both --mac-address and per-network",
+        ),
+    ] {
+        let said = machine.fails(125, &format!("run --rm {asked} host true"));
+        assert!(said.contains(words), "{asked}: {said}");
+    }
+    machine.nothing_left();
+}
 
 #[test]
 fn what_makes_no_sense_is_refused_in_dockers_words() {

@@ -502,6 +502,17 @@ fn a_container_publishes_hundreds_of_ports() {
     let shown = "0.0.0.0:8000->80/tcp, [::]:8000->80/tcp, 0.0.0.0:8001->81/tcp, ";
     let ports = machine.ok("ps --format {{.Ports}}");
     assert!(ports.starts_with(shown), "{ports}");
+    // For so many the shim itself may open more files; the container's limit is nobody else's.
+    let limit = "grep '^Max open files' /proc/self/limits";
+    let limits = machine.ok(&shell("exec alpha", &format!("{limit} /proc/1/limits")));
+    let soft = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+    let soft: Vec<_> = limits.lines().map(soft).collect();
+    assert_eq!(soft, [Some("1024".to_owned()), Some("1024".to_owned())]);
+    let asked = "run --rm --ulimit nofile=99:100 -p 9000-9199:80-279 host";
+    assert_eq!(
+        machine.ok(&shell(asked, "ulimit -Sn; ulimit -Hn")),
+        "99\n100"
+    );
     done(&machine);
 }
 

@@ -390,7 +390,10 @@ fn whoever_is_killed_the_others_stay_connected_and_nothing_is_left() {
         let links = machine.host().shell(&format!("{enter} ip -o link"));
         assert_eq!(links.matches(": veth").count(), 3, "{links}");
         // What somebody takes away is made anew.
-        machine.host().shell(&format!("{enter} nft flush ruleset"));
+        let cables = format!("{enter} ip -br link | grep -o '^veth[0-9a-f]*'");
+        machine.host().shell(&format!(
+            "{enter} nft flush ruleset; for it in $({cables}); do {enter} ip link del $it; done"
+        ));
         machine.ok("network reload");
         assert_eq!(ask(&machine, "delta", "192.0.2.2:7000"), "from-outside");
         assert_eq!(ask(&machine, "delta", "alpha"), "i-am-alpha");

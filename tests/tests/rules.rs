@@ -41,7 +41,7 @@ fn rule_02_the_host_is_as_it_was_after_success_failure_interrupt_and_kill() {
                 host.spawn_as(user, [step, "run", "sh", "-c", "echo up; exec sleep 1000"]);
             running.expect("up");
             // A shell catches the interrupt, and forgets it when it becomes sleep.
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            running.runs("sleep");
             running.signal(Signal::SIGINT);
             assert_eq!(running.wait().code(), 130, "{user:?} {step}");
             assert_same(&before, &host.snapshot());

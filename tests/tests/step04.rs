@@ -18,37 +18,15 @@ fn server(host: &Host, options: &[&str], port: u16) -> Running {
     running
 }
 
+const CURL: &str = "curl -sS --noproxy * --retry 5 --retry-connrefused -m 5";
+
 /// Fetches `url` by curl in the host's network, its loopback included.
 fn fetch(host: &Host, url: &str) -> String {
-    host.run([
-        "curl",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--retry",
-        "5",
-        "--retry-connrefused",
-        "-m",
-        "5",
-        url,
-    ])
-    .ok()
+    host.run(CURL.split(' ').chain([url])).ok()
 }
 
 fn fetch_outside(host: &Host, url: &str) -> String {
-    host.outside([
-        "curl",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--retry",
-        "5",
-        "--retry-connrefused",
-        "-m",
-        "5",
-        url,
-    ])
-    .ok()
+    host.outside(CURL.split(' ').chain([url])).ok()
 }
 
 /// A program outside that answers everybody on port 7000 with what `answer` prints.
@@ -198,7 +176,7 @@ fn a_published_port_answers_other_containers_and_the_container_itself() {
     let host = Host::online();
     let _server = server(&host, &["--hostname", "web", "-p", "8080:80"], 80);
     let get = |port: u16| {
-        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 192.0.2.1 {port}")
+        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 20 192.0.2.1 {port}")
     };
     let out = host.run(["step04", "run", "sh", "-c", &get(8080)]).ok();
     assert!(out.ends_with("hello-from-web"), "{out}");
@@ -505,7 +483,7 @@ fn after_ctrl_c_the_host_is_as_it_was() {
         let mut running = host.spawn_as(user, argv);
         running.expect("up");
         // A shell catches the interrupt, and forgets it when it becomes sleep.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        running.runs("sleep");
         running.signal(nix::sys::signal::Signal::SIGINT);
         assert_eq!(running.wait().code(), 130);
     }

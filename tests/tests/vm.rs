@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::{Host, Running, Setup, User, assert_same, wait_for};
+use harness::engine::shell;
+use harness::{Host, Output, Running, Setup, User, assert_same, wait_for};
 use nix::sys::signal::Signal;
 
 /// The cgroup of the container that `running` waits for, as a path here.
@@ -193,25 +194,26 @@ fn half_a_processor_is_half_within_a_tenth_over_five_seconds_of_work() {
     );
 }
 
+/// A shell that may not fork, and tries to.
+fn one_process() -> Vec<&'static str> {
+    shell("step03 run --pids-limit 1", "(:); true & wait; echo forked")
+}
+
+#[track_caller]
+fn check_it_cannot_fork(out: &Output) {
+    assert!(
+        !out.text().contains("forked") || out.errors().contains("fork"),
+        "{out}"
+    );
+}
+
 #[test]
 #[ignore = "runs in the virtual machine"]
 fn rule_06_limits_are_in_force_before_the_commands_first_instruction() {
     let host = Host::new();
     // A shell that may not fork must fail at its first attempt, each time.
     for _ in 0..10 {
-        let out = host.run([
-            "step03",
-            "run",
-            "--pids-limit",
-            "1",
-            "sh",
-            "-c",
-            "(:); true & wait; echo forked",
-        ]);
-        assert!(
-            !out.text().contains("forked") || out.errors().contains("fork"),
-            "{out}"
-        );
+        check_it_cannot_fork(&host.run(one_process()));
     }
     let argv =
         "strace -f -qq -y -s 400 -o /tmp/trace step03 run -m 64m --cpus 0.5 --pids-limit 32 uname";
@@ -242,19 +244,7 @@ fn a_delegated_tree_gives_student_limits() {
         .chain(&["count=1"]);
     let error = host.run_as_student(argv).exits(137);
     assert!(error.contains("memory"), "{error}");
-    let out = host.run_as_student([
-        "step03",
-        "run",
-        "--pids-limit",
-        "1",
-        "sh",
-        "-c",
-        "(:); true & wait; echo forked",
-    ]);
-    assert!(
-        !out.text().contains("forked") || out.errors().contains("fork"),
-        "{out}"
-    );
+    check_it_cannot_fork(&host.run_as_student(one_process()));
     assert_same(&before, &host.snapshot());
 }
 

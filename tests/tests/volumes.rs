@@ -158,8 +158,12 @@ fn a_volume_is_made_listed_shown_and_removed() {
             ("volume create -d nfs share", "plugin \"nfs\" not found"),
             ("volume create -o size=1m data", "invalid option: \"size\""),
             (
-                "volume create -o type=tmpfs -o device=tmpfs data",
-                "--tmpfs",
+                "volume create -o type=tmpfs data",
+                "missing required option: \"device\"",
+            ),
+            (
+                "volume create -o type=ext4 -o device=/dev/x -o o=remount data",
+                "that is no way to mount type=ext4",
             ),
         ] {
             let said = machine.fails(1, line);
@@ -434,6 +438,34 @@ fn mounts_are_what_their_keys_say() {
         assert_eq!(copied, "deep");
         machine.ok("rm again");
 
+        // An empty part begins with what the image has in its place, and the volume stays as it was.
+        if machine.who() == Who::Root {
+            make_image(machine);
+            run(
+                machine,
+                "-v parts:/v",
+                "mkdir -p /v/x/y && ln -s /etc /v/out",
+            );
+            let part = "--mount src=parts,dst=/data,volume-subpath=x/y";
+            let other = |option: &str, script: &str| {
+                let line = format!("run --rm --network none {option} full");
+                machine.ok(&shell(&line, script))
+            };
+            let whole = other("", "ls -A /data");
+            assert!(!whole.is_empty());
+            assert_eq!(other(&format!("{part},volume-nocopy"), "ls -A /data"), "");
+            assert_eq!(other(part, "ls -A /data && rm -r /data/*"), whole);
+            let left = other(part, "ls -A /data");
+            assert_eq!(other(part, "ls -A /data; touch /data/mine"), left);
+            assert_eq!(
+                run(machine, "-v parts:/v", "ls -A /v /v/x"),
+                "/v:\nout\nx\n\n/v/x:\ny"
+            );
+            let entries = fs::read_dir(machine.data().join("volumes/parts")).expect("a volume");
+            assert_eq!(entries.count(), 2, "_data and volume.json");
+            machine.ok("volume rm parts");
+        }
+
         // A volume that is another directory of the host's.
         machine
             .script("mkdir /tmp/else && echo there >/tmp/else/f")
@@ -455,6 +487,86 @@ fn mounts_are_what_their_keys_say() {
         machine.ok("volume rm elsewhere");
         assert_eq!(machine.script("cat /tmp/else/f").ok(), "there");
         machine.script("rm -r /tmp/else /tmp/there").ok();
+        nothing_left(machine);
+    });
+}
+
+#[test]
+fn a_volume_that_is_a_file_system_is_mounted_for_who_uses_it() {
+    for_each(|machine| {
+        let host = machine.host();
+        let mounts = || host.shell("cat /proc/self/mountinfo");
+        let before = mounts();
+        let made = "volume create -o type=tmpfs -o device=tmpfs -o o=size=1m,mode=1750,noexec mem";
+        machine.ok(made);
+        machine.ok(made);
+        assert_eq!(
+            machine.ok(&["volume", "inspect", "-f", "{{json .Options}}", "mem"]),
+            r#"{"device":"tmpfs","o":"size=1m,mode=1750,noexec","type":"tmpfs"}"#
+        );
+        let words = "run -d --name first --network none --restart on-failure:1 -v mem:/m host";
+        machine.ok(&shell(
+            words,
+            "[ -e /m/f ] && exit 1; echo x >/m/f; sleep 1000",
+        ));
+        let seen = machine.ok(&shell("exec first", "grep ' /m ' /proc/mounts"));
+        for option in ["tmpfs", "size=1024k", "mode=1750", "noexec"] {
+            assert!(seen.contains(option), "{seen}");
+        }
+        // Its alone, and nobody else's on the host.
+        assert_eq!(mounts(), before);
+        assert_eq!(
+            machine.script("minidocker cp first:/m/f - | tar -xO").ok(),
+            "x"
+        );
+        let said = machine.fails(125, "run --rm --network none -v mem:/m host true");
+        assert!(
+            said.contains("volume mem is a tmpfs, and another container has it"),
+            "{said}"
+        );
+        let pid = machine.container("first").init().pid;
+        host.shell(&format!("kill -9 {pid}"));
+        wait_for("it to run again", 20, || {
+            let first = machine.container("first");
+            (first.status() == "running" && first.init().pid != pid).then_some(())
+        });
+        wait_for("its file", 20, || {
+            (machine.minidocker("exec first cat /m/f").text() == "x").then_some(())
+        });
+        // It goes with its user, killed or not, and the next one begins with nothing.
+        let shim = machine.container("first").shim().expect("a shim");
+        host.shell(&format!("kill -9 {shim}"));
+        assert_eq!(run(machine, "-v mem:/m", "ls -A /m"), "");
+        assert_eq!(
+            run(
+                machine,
+                "--mount type=volume,src=new,dst=/m,\"volume-opt=type=tmpfs\",\
+             volume-opt=device=x",
+                "grep -c ' /m tmpfs' /proc/mounts"
+            ),
+            "1"
+        );
+        machine.ok("rm -f first");
+        assert_eq!(mounts(), before);
+
+        // What the kernel does not mount is said.
+        for (options, why) in [
+            ("type=nonsense -o device=x", "type=nonsense, device=x"),
+            ("type=tmpfs -o device=x -o o=nonsense=1", "Invalid argument"),
+            (
+                "type=nfs -o device=:/x -o o=addr=no.such.invalid",
+                "no.such.invalid",
+            ),
+        ] {
+            machine.ok(&format!("volume create -o {options} odd"));
+            let said = machine.fails(125, "run --rm --network none -v odd:/m host true");
+            assert!(
+                said.contains("error while mounting volume odd") && said.contains(why),
+                "{said}"
+            );
+            machine.ok("volume rm odd");
+        }
+        machine.ok("volume rm mem new");
         nothing_left(machine);
     });
 }

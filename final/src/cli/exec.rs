@@ -1,7 +1,5 @@
 //! `exec`
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Args;
 use minidocker::engine::containers::Containers;
@@ -9,7 +7,7 @@ use minidocker::engine::containers::session::{DetachKeys, Manner, Session, check
 use minidocker::shim::protocol::Exec as Wish;
 use namespaces::Failure;
 
-use crate::options::{pairs, process};
+use crate::options::process::Surroundings;
 use crate::session;
 use crate::{Context, PROGRAM};
 
@@ -23,24 +21,8 @@ pub(crate) struct Exec {
     /// Leave it running in the background
     #[arg(short, long)]
     detach: bool,
-    /// Be its standard input
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Set a variable of its environment; KEY alone passes on your own
-    #[arg(short, long, value_name = "KEY[=VALUE]", allow_hyphen_values = true, value_parser = pairs::variable)]
-    env: Vec<String>,
-    /// Set those that a file lists
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Directory to start in [default: the container's]
-    #[arg(short, long, value_name = "DIR", value_parser = process::directory)]
-    workdir: Option<String>,
-    /// Who runs it: names or numbers [default: the container's user]
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    #[command(flatten)]
+    around: Surroundings,
     /// Almost all that the host's root may do
     #[arg(long)]
     privileged: bool,
@@ -70,19 +52,20 @@ impl Exec {
 
     fn go(self, context: &Context) -> Result<u8> {
         let attached = !self.detach;
-        let stdin = attached && self.interactive;
-        check_input(stdin, self.tty)?;
+        let around = self.around;
+        let stdin = attached && around.interactive;
+        check_input(stdin, around.tty)?;
         let mut words = self.container_and_command.into_iter();
         let container = words.next().unwrap_or_default();
-        let mut env = pairs::variables(&self.env_file, &self.env)?;
+        let mut env = around.env()?;
         // What we do not have ourselves is not passed on.
         env.retain(|variable| variable.contains('='));
         let wish = Wish {
             args: words.collect(),
             env,
-            working_dir: self.workdir.unwrap_or_default(),
-            user: self.user.unwrap_or_default(),
-            tty: self.tty,
+            working_dir: around.workdir.unwrap_or_default(),
+            user: around.user.unwrap_or_default(),
+            tty: around.tty,
             size: session::size(),
             privileged: self.privileged,
         };
@@ -92,11 +75,11 @@ impl Exec {
             return Ok(0);
         }
         let manner = Manner {
-            tty: self.tty,
+            tty: around.tty,
             stdin,
             detach_keys: self.detach_keys.unwrap_or_default(),
             ..Manner::default()
         };
-        session::run(Session::execed(execed, manner)?)
+        session::run_to_the_end(Session::execed(execed, manner)?)
     }
 }

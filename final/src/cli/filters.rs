@@ -1,13 +1,11 @@
-//! `--filter`: which of the images a command is about.
+//! `--filter`: which things a command is about.
 
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use jiff::Timestamp;
-use minidocker::engine::restriction::Restriction;
 use regex_lite::Regex;
 
-use crate::time::moment;
+use crate::options::boolean;
 
 /// One `--filter NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +44,7 @@ impl Filter {
     /// # Errors
     /// The value is neither true nor false.
     pub(crate) fn is_true(&self) -> Result<bool> {
-        match self.value.as_str() {
-            "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(true),
-            "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(false),
-            other => bail!(
-                "invalid filter '{}={other}': neither true nor false",
-                self.name
-            ),
-        }
+        boolean(&self.value).with_context(|| format!("invalid filter '{}'", self.name))
     }
 }
 
@@ -78,27 +69,25 @@ impl Pattern {
     }
 }
 
-/// What the filters of a `prune` ask for that are the same for whatever there is.
+/// Whether filters let a thing through: of those of one name one has to hold, of labels all.
 ///
 /// # Errors
-/// There is no such filter, or its value makes no sense.
-pub(crate) fn restriction<'f>(
-    filters: impl IntoIterator<Item = &'f Filter>,
-) -> Result<Restriction> {
-    let mut only = Restriction::default();
-    let now = Timestamp::now();
+/// What `is_so` fails with.
+pub(crate) fn admit(filters: &[Filter], is_so: impl Fn(&Filter) -> Result<bool>) -> Result<bool> {
     for filter in filters {
-        filter.is_one_of(&["label", "label!", "until"])?;
-        match filter.name.as_str() {
-            "label" => only.labels.push(filter.value.parse()?),
-            "label!" => only.but.push(filter.value.parse()?),
-            _ => {
-                let until = moment(&filter.value, now)?;
-                only.until = Some(only.until.map_or(until, |known| known.min(until)));
-            }
+        let alike = filters.iter().filter(|other| match filter.name.as_str() {
+            "label" => *other == filter,
+            name => other.name == name,
+        });
+        let mut holds = false;
+        for one in alike {
+            holds = holds || is_so(one)?;
+        }
+        if !holds {
+            return Ok(false);
         }
     }
-    Ok(only)
+    Ok(true)
 }
 
 /// Whether `name` is as the pattern says: `*` is any characters but a slash, `?` one of them,

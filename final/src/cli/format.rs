@@ -10,76 +10,122 @@ mod lex;
 mod parse;
 mod printf;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use serde_json::Value;
+use clap::Args;
+use serde_json::{Value, json};
 
 pub(crate) use parse::Template;
 
-/// Docker's columns are at least that wide.
-const LEAST: usize = 10;
+/// Lines whose cells are apart by tabs as a table. Docker's columns are at least that wide.
+pub(crate) fn aligned(lines: &[String]) -> String {
+    cli::columns(&lines.join("\n"), 10)
+}
 
 /// A list's rows, and what their columns are called.
+#[derive(Default)]
 pub(crate) struct List<'l> {
     /// The template of the columns that are shown where nobody asks for others.
     pub(crate) columns: &'l str,
     /// What stands above a field: `("ID", "IMAGE ID")`. Fields that are not here have none.
     pub(crate) headers: &'l [(&'l str, &'l str)],
     pub(crate) rows: Vec<Value>,
+    /// The rows' labels, if they have any, of which a template asks for one:
+    /// `{{.Label "tier"}}`.
+    pub(crate) labels: Vec<&'l Labels>,
+}
+
+/// What people have written on a thing.
+type Labels = BTreeMap<String, String>;
+
+/// How a list is to be printed.
+#[derive(Debug, Args)]
+pub(crate) struct Form {
+    /// How to print them: table, "table TEMPLATE", json, or a template of Go's
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Form {
+    /// Whether somebody asks for a field.
+    pub(crate) fn asks_for(&self, field: &str) -> bool {
+        let format = self.format.as_deref();
+        format.is_some_and(|format| format.contains(field))
+    }
+
+    /// Prints a list, whose things go by what the template `id` says.
+    ///
+    /// # Errors
+    /// As [`List::lines`], and standard output cannot be written to.
+    pub(crate) fn say(&self, list: &List, id: &str) -> Result<()> {
+        let format = self.format.as_deref().unwrap_or_default();
+        let lines = match format {
+            "" | "table" if self.quiet => list.lines(id)?,
+            format => list.lines(format)?,
+        };
+        lines.iter().try_for_each(|line| cli::say(line))
+    }
+}
+
+/// Labels, or what else has keys and values, as docker writes them: `a=1,b=2`.
+pub(crate) fn joined(labels: &Labels, between: &str) -> String {
+    let pairs = labels.iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(between)
+}
+
+/// Prints one thing by a template, which may ask for what is `unsaid` of it as well.
+///
+/// # Errors
+/// As [`List::lines`], and standard output cannot be written to.
+pub(crate) fn fill(template: &str, thing: &Value, unsaid: &Value) -> Result<()> {
+    cli::say(&Template::parse(template)?.execute(thing, unsaid)?)
 }
 
 impl List<'_> {
     /// The lines to print for `--format`, which is a template, `table`, `table TEMPLATE` or
-    /// `json`; without one the usual table.
+    /// `json`; an empty one is the usual table.
     ///
     /// # Errors
     /// A template that is wrong, or asks for a field that there is not.
-    pub(crate) fn format(&self, format: Option<&str>) -> Result<Vec<String>> {
-        self.format_with(format, &[])
-    }
-
-    /// The same, where each row has fields that only a template sees. One of them that is a map
-    /// is asked for a key: `{{.Label "tier"}}`.
-    ///
-    /// # Errors
-    /// As [`List::format`].
-    pub(crate) fn format_with(
-        &self,
-        format: Option<&str>,
-        hidden: &[Value],
-    ) -> Result<Vec<String>> {
-        let format = format.unwrap_or_default().trim();
+    pub(crate) fn lines(&self, format: &str) -> Result<Vec<String>> {
+        let format = format.trim();
         let written = format.replace(r"\t", "\t").replace(r"\n", "\n");
         match written.strip_prefix("table") {
             _ if format == "json" => Ok(self.rows.iter().map(ToString::to_string).collect()),
-            _ if format.is_empty() => self.table(self.columns, hidden),
-            Some("") => self.table(self.columns, hidden),
-            Some(columns) => self.table(columns.trim(), hidden),
-            None => self.lines(&Template::parse(&written)?, hidden),
+            _ if format.is_empty() => self.table(self.columns),
+            Some("") => self.table(self.columns),
+            Some(columns) => self.table(columns.trim()),
+            None => self.filled(&Template::parse(&written)?),
         }
     }
 
     /// The same template for each row.
-    fn lines(&self, template: &Template, hidden: &[Value]) -> Result<Vec<String>> {
+    fn filled(&self, template: &Template) -> Result<Vec<String>> {
         let rows = self.rows.iter().enumerate();
-        rows.map(|(n, row)| template.execute(row, hidden.get(n).unwrap_or(&Value::Null)))
-            .collect()
+        rows.map(|(n, row)| {
+            let labels = self.labels.get(n);
+            let labels = labels.map(|labels| json!({ "Label": labels }));
+            template.execute(row, &labels.unwrap_or_default())
+        })
+        .collect()
     }
 
-    fn table(&self, columns: &str, hidden: &[Value]) -> Result<Vec<String>> {
+    fn table(&self, columns: &str) -> Result<Vec<String>> {
         let template = Template::parse(columns)?;
         let header = |(field, name): &(&str, &str)| ((*field).to_owned(), Value::from(*name));
         let names: Value = self.headers.iter().map(header).collect();
-        let mut lines = self.lines(&template, hidden)?;
+        let mut lines = self.filled(&template)?;
         lines.insert(0, template.header(&names)?);
-        let table = cli::columns(&lines.join("\n"), LEAST);
-        Ok(vec![table])
+        Ok(vec![aligned(&lines)])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn image() -> Value {
@@ -310,44 +356,47 @@ mod tests {
                 json!({ "ID": "aaaaaaaaaaaa", "Size": "7.83MB", "Tag": "v1" }),
                 json!({ "ID": "b", "Size": "0B", "Tag": "<none>" }),
             ],
+            ..List::default()
         }
     }
 
     #[test]
     fn a_table_has_the_names_of_its_columns_above() {
         let usual = ["IMAGE ID       SIZE\naaaaaaaaaaaa   7.83MB\nb              0B"];
-        for format in [None, Some(""), Some("table")] {
-            assert_eq!(list().format(format).unwrap(), usual);
+        for format in ["", "table"] {
+            assert_eq!(list().lines(format).unwrap(), usual);
         }
-        let other = list().format(Some(r"table {{upper .Tag}}\t{{json .ID}}"));
+        let other = list().lines(r"table {{upper .Tag}}\t{{json .ID}}");
         assert_eq!(
             other.unwrap(),
             ["TAG       IMAGE ID\nV1        \"aaaaaaaaaaaa\"\n<NONE>    \"b\""]
         );
-        assert!(list().format(Some("table {{.Foo}}")).is_err());
+        assert!(list().lines("table {{.Foo}}").is_err());
     }
 
     #[test]
     fn a_label_is_asked_for_by_its_key() {
-        let hidden = [
-            json!({ "Label": { "com.tier_of": "front" } }),
-            json!({ "Label": {} }),
-        ];
-        let format = Some(r#"table {{.ID}}\t{{.Label "com.tier_of"}}"#);
+        let front = Labels::from([("com.tier_of".to_owned(), "front".to_owned())]);
+        let none = Labels::new();
+        let list = List {
+            labels: vec![&front, &none],
+            ..list()
+        };
         assert_eq!(
-            list().format_with(format, &hidden).unwrap(),
+            list.lines(r#"table {{.ID}}\t{{.Label "com.tier_of"}}"#)
+                .unwrap(),
             ["IMAGE ID       tier of\naaaaaaaaaaaa   front\nb"]
         );
-        let json = list().format_with(Some("{{json .}}"), &hidden).unwrap();
+        let json = list.lines("{{json .}}").unwrap();
         assert_eq!(json[1], r#"{"ID":"b","Size":"0B","Tag":"<none>"}"#);
     }
 
     #[test]
     fn a_list_is_printed_by_a_template_or_as_json() {
-        let json = list().format(Some("json")).unwrap();
+        let json = list().lines("json").unwrap();
         assert_eq!(json[1], r#"{"ID":"b","Size":"0B","Tag":"<none>"}"#);
-        assert_eq!(list().format(Some("{{json .}}")).unwrap(), json);
-        let lines = list().format(Some(r"{{.ID}}\t{{.Tag}}\n")).unwrap();
+        assert_eq!(list().lines("{{json .}}").unwrap(), json);
+        let lines = list().lines(r"{{.ID}}\t{{.Tag}}\n").unwrap();
         assert_eq!(lines, ["aaaaaaaaaaaa\tv1\n", "b\t<none>\n"]);
     }
 }

@@ -7,7 +7,7 @@ use minidocker::engine::images::{Images, Step};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::format::List;
+use crate::format::{Form, List};
 use crate::time::{ago, rfc3339};
 
 /// Show how an image was made, the last step first
@@ -17,9 +17,6 @@ pub(crate) struct History {
     /// A name or an id
     #[arg(value_name = "IMAGE")]
     image: String,
-    /// How to print the steps: table, "table TEMPLATE", json, or a template of Go's
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
     /// Print sizes and times for people; false prints bytes and times in full
     #[arg(
         short = 'H',
@@ -36,9 +33,8 @@ pub(crate) struct History {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 const HUMAN: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
@@ -76,12 +72,9 @@ impl History {
             columns: if self.human { HUMAN } else { EXACT },
             headers: &HEADERS,
             rows,
+            ..List::default()
         };
-        let lines = match self.format.as_deref().unwrap_or_default() {
-            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
-            _ => list.format(self.format.as_deref())?,
-        };
-        lines.iter().try_for_each(|line| cli::say(line))?;
+        self.form.say(&list, "{{.ID}}")?;
         Ok(0)
     }
 

@@ -20,40 +20,48 @@ use crate::{Context, PROGRAM, complaint, volume};
 /// What a template that makes no sense ends with.
 const NO_TEMPLATE: u8 = 64;
 
-/// Show all that is known about images
+/// What is to be shown, and how.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker image inspect -f '{{json .Config.Env}}' alpine")]
-pub(crate) struct InspectImages {
+struct Which {
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
     /// How to print them: json, or a template of Go's
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+}
+
+/// Show all that is known about images
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: minidocker image inspect -f '{{json .Config.Env}}' alpine",
+    mut_arg("names", |names| names.value_name("IMAGE"))
+)]
+pub(crate) struct InspectImages {
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Show all that is known about volumes
 #[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker volume inspect -f '{{.Mountpoint}}' data")]
+#[command(
+    after_help = "Example: minidocker volume inspect -f '{{.Mountpoint}}' data",
+    mut_arg("names", |names| names.value_name("VOLUME"))
+)]
 pub(crate) struct InspectVolumes {
-    /// Names
-    #[arg(required = true, value_name = "VOLUME")]
-    volumes: Vec<String>,
-    /// How to print them: json, or a template of Go's
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<String>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Show all that is known about containers
 #[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker container inspect -f '{{.State.Pid}}' web")]
+#[command(
+    after_help = "Example: minidocker container inspect -f '{{.State.Pid}}' web",
+    mut_arg("names", |names| names.value_name("CONTAINER"))
+)]
 pub(crate) struct InspectContainers {
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
-    /// How to print them: json, or a template of Go's
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Show how much they wrote
     #[arg(short, long)]
     size: bool,
@@ -61,14 +69,13 @@ pub(crate) struct InspectContainers {
 
 /// Show all that is known about networks
 #[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker network inspect -f '{{json .Containers}}' front")]
+#[command(
+    after_help = "Example: minidocker network inspect -f '{{json .Containers}}' front",
+    mut_arg("names", |names| names.value_name("NETWORK"))
+)]
 pub(crate) struct InspectNetworks {
-    /// Names or ids
-    #[arg(required = true, value_name = "NETWORK")]
-    networks: Vec<String>,
-    /// How to print them: json, or a template of Go's
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Accepted: there is nothing else to tell without a swarm
     #[arg(short, long)]
     verbose: bool,
@@ -78,12 +85,8 @@ pub(crate) struct InspectNetworks {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: minidocker inspect -f '{{.State.Status}}' web")]
 pub(crate) struct Inspect {
-    /// Names or ids
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-    /// How to print them: json, or a template of Go's
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Show how much containers wrote
     #[arg(short, long)]
     size: bool,
@@ -107,49 +110,71 @@ struct Document {
     unsaid: Value,
 }
 
+impl Which {
+    /// Those that are there are shown.
+    fn show(&self, find: impl Fn(&str) -> Result<Document>) -> Result<u8> {
+        let format = self.format.as_deref().unwrap_or_default();
+        let template = match format {
+            "" | "json" => None,
+            template => match Template::parse(template) {
+                Ok(template) => Some(template),
+                Err(error) => {
+                    cli::complain(PROGRAM, &error);
+                    return Ok(NO_TEMPLATE);
+                }
+            },
+        };
+        let looked: Vec<Result<Document>> = self.names.iter().map(|name| find(name)).collect();
+        let found = looked.iter().flatten();
+        if let Some(template) = template {
+            for document in found {
+                cli::say(&template.execute(&document.shown, &document.unsaid)?)?;
+            }
+        } else {
+            let objects: Vec<&Value> = found.map(|document| &document.shown).collect();
+            cli::say(&match format {
+                "json" => serde_json::to_string(&objects)?,
+                _ => pretty(&objects)?,
+            })?;
+        }
+        Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
+    }
+}
+
 impl Inspect {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        show(&self.names, self.format.as_deref(), |name| {
-            match self.kind {
-                Some(Kind::Container) => of_container(context, name, self.size),
-                Some(Kind::Image) => of_image(context, name),
-                Some(Kind::Network) => of_network(context, name),
-                Some(Kind::Volume) => of_volume(context, name),
-                None => of_any(context, name, self.size),
-            }
+        self.which.show(|name| match self.kind {
+            Some(Kind::Container) => of_container(context, name, self.size),
+            Some(Kind::Image) => of_image(context, name),
+            Some(Kind::Network) => of_network(context, name),
+            Some(Kind::Volume) => of_volume(context, name),
+            None => of_any(context, name, self.size),
         })
     }
 }
 
 impl InspectContainers {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        show(&self.containers, self.format.as_deref(), |name| {
-            of_container(context, name, self.size)
-        })
+        self.which
+            .show(|name| of_container(context, name, self.size))
     }
 }
 
 impl InspectImages {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        show(&self.images, self.format.as_deref(), |name| {
-            of_image(context, name)
-        })
+        self.which.show(|name| of_image(context, name))
     }
 }
 
 impl InspectNetworks {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        show(&self.networks, self.format.as_deref(), |name| {
-            of_network(context, name)
-        })
+        self.which.show(|name| of_network(context, name))
     }
 }
 
 impl InspectVolumes {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        show(&self.volumes, self.format.as_deref(), |name| {
-            of_volume(context, name)
-        })
+        self.which.show(|name| of_volume(context, name))
     }
 }
 
@@ -214,38 +239,6 @@ fn of_any(context: &Context, name: &str, size: bool) -> Result<Document> {
         }
     }
     bail!("No such object: {name}")
-}
-
-/// Those that are there are shown.
-fn show(
-    names: &[String],
-    format: Option<&str>,
-    find: impl Fn(&str) -> Result<Document>,
-) -> Result<u8> {
-    let template = match format.unwrap_or_default() {
-        "" | "json" => None,
-        template => match Template::parse(template) {
-            Ok(template) => Some(template),
-            Err(error) => {
-                cli::complain(PROGRAM, &error);
-                return Ok(NO_TEMPLATE);
-            }
-        },
-    };
-    let looked: Vec<Result<Document>> = names.iter().map(|name| find(name)).collect();
-    let found = looked.iter().flatten();
-    if let Some(template) = template {
-        for document in found {
-            cli::say(&template.execute(&document.shown, &document.unsaid)?)?;
-        }
-    } else {
-        let objects: Vec<&Value> = found.map(|document| &document.shown).collect();
-        cli::say(&match format {
-            Some("json") => serde_json::to_string(&objects)?,
-            _ => pretty(&objects)?,
-        })?;
-    }
-    Ok(looked.iter().map(complaint).fold(0, |one, two| one | two))
 }
 
 /// Docker indents by four.

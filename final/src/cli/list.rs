@@ -7,11 +7,12 @@ use clap::Args;
 use images::{Image, ImageName};
 use jiff::Timestamp;
 use minidocker::engine::images as engine;
+use minidocker::engine::pruning::Label;
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::filters::{Filter, matches};
-use crate::format::List;
+use crate::format::{Form, List};
 use crate::time::{ago, at, moment};
 
 /// List images, the newest first
@@ -33,15 +34,11 @@ pub(crate) struct Images {
     /// until=TIME, reference=PATTERN
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Filter>,
-    /// How to print them: table, "table TEMPLATE", json, or a template of Go's
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
     /// Do not shorten ids
     #[arg(long)]
     no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 impl Images {
@@ -53,9 +50,8 @@ impl Images {
         let images = engine::Images::open(&context.dirs)?;
         let selection = Selection::new(&self.filter, |name| images.find(name))?;
         let now = Timestamp::now();
-        let format = self.format.as_deref().unwrap_or_default();
         let columns = Columns {
-            digests: self.digests || format.contains(".Digest"),
+            digests: self.digests || self.form.asks_for(".Digest"),
             no_trunc: self.no_trunc,
             now,
         };
@@ -69,12 +65,9 @@ impl Images {
             columns: if self.digests { WITH_DIGESTS } else { USUAL },
             headers: &HEADERS,
             rows,
+            ..List::default()
         };
-        let lines = match format {
-            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
-            _ => list.format(self.format.as_deref())?,
-        };
-        lines.iter().try_for_each(|line| cli::say(line))?;
+        self.form.say(&list, "{{.ID}}")?;
         Ok(0)
     }
 }
@@ -164,7 +157,7 @@ impl Columns {
 #[derive(Default)]
 struct Selection {
     dangling: Option<bool>,
-    labels: Vec<String>,
+    labels: Vec<Label>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     references: Vec<String>,
@@ -184,7 +177,7 @@ impl Selection {
             let latest = |known: Option<Timestamp>, one| Some(known.map_or(one, |it| it.max(one)));
             match filter.name.as_str() {
                 "dangling" => selection.dangling = Some(filter.is_true()?),
-                "label" => selection.labels.push(value.to_owned()),
+                "label" => selection.labels.push(Label::new(value)),
                 "before" => selection.before = earliest(selection.before, made(value)?),
                 "until" => selection.before = earliest(selection.before, moment(value, now)?),
                 "since" => selection.since = latest(selection.since, made(value)?),
@@ -201,10 +194,6 @@ impl Selection {
     fn names(&self, image: &Image) -> Result<Option<Vec<ImageName>>> {
         let made = image.created().unwrap_or_default();
         let labels = &image.config().labels;
-        let labelled = |label: &String| match label.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|its| its == value),
-            None => labels.contains_key(label),
-        };
         let tagged = image.names().iter().any(|name| name.tag().is_some());
         let dangles = |wanted| match wanted {
             true => !tagged,
@@ -214,7 +203,7 @@ impl Selection {
         let passes = self.dangling.is_none_or(dangles)
             && self.before.is_none_or(|before| made < before)
             && self.since.is_none_or(|since| made > since)
-            && self.labels.iter().all(labelled);
+            && self.labels.iter().all(|label| label.is_among(labels));
         if !passes {
             return Ok(None);
         }

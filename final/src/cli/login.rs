@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use minidocker::registry::{Access, Credentials, Keychain, Registry, Secret};
+use minidocker::engine::registries;
+use minidocker::registry::{Keychain, host_of};
 
 use crate::{PROGRAM, prompt};
 
@@ -52,15 +53,12 @@ pub(crate) struct Logout {
 impl Login {
     pub(crate) fn run(self) -> Result<u8> {
         let server = server(self.server.as_deref());
-        let keychain = Keychain::open()?;
-        let mut credentials = match self.given()? {
+        let (user, password) = match self.given()? {
             Some(given) => given,
-            None if self.username.is_none() && self.again(server, &keychain)? => return Ok(0),
+            None if self.username.is_none() && self.again(server)? => return Ok(0),
             None => self.asked(server)?,
         };
-        let identity = self.check(server, credentials.clone())?;
-        credentials.secret = identity.map_or(credentials.secret, Secret::IdentityToken);
-        if let Some(readable) = keychain.store(server, &credentials)? {
+        if let Some(readable) = registries::login(server, &user, password, self.insecure)? {
             tell(&format!(
                 "\nWARNING! Your credentials are stored unencrypted in '{}'.\n\
                  Configure a credential helper to remove this warning.\n",
@@ -72,7 +70,7 @@ impl Login {
     }
 
     /// What stands on the command line and on standard input.
-    fn given(&self) -> Result<Option<Credentials>> {
+    fn given(&self) -> Result<Option<(String, String)>> {
         let password = match (&self.password, self.password_stdin) {
             (Some(_), true) => {
                 bail!("conflicting options: cannot specify both --password and --password-stdin")
@@ -96,17 +94,16 @@ impl Login {
             None => ask_for("Username")?,
         };
         ensure!(!password.is_empty(), "password is empty");
-        let secret = Secret::Password(password);
-        Ok(Some(Credentials { user, secret }))
+        Ok(Some((user, password)))
     }
 
     /// Whether the registry still takes what is known from an earlier login.
-    fn again(&self, server: &str, keychain: &Keychain) -> Result<bool> {
-        let Some(known) = keychain.find(server)? else {
+    fn again(&self, server: &str) -> Result<bool> {
+        if Keychain::open()?.find(server)?.is_none() {
             return Ok(false);
-        };
+        }
         cli::say("Authenticating with existing credentials...")?;
-        match self.check(server, known) {
+        match registries::open(server, self.insecure)?.login() {
             Ok(_) => cli::say("Login Succeeded").map(|()| true),
             Err(error) if prompt::somebody_is_there() => {
                 cli::complain(PROGRAM, &error);
@@ -116,7 +113,7 @@ impl Login {
         }
     }
 
-    fn asked(&self, server: &str) -> Result<Credentials> {
+    fn asked(&self, server: &str) -> Result<(String, String)> {
         ensure!(
             prompt::somebody_is_there(),
             "Cannot perform an interactive login from a non TTY device"
@@ -132,17 +129,7 @@ impl Login {
         };
         let password = prompt::ask_secretly("Password: ")?;
         ensure!(!password.is_empty(), "password required");
-        let secret = Secret::Password(password);
-        Ok(Credentials { user, secret })
-    }
-
-    /// Asks the registry, which may give an identity token for the password.
-    fn check(&self, server: &str, credentials: Credentials) -> Result<Option<String>> {
-        let access = Access {
-            insecure: self.insecure,
-            credentials: Some(credentials),
-        };
-        Registry::open(server, access)?.login()
+        Ok((user, password))
     }
 }
 
@@ -158,12 +145,7 @@ impl Logout {
 
 /// The registry's name, of what docker's users write for one.
 fn server(written: Option<&str>) -> &str {
-    let written = written.unwrap_or(DOCKER_HUB);
-    let bare = ["https://", "http://"]
-        .iter()
-        .find_map(|it| written.strip_prefix(it));
-    let host = bare.unwrap_or(written).split('/').next();
-    match host.unwrap_or_default() {
+    match host_of(written.unwrap_or(DOCKER_HUB)) {
         "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
         host => host,
     }

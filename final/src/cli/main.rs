@@ -45,6 +45,7 @@ mod usage;
 mod version;
 mod volume;
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -78,6 +79,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     #[command(flatten)]
     OfContainers(OfContainers),
@@ -109,6 +111,7 @@ enum Command {
 
 /// The commands about containers that go by one name at both places.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum OfContainers {
     Run(run::Run),
     Create(run::Create),
@@ -135,6 +138,7 @@ enum OfContainers {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one of them, and never a second"
@@ -150,6 +154,7 @@ enum Container {
 
 /// The commands about images that go by one name at both places.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum OfImages {
     Pull(pull::Pull),
     Push(push::Push),
@@ -161,6 +166,7 @@ enum OfImages {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one of them, and never a second"
@@ -176,20 +182,6 @@ enum Image {
     Same(OfImages),
 }
 
-impl Command {
-    /// Whether it starts something in a container, which could then reach for this program.
-    fn begins_a_process(&self) -> bool {
-        match self {
-            Command::OfContainers(command) | Command::Container(Container::Same(command)) => {
-                use OfContainers::{Restart, Run, Start};
-                matches!(command, Run(_) | Start(_) | Restart(_))
-            }
-            Command::System(system) => matches!(system, system::System::Start(_)),
-            _ => false,
-        }
-    }
-}
-
 /// What a command finds when it starts.
 struct Context {
     dirs: Dirs,
@@ -198,18 +190,19 @@ struct Context {
 }
 
 fn main() -> ExitCode {
+    // Before anything else is done, for it is all done again there.
+    if begins_a_process()
+        && let Err(error) = run_where_sealed()
+    {
+        cli::complain(PROGRAM, &error);
+        return ExitCode::from(125);
+    }
     let Cli {
         command, explain, ..
     } = match usage::parse() {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    if command.begins_a_process()
-        && let Err(error) = run_where_sealed()
-    {
-        cli::complain(PROGRAM, &error);
-        return ExitCode::from(125);
-    }
     cli::start(PROGRAM, explain);
     minidocker::shim::keep_to_one_heap();
     let dirs = namespaces::is_privileged().and_then(Dirs::of_caller);
@@ -219,6 +212,12 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr());
     }
     cli::end(PROGRAM, done, |_| 1)
+}
+
+/// Whether the command, wherever it stands, may start something in a container, which could then
+/// reach for this program. Another word that is mistaken for it costs a millisecond.
+fn begins_a_process() -> bool {
+    env::args_os().any(|word| word == "run" || word == "start" || word == "restart")
 }
 
 fn run(command: Command, context: &Context) -> Result<u8> {

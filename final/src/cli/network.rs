@@ -15,6 +15,7 @@ use crate::inspect::InspectNetworks;
 
 /// Make and remove networks, and put containers into them
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Network {
     Create(create::Create),
     #[command(alias = "list")]
@@ -27,8 +28,6 @@ pub(crate) enum Network {
     Disconnect(connect::Disconnect),
     Reload(reload::Reload),
 }
-
-pub(crate) use prune::say;
 
 impl Network {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use images::Digest;
-use rustix::termios::tcgetwinsize;
-
 use minidocker::engine::images::Stage;
+
+use crate::session;
 use screen::{Screen, Size};
 
 /// Between two drawings: ten a second is as much as an eye takes in.
@@ -219,13 +219,13 @@ fn put(text: &str) -> io::Result<()> {
 
 /// The terminal's size now; a terminal that does not know its own is taken for a usual one.
 fn size() -> Size {
-    let size = tcgetwinsize(io::stdout()).ok();
-    let or = |known: Option<u16>, usual: usize| match known.map(usize::from) {
-        None | Some(0) => usual,
-        Some(known) => known,
+    let or = |known: u16, usual| match known {
+        0 => usual,
+        known => usize::from(known),
     };
+    let (rows, columns) = session::size();
     Size {
-        rows: or(size.map(|size| size.ws_row), 24),
-        columns: or(size.map(|size| size.ws_col), 80),
+        rows: or(rows, 24),
+        columns: or(columns, 80),
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::filters::Filter;
-use crate::format::List;
+use crate::format::{Form, List, joined};
 use crate::time::{ago, at};
 
 use selection::Selection;
@@ -36,9 +36,6 @@ pub(crate) struct Ps {
     /// volume=NAME
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Filter>,
-    /// How to print them: table, "table TEMPLATE", json, or a template of Go's
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
     /// So many that were created last, whether they run or not
     #[arg(
         short = 'n',
@@ -55,9 +52,8 @@ pub(crate) struct Ps {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    form: Form,
     /// Show how much they wrote
     #[arg(short, long)]
     size: bool,
@@ -91,15 +87,13 @@ impl Ps {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let containers = Containers::open(&context.dirs)?;
         let shown = self.chosen(&containers, &Networks::open(&context.dirs))?;
-        let format = self.format.as_deref().unwrap_or_default();
-        let with_sizes = self.size || format.contains(".Size");
         let rows = Rows {
             // Without containers no image need be read.
-            images: match shown.is_empty() || self.quiet {
+            images: match shown.is_empty() || self.form.quiet {
                 true => None,
                 false => containers.images_if_readable(),
             },
-            sizes: match with_sizes {
+            sizes: match self.size || self.form.asks_for(".Size") {
                 true => containers.sizes(&shown)?,
                 false => HashMap::new(),
             },
@@ -110,14 +104,9 @@ impl Ps {
             columns: if self.size { WITH_SIZE } else { USUAL },
             headers: &HEADERS,
             rows: shown.iter().map(|container| rows.row(container)).collect(),
+            labels: shown.iter().map(|it| &it.config.labels).collect(),
         };
-        let labels = shown.iter().map(|it| json!({ "Label": it.config.labels }));
-        let labels: Vec<Value> = labels.collect();
-        let lines = match format {
-            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
-            _ => list.format_with(self.format.as_deref(), &labels)?,
-        };
-        lines.iter().try_for_each(|line| cli::say(line))?;
+        self.form.say(&list, "{{.ID}}")?;
         Ok(0)
     }
 
@@ -149,11 +138,6 @@ struct Rows {
 
 impl Rows {
     fn row(&self, container: &Container) -> Value {
-        let config = &container.config;
-        let labels = config.labels.iter();
-        let labels: Vec<String> = labels
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
         let id = match self.no_trunc {
             true => &container.id,
             false => container.short_id(),
@@ -163,7 +147,7 @@ impl Rows {
             "CreatedAt": at(container.created),
             "ID": id,
             "Image": self.image(container),
-            "Labels": labels.join(","),
+            "Labels": joined(&container.config.labels, ","),
             "LocalVolumes": container.mounts.iter().filter(|it| it.driver == "local").count().to_string(),
             "Mounts": self.mounts(container),
             "Names": container.name,

@@ -3,10 +3,11 @@
 use anyhow::Result;
 use clap::Args;
 use images::Removed;
-use minidocker::engine::images::{Images, Pruning};
+use minidocker::engine::images::Images;
+use minidocker::engine::pruning::Pruning;
 
-use crate::filters::{Filter, restriction};
-use crate::{Context, complaint, prompt};
+use crate::prune::{Scope, say_deleted, say_freed};
+use crate::{Context, complaint};
 
 /// Remove images
 ///
@@ -47,59 +48,42 @@ impl Remove {
 
 /// Remove images that nobody uses, and what is left of unfinished downloads
 #[derive(Debug, Args)]
-#[command(after_help = "Example: minidocker image prune --force --filter until=240h")]
+#[command(
+    after_help = "Example: minidocker image prune --force --filter until=240h",
+    mut_arg("filter", |filter| filter.help(
+        "Only those that are so: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE], dangling=BOOL"
+    ))
+)]
 pub(crate) struct Prune {
     /// Also those that have names, unless a container uses them
     #[arg(short, long)]
     all: bool,
-    /// Only those that are so: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE], dangling=BOOL
-    #[arg(long, value_name = "NAME=VALUE")]
-    filter: Vec<Filter>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    scope: Scope,
 }
 
 impl Prune {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let which = self.which()?;
-        let warning = match which.all {
-            true => {
-                "WARNING! This will remove all images without at least one container associated \
-                 to them."
-            }
-            false => "WARNING! This will remove all dangling images.",
+        let known = ["dangling", "label", "label!", "until"];
+        let (only, dangling) = self.scope.restriction(&known)?;
+        let mut all = self.all;
+        for filter in dangling {
+            all = !filter.is_true()?;
+        }
+        let what = match all {
+            true => "remove all images without at least one container associated to them.",
+            false => "remove all dangling images.",
         };
-        if !self.force && !prompt::confirmed(warning)? {
+        if !self.scope.confirmed(what)? {
             return Ok(0);
         }
+        let which = Pruning { all, only };
         Images::change(&context.dirs, |images| {
             let removed = images.prune(&which)?;
             say(&removed)?;
-            let freed = cli::size(removed.freed, 4);
-            cli::say(&format!("Total reclaimed space: {freed}"))?;
+            say_freed(removed.freed)?;
             Ok(0)
         })
-    }
-
-    /// What the flags ask for.
-    fn which(&self) -> Result<Pruning> {
-        let mut which = Pruning {
-            all: self.all,
-            ..Pruning::default()
-        };
-        for filter in &self.filter {
-            filter.is_one_of(&["dangling", "label", "label!", "until"])?;
-        }
-        let (dangling, others): (Vec<&Filter>, Vec<&Filter>) = self
-            .filter
-            .iter()
-            .partition(|filter| filter.name == "dangling");
-        for filter in dangling {
-            which.all = !filter.is_true()?;
-        }
-        which.only = restriction(others)?;
-        Ok(which)
     }
 }
 
@@ -109,9 +93,5 @@ pub(crate) fn say(removed: &Removed) -> Result<()> {
     let untagged = untagged.map(|name| format!("untagged: {name}"));
     let deleted = removed.deleted.iter();
     let deleted = deleted.map(|digest| format!("deleted: {digest}"));
-    let lines: Vec<_> = untagged.chain(deleted).collect();
-    match lines.is_empty() {
-        true => Ok(()),
-        false => cli::say(&format!("Deleted Images:\n{}\n", lines.join("\n"))),
-    }
+    say_deleted("Images", &untagged.chain(deleted).collect::<Vec<_>>())
 }

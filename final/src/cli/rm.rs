@@ -24,6 +24,7 @@ pub(crate) struct Rm {
 impl Rm {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let containers = Containers::open(&context.dirs)?;
+        containers.sweep();
         let how = Removal {
             force: self.force,
             volumes: self.volumes,
@@ -33,7 +34,7 @@ impl Rm {
             let removed = containers.remove(name, how).and_then(|()| cli::say(name));
             let failed = complaint(&removed);
             // Whoever removes by force does not mind who did it.
-            if !(self.force && containers.find(name).is_err()) {
+            if failed != 0 && !(self.force && containers.find(name).is_err()) {
                 status |= failed;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use minidocker::engine::containers::session::{DetachKeys, Manner, Outcome, Session};
 use rustix::termios::tcgetwinsize;
@@ -45,4 +45,13 @@ pub(crate) fn run(session: Session) -> Result<u8> {
         Outcome::Ended(status) => status,
         Outcome::Detached => 0,
     })
+}
+
+/// The same for who came to a process that was there, or is one more: that the keys part us from it
+/// is an error then, as with docker.
+pub(crate) fn run_to_the_end(session: Session) -> Result<u8> {
+    match session.run()? {
+        Outcome::Ended(status) => Ok(status),
+        Outcome::Detached => bail!("read escape sequence"),
+    }
 }

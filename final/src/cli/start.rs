@@ -87,6 +87,6 @@ impl Attach {
             ..self.keys.manner(config.tty, stdin)
         };
         let places = containers.places(&container);
-        session::run(Session::attached(connection, places, manner)?)
+        session::run_to_the_end(Session::attached(connection, places, manner)?)
     }
 }

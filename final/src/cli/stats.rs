@@ -74,8 +74,9 @@ impl Stats {
                 columns: COLUMNS,
                 headers: &HEADERS,
                 rows: rows.collect(),
+                ..List::default()
             };
-            let lines = list.format(self.format.as_deref())?;
+            let lines = list.lines(self.format.as_deref().unwrap_or_default())?;
             if !self.no_stream && io::stdout().is_terminal() {
                 let cleared = io::stdout().write_all(CLEAR.as_bytes());
                 cleared.context("write to standard output")?;

@@ -51,10 +51,10 @@ impl Stop {
         let names = self.how.containers.iter();
         let asked: Vec<_> = names.map(|name| containers.ask_to_end(name, how)).collect();
         let mut status = 0;
-        for (name, asked) in self.how.containers.iter().zip(asked) {
-            let ended = asked.and_then(|asked| containers.see_end(asked));
+        containers.see_ends(asked, |n, ended| {
+            let name = self.how.containers.get(n).map_or("", String::as_str);
             status |= complaint(&ended.and_then(|_| cli::say(name)));
-        }
+        });
         Ok(status)
     }
 }

@@ -14,6 +14,7 @@ use crate::events::Events;
 
 /// Look after what minidocker keeps on this machine
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum System {
     Check(check::Check),
     Df(df::Df),

@@ -16,29 +16,43 @@ const NO_SENSE: u8 = 125;
 /// and printed, or what is wrong has been said.
 pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
     let words: Vec<OsString> = env::args_os().collect();
-    let error = match C::try_parse_from(&words) {
+    // Only the flags of the command that is called are made for this (`defer`): to make those of
+    // all takes longer than what most commands do.
+    match C::try_parse_from(&words) {
+        Ok(parsed) => return Ok(parsed),
+        Err(version) if version.kind() == ErrorKind::DisplayVersion => return Err(print(&version)),
+        Err(_) => {}
+    }
+    // Help tells of them all.
+    let mut whole = C::command();
+    whole.build();
+    let read = |command: Command| {
+        let matches = command.try_get_matches_from(&words);
+        matches.and_then(|matches| C::from_arg_matches(&matches))
+    };
+    let error = match read(whole.clone()) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = error.print().and_then(|()| io::stdout().flush());
-            return Err(ExitCode::from(u8::from(printed.is_err())));
-        }
+        ErrorKind::DisplayHelp => return Err(print(&error)),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
             return Err(ExitCode::SUCCESS);
         }
         _ => {}
     }
-    let again = as_pflag(C::command()).try_get_matches_from(&words);
-    again
-        .and_then(|matches| C::from_arg_matches(&matches))
-        .map_err(|error| {
-            // Where that cannot be written the exit status must do.
-            let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, C::command()));
-            ExitCode::from(NO_SENSE)
-        })
+    read(as_pflag(whole)).map_err(|error| {
+        // Where that cannot be written the exit status must do.
+        let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, C::command()));
+        ExitCode::from(NO_SENSE)
+    })
+}
+
+/// Prints what was asked for: clap takes help for an error.
+fn print(asked: &Error) -> ExitCode {
+    let printed = asked.print().and_then(|()| io::stdout().flush());
+    ExitCode::from(u8::from(printed.is_err()))
 }
 
 /// The same as docker's library reads it: flags may have a value (`--quiet=false`), and whatever

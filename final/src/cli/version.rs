@@ -8,7 +8,7 @@ use minidocker::runtime::features;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::format::Template;
+use crate::format::fill;
 
 /// Show the version
 #[derive(Debug, Args)]
@@ -21,64 +21,40 @@ pub(crate) struct Version {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// In docker's layout. Client and server are one and the same program.
+const TEXT: &str = "Client: minidocker
+ Version:           {{.Client.Version}}
+ OS/Arch:           {{.Client.Os}}/{{.Client.Arch}}
+
+Server: minidocker
+ Engine:
+  Version:          {{.Server.Version}}
+  OS/Arch:          {{.Server.Os}}/{{.Server.Arch}}
+  Kernel Version:   {{.Server.KernelVersion}}
+{{- with index .Server.Components 1}}
+ {{.Name}}:
+  Version:          {{.Version}}
+  Specification:    {{.Details.Specification}}
+{{- end}}";
+
 impl Version {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
-        let about = About {
-            architecture: Platform::here().architecture,
-            kernel: Machine::this(&context.dirs.data)?.kernel,
-            specification: features().oci_version_max().clone(),
-        };
+        let document = document(context)?;
         match self.format.as_deref().unwrap_or_default() {
-            "" => cli::say(&text(&about))?,
-            "json" => cli::say(&document(&about).to_string())?,
-            template => {
-                let template = Template::parse(template)?;
-                let document = document(&about);
-                cli::say(&template.execute(&document, &unsaid())?)?;
-            }
+            "" => fill(TEXT, &document, &Value::Null)?,
+            "json" => cli::say(&document.to_string())?,
+            template => fill(template, &document, &unsaid())?,
         }
         Ok(0)
     }
 }
 
-/// What there is to tell beside the version.
-struct About {
-    architecture: String,
-    kernel: String,
-    /// The version of the specification that the runtime follows.
-    specification: String,
-}
-
-/// In docker's layout. Client and server are one and the same program.
-fn text(about: &About) -> String {
-    let About {
-        architecture,
-        kernel,
-        specification,
-    } = about;
-    format!(
-        "Client: minidocker\n \
-         Version:           {VERSION}\n \
-         OS/Arch:           linux/{architecture}\n\
-         \n\
-         Server: minidocker\n \
-         Engine:\n  \
-          Version:          {VERSION}\n  \
-          OS/Arch:          linux/{architecture}\n  \
-          Kernel Version:   {kernel}\n \
-         minirunc:\n  \
-          Version:          {VERSION}\n  \
-          Specification:    {specification}"
-    )
-}
-
-fn document(about: &About) -> Value {
-    let About {
-        architecture,
-        kernel,
-        specification,
-    } = about;
-    json!({
+fn document(context: &Context) -> Result<Value> {
+    let architecture = Platform::here().architecture;
+    let kernel = Machine::this(&context.dirs.data)?.kernel;
+    // The version of the specification that the runtime follows.
+    let specification = features().oci_version_max().clone();
+    Ok(json!({
         "Client": {
             "Version": VERSION,
             "Os": "linux",
@@ -95,7 +71,7 @@ fn document(about: &About) -> Value {
             "Arch": architecture,
             "KernelVersion": kernel,
         },
-    })
+    }))
 }
 
 /// What docker says, and nobody can say of this program.

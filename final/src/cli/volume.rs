@@ -7,7 +7,7 @@ mod rm;
 
 use anyhow::Result;
 use clap::Subcommand;
-use minidocker::engine::volumes::{Pruned, Volumes};
+use minidocker::engine::volumes::Volumes;
 use minidocker::state::LocalVolume;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ use crate::time::rfc3339;
 
 /// Make and remove volumes
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Volume {
     Create(create::Create),
     Inspect(InspectVolumes),
@@ -54,12 +55,4 @@ pub(crate) fn shown(volumes: &Volumes, volume: &LocalVolume) -> Value {
         "Options": or_null(&volume.options),
         "Scope": "local",
     })
-}
-
-/// Tells which went.
-pub(crate) fn say(pruned: &Pruned) -> Result<()> {
-    match pruned.names.is_empty() {
-        true => Ok(()),
-        false => cli::say(&format!("Deleted Volumes:\n{}\n", pruned.names.join("\n"))),
-    }
 }

@@ -28,6 +28,7 @@ pub fn open(name: &str, insecure: bool) -> Result<Registry> {
 /// # Errors
 /// The registry does not take them, or they cannot be kept.
 pub fn login(name: &str, user: &str, password: String, insecure: bool) -> Result<Option<PathBuf>> {
+    let keychain = Keychain::open()?;
     let mut credentials = Credentials {
         user: user.to_owned(),
         secret: Secret::Password(password),
@@ -39,15 +40,6 @@ pub fn login(name: &str, user: &str, password: String, insecure: bool) -> Result
     if let Some(token) = Registry::open(name, access)?.login()? {
         credentials.secret = Secret::IdentityToken(token);
     }
-    let keychain = Keychain::open()?;
     let file = keychain.store(name, &credentials)?;
     Ok(file.map(Path::to_owned))
-}
-
-/// Forgets who the user is at a registry. False: that was not known.
-///
-/// # Errors
-/// Docker's file of credentials is damaged or cannot be written.
-pub fn logout(name: &str) -> Result<bool> {
-    Keychain::open()?.erase(name)
 }

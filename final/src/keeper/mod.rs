@@ -48,7 +48,7 @@ use anyhow::{Context, Result};
 use cli::Dirs;
 
 use crate::shim::protocol::Connection;
-pub use registration::Registration;
+pub use registration::{Asking, Registration};
 
 /// Where a container finds its resolver.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);

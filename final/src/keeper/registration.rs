@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! shim    ── Register { id } + [udp, tcp] ──▶ keeper      (SOCK_SEQPACKET, SCM_RIGHTS; unix(7))
+//!            lays the container's cables
 //!         ◀── "here" ────────────────────────
 //!         ═══ stays open; its end is the end of either ═══
 //! ```
@@ -51,14 +52,33 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers a container: the sockets of its resolver are made in its network namespace, and
-    /// handed to the keeper, which is begun where there is none. When this returns, whoever asks
-    /// there is answered. Loopback has to be up. Starts a thread, which has ended when this returns.
+    /// What is readable when the keeper is gone; then [`Asking::of`] again.
+    #[must_use]
+    pub fn connection(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// A container for which the keeper is asked, and makes itself ready.
+#[derive(Debug)]
+pub struct Asking {
+    dirs: Dirs,
+    id: String,
+    udp: UdpSocket,
+    tcp: TcpListener,
+    connection: Connection,
+}
+
+impl Asking {
+    /// Asks for a container: the sockets of its resolver are made in its network namespace, and
+    /// handed to the keeper, which is begun where there is none. Loopback is up in there then. Starts
+    /// a thread, which has ended when this returns.
     ///
     /// # Errors
     /// The namespace is not ours to enter, or there can be no keeper.
-    pub fn new(dirs: &Dirs, id: &str, netns: BorrowedFd<'_>) -> Result<Registration> {
+    pub fn of(dirs: &Dirs, id: &str, netns: BorrowedFd<'_>) -> Result<Asking> {
         let (udp, tcp) = network::within(netns, || {
+            network::loopback_up()?;
             let udp = UdpSocket::bind((ADDRESS, 0)).context("make a socket for UDP")?;
             let tcp = TcpListener::bind((ADDRESS, 0)).context("make a socket for TCP")?;
             // The port itself is left to whoever runs a name server in there.
@@ -69,33 +89,48 @@ impl Registration {
             network::detour(ADDRESS, PORT, &ways)?;
             Ok((udp, tcp))
         })?;
-        let overlay = Places::of(dirs, id).data.join("merged");
-        let request = Request::Register { id: id.to_owned() };
-        let packet = serde_json::to_vec(&request)?;
-        let files = [udp.as_raw_fd(), tcp.as_raw_fd()];
+        Ok(Asking {
+            dirs: dirs.clone(),
+            id: id.to_owned(),
+            connection: ask(dirs, id, &udp, &tcp)?,
+            udp,
+            tcp,
+        })
+    }
+
+    /// Waits for the keeper's answer. When this returns, whoever asks in there is answered.
+    ///
+    /// # Errors
+    /// It does not answer, and no other one can be begun.
+    pub fn settle(mut self) -> Result<Registration> {
         for _ in 0..TRIES {
-            let connection = life::connect(dirs, &overlay)?;
-            // One that was about to end when we came says nothing.
-            if is_answered(&connection, &packet, &files)? {
-                return Ok(Registration { connection });
+            if is_answered(&self.connection)? {
+                return Ok(Registration {
+                    connection: self.connection,
+                });
             }
+            // One that was about to end when we came says nothing.
+            self.connection = ask(&self.dirs, &self.id, &self.udp, &self.tcp)?;
         }
         bail!(UNHEARD)
     }
-
-    /// What is readable when the keeper is gone; then [`Registration::new`] again.
-    #[must_use]
-    pub fn connection(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
-    }
 }
 
-/// Asks, and waits for the answer. Returns whether there was one.
-fn is_answered(connection: &Connection, packet: &[u8], files: &[i32]) -> Result<bool> {
-    match connection.send_packet(packet, files) {
-        Err(error) if is_gone(&error) => return Ok(false),
+/// Hands the sockets over, to whoever is the keeper.
+fn ask(dirs: &Dirs, id: &str, udp: &UdpSocket, tcp: &TcpListener) -> Result<Connection> {
+    let overlay = Places::of(dirs, id).data.join("merged");
+    let connection = life::connect(dirs, &overlay)?;
+    let packet = serde_json::to_vec(&Request::Register { id: id.to_owned() })?;
+    match connection.send_packet(&packet, &[udp.as_raw_fd(), tcp.as_raw_fd()]) {
+        // What one that is gone answers is its end.
+        Err(error) if is_gone(&error) => {}
         sent => sent.context("ask the keeper of names")?,
     }
+    Ok(connection)
+}
+
+/// Waits for an answer. Returns whether there was one.
+fn is_answered(connection: &Connection) -> Result<bool> {
     let mut waiting = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
     loop {
         match poll(&mut waiting, PollTimeout::from(PATIENCE)) {

@@ -76,7 +76,7 @@ pub(crate) struct Create {
 impl Create {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<()> {
         let (subject, bundle, settings) = self.making.read(true)?;
-        let created = runtime.create(&subject.id, &bundle, &settings)?;
+        let (created, ()) = runtime.create(&subject.id, bundle, &settings, |_| Ok(()))?;
         created.process.abandon();
         Ok(())
     }
@@ -120,7 +120,8 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(self, runtime: &Runtime) -> Result<u8> {
         let (subject, bundle, settings) = self.making.read(self.detach)?;
-        let Created { container, process } = runtime.create(&subject.id, &bundle, &settings)?;
+        let (created, ()) = runtime.create(&subject.id, bundle, &settings, |_| Ok(()))?;
+        let Created { container, process } = created;
         if let Err(error) = container.start() {
             container.delete(true)?;
             return Err(error);
@@ -131,10 +132,10 @@ impl Run {
         }
         let signals = Signals::hold()?;
         // Others may want to do something with it meanwhile.
-        drop(container);
+        container.unlock()?;
         let status = process.wait(&signals);
         if !self.keep {
-            runtime.delete(&subject.id, true)?;
+            container.delete(true)?;
         }
         status
     }

@@ -174,9 +174,15 @@ fn server(registry: &str) -> &str {
     }
 }
 
-fn host(key: &str) -> &str {
-    let rest = key.strip_prefix("https://").or(key.strip_prefix("http://"));
-    rest.unwrap_or(key).split('/').next().unwrap_or_default()
+/// A registry's name, of what people write for one: `https://registry.example/v2/`.
+#[must_use]
+pub fn host_of(address: &str) -> &str {
+    let https = address.strip_prefix("https://");
+    let rest = https.or(address.strip_prefix("http://"));
+    rest.unwrap_or(address)
+        .split('/')
+        .next()
+        .unwrap_or_default()
 }
 
 /// The helper that keeps a registry's credentials.
@@ -197,7 +203,7 @@ fn entry<'a>(entries: &'a Map<String, Value>, registry: &str) -> Option<&'a Valu
 
 /// Whether a key of `auths`, a host or a URL, is the registry's.
 fn names(key: &str, registry: &str) -> bool {
-    [registry, host(server(registry))].contains(&host(key))
+    [registry, host_of(server(registry))].contains(&host_of(key))
 }
 
 /// An object in an object, made where it is missing.

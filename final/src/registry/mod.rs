@@ -45,7 +45,7 @@ use ureq::http::StatusCode;
 
 pub use auth::{Credentials, Secret};
 pub use download::Download;
-pub use keychain::Keychain;
+pub use keychain::{Keychain, host_of};
 pub use manifest::Fetched;
 pub use upload::{Outcome, Upload};
 

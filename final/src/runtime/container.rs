@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::create::state_of;
 use super::group::Group;
 use super::resources::Resources;
+use super::seccomp::Filter;
 use super::state::{self, GATE, Home, Record};
 use super::stats::Stats;
 use super::{Id, Runtime, bundle, hooks};
@@ -54,6 +55,8 @@ pub struct Container {
     record: Record,
     /// Its configuration, once somebody asked for it.
     spec: OnceCell<Spec>,
+    /// That one's profile for system calls, once it was compiled.
+    filter: OnceCell<Option<Filter>>,
 }
 
 impl Runtime {
@@ -128,13 +131,15 @@ impl Container {
             home,
             record,
             spec: OnceCell::new(),
+            filter: OnceCell::new(),
         }
     }
 
-    /// One whose configuration is at hand, and need not be read again.
-    pub(crate) fn with_spec(self, spec: Spec) -> Container {
+    /// One whose configuration is at hand, and need not be read and compiled again.
+    pub(crate) fn with_spec(self, spec: Spec, filter: Option<Filter>) -> Container {
         Container {
             spec: OnceCell::from(spec),
+            filter: OnceCell::from(filter),
             ..self
         }
     }
@@ -170,6 +175,23 @@ impl Container {
         }
         let spec = bundle::reread(&self.home.config()?)?;
         Ok(self.spec.get_or_init(|| spec))
+    }
+
+    /// The filter that all of its processes get.
+    pub(crate) fn filter(&self) -> Result<Option<&Filter>> {
+        if let Some(filter) = self.filter.get() {
+            return Ok(filter.as_ref());
+        }
+        let filter = Filter::of(self.spec()?)?;
+        Ok(self.filter.get_or_init(|| filter).as_ref())
+    }
+
+    /// Lets others change it, up to [`Container::delete`].
+    ///
+    /// # Errors
+    /// What flock(2) refuses.
+    pub fn unlock(&self) -> Result<()> {
+        self.home.unlock()
     }
 
     /// What it is doing now.
@@ -251,6 +273,11 @@ impl Container {
     /// # Errors
     /// Fails where it runs, and where something cannot be removed.
     pub fn delete(self, force: bool) -> Result<()> {
+        self.home.lock()?;
+        if !self.home.is_current()? {
+            // While we had no lock somebody else has done it.
+            return Ok(());
+        }
         match self.status()? {
             // We hold the lock, so nobody is creating it any more.
             Status::Stopped | Status::Creating => {}

@@ -19,6 +19,7 @@ use super::process::ProcessPlan;
 use super::procfs;
 use super::resources::Resources;
 use super::root::RootPlan;
+use super::seccomp::Filter;
 use super::state::{self, GATE, Home, Record};
 use super::sysctl::Sysctls;
 use super::{Bundle, Container, Id, Runtime, Settings, hooks, init};
@@ -33,14 +34,23 @@ pub struct Created {
 }
 
 impl Runtime {
-    /// Creates the container `id` from a bundle.
+    /// Creates the container `id` from a bundle. While its first process, whose pid the `work` is
+    /// told, puts its files together, that can be done which others have to do for it: so a network
+    /// costs no time.
     ///
     /// # Errors
     /// Fails with the field's name where the bundle asks for what cannot be
-    /// had, and otherwise with the operation that did not succeed. Nothing is
-    /// left of the container then.
-    pub fn create(&self, id: &Id, bundle: &Bundle, settings: &Settings) -> Result<Created> {
-        let plan = Plan::of(id, bundle, settings)?;
+    /// had, and otherwise with the operation that did not succeed, or with what
+    /// the work says. Nothing is left of the container then.
+    pub fn create<T>(
+        &self,
+        id: &Id,
+        bundle: Bundle,
+        settings: &Settings,
+        work: impl FnOnce(Pid) -> Result<T>,
+    ) -> Result<(Created, T)> {
+        let filter = Filter::of(&bundle.spec)?;
+        let plan = Plan::of(id, &bundle, filter.as_ref(), settings)?;
         // From here on Ctrl-C waits until there is something to be unmade. (step 1)
         let signals = Signals::hold()?;
         let mut home = Home::make(self.root(), id, &bundle.text)?;
@@ -50,7 +60,7 @@ impl Runtime {
         let mut group = NewGroup::make(&plan, id)?;
 
         // If we are killed, whoever deletes the container finds what was made for it.
-        let mut record = plan.record(bundle, settings.init, group.save());
+        let mut record = plan.record(&bundle, settings.init, group.save());
         home.write_record(&record)?;
 
         // Born with its namespaces, and held at the gate. (step 1)
@@ -66,15 +76,19 @@ impl Runtime {
         let pid = held.pid().as_raw();
         let unfinished = Unfinished { plan: &plan, pid };
 
-        // Its root file system is ready; whoever has a network for it attaches it. (step 2, and 4)
+        // What it says of links in general counts for those that come later.
+        let held = match plan.sysctls.is_empty() {
+            true => held,
+            false => held.advance(&signals)?,
+        };
+        // It puts its root file system together, and meanwhile it gets a network. (step 2, and 4)
+        let (held, done) = held.advance_during(&signals, work)?;
         let held = if plan.pauses_for_hooks() {
-            let held = held.advance(&signals)?;
             unfinished.run_hooks()?;
-            held
+            held.advance(&signals)?
         } else {
             held
         };
-        let held = held.advance(&signals)?;
         plan.process.rlimits.set(held.pid())?;
 
         // Complete: from here on it is a container that other commands find.
@@ -89,11 +103,12 @@ impl Runtime {
         home.keep();
         group.keep();
         std::mem::forget(unfinished);
-        drop(gate);
-        Ok(Created {
-            container: Container::of(id.clone(), home, record).with_spec(bundle.spec.clone()),
+        drop((gate, plan));
+        let created = Created {
+            container: Container::of(id.clone(), home, record).with_spec(bundle.spec, filter),
             process,
-        })
+        };
+        Ok((created, done))
     }
 }
 
@@ -117,7 +132,12 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(id: &Id, bundle: &Bundle, settings: &'a Settings) -> Result<Plan<'a>> {
+    fn of(
+        id: &Id,
+        bundle: &Bundle,
+        filter: Option<&'a Filter>,
+        settings: &'a Settings,
+    ) -> Result<Plan<'a>> {
         let spec = &bundle.spec;
         let none = oci_spec::runtime::Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&none);
@@ -133,7 +153,7 @@ impl<'a> Plan<'a> {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             sysctls: Sysctls::plan(linux)?,
-            process: ProcessPlan::plan(process, Some(linux), &state, settings)?,
+            process: ProcessPlan::plan(process, Some(linux), filter, &state, settings)?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             keyring: (!settings.no_new_keyring).then(|| id.clone()),
             passed_files: settings.preserve_fds,

@@ -10,9 +10,10 @@ use nix::unistd::{Pid, pipe2, read, write};
 use oci_spec::runtime::{ContainerState, Process};
 
 use super::create::{state_of, write_pid};
+use super::group::Group;
 use super::namespaces_of::{kind, listed};
 use super::process::{self, ProcessPlan};
-use super::{Container, Settings, Status, keyring, procfs, scheduling};
+use super::{Container, Settings, keyring, procfs, scheduling};
 
 impl Container {
     /// Runs `process` in the container: in all of its namespaces, in its
@@ -21,10 +22,12 @@ impl Container {
     /// # Errors
     /// Fails where the container does not run, and where the command cannot be run.
     pub fn exec(&self, process: &Process, settings: &Settings) -> Result<Running> {
-        match self.status()? {
-            Status::Running | Status::Created => {}
-            Status::Paused => bail!("cannot exec in a paused container"),
-            _ => bail!("cannot exec in a stopped container"),
+        // By one process it is known what all are in: its pidfd cannot become another's.
+        let file = self.member()?;
+        let file = file.context("cannot exec in a stopped container")?;
+        let group = self.group()?;
+        if group.as_ref().map_or(Ok(false), Group::is_frozen)? {
+            bail!("cannot exec in a paused container");
         }
         let spec = self.spec()?;
         let linux = spec.linux().as_ref();
@@ -32,15 +35,12 @@ impl Container {
         state
             .set_status(ContainerState::Running)
             .set_pid(Some(self.record().pid));
-        let plan = ProcessPlan::plan(process, linux, &state, settings)?;
+        let plan = ProcessPlan::plan(process, linux, self.filter()?, &state, settings)?;
         let affinity = scheduling::affinity(process)?;
         let proc = procfs::open()?;
         let signals = Signals::hold()?;
 
-        // All at once, by the first process: what it is in, and nothing else. (step 1)
-        let file = self
-            .member()?
-            .context("cannot exec in a stopped container")?;
+        // All at once: what that process is in, and nothing else. (step 1)
         let kinds = listed(linux).fold(CloneFlags::empty(), |all, one| all | kind(one.typ()));
         let joined = [Joined { file, kinds }];
         // Who may trace others in the container could take the host's files from
@@ -83,7 +83,7 @@ impl Container {
         let pid = held.pid();
         let (before, after) = affinity;
         scheduling::confine(pid, before.as_ref())?;
-        if let Some(group) = self.group()? {
+        if let Some(group) = group {
             group.join(pid, Pid::from_raw(self.record().pid))?;
         }
         scheduling::confine(pid, after.as_ref())?;

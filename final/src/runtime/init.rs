@@ -27,6 +27,9 @@ pub(crate) fn live(inside: &Inside, plan: &Plan, gate: &NamedGate) -> Result<u8>
         set_domainname(name)?;
     }
     plan.sysctls.write(plan.proc.as_fd())?;
+    if !plan.sysctls.is_empty() {
+        inside.pause()?;
+    }
 
     // The root file system is put together beside the host's. (step 2)
     let top = plan.root.as_ref().map(RootPlan::prepare).transpose()?;

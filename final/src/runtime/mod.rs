@@ -65,8 +65,9 @@ pub use create::Created;
 pub use features::features;
 pub use id::Id;
 pub use lookup::look_up;
+pub(crate) use mount_options::Options as MountOptions;
 pub use seal::run_where_sealed;
-pub use spec::{default_spec, docker_seccomp, masked_paths};
+pub use spec::{default_capabilities, default_spec, docker_seccomp, masked_paths};
 pub use state::Record;
 pub use stats::Stats;
 

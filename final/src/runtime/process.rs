@@ -43,7 +43,7 @@ pub(crate) struct ProcessPlan<'a> {
     label: Label,
     capabilities: Sets,
     no_new_privileges: bool,
-    seccomp: Option<Filter>,
+    filter: Option<&'a Filter>,
     /// Who answers for the filter, and what is told of the container.
     agent: Option<(Listener, State)>,
 }
@@ -62,10 +62,11 @@ impl<'a> ProcessPlan<'a> {
     pub(crate) fn plan(
         process: &Process,
         linux: Option<&Linux>,
+        filter: Option<&'a Filter>,
         state: &State,
         settings: &'a Settings,
     ) -> Result<ProcessPlan<'a>> {
-        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
         let groups = process.user().additional_gids().iter().flatten();
         let terminal = terminal(process, settings.console_socket.as_deref())?;
         let streams = settings.streams.as_ref();
@@ -91,8 +92,8 @@ impl<'a> ProcessPlan<'a> {
             label: Label::plan(process)?,
             capabilities: Sets::plan(process.capabilities().as_ref(), own_user(linux))?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            seccomp: seccomp.map(Filter::compile).transpose()?,
-            agent: match seccomp {
+            filter,
+            agent: match profile {
                 Some(profile) => Listener::connect(profile)?.map(|agent| (agent, state.clone())),
                 None => None,
             },
@@ -146,6 +147,7 @@ impl<'a> ProcessPlan<'a> {
         self.scheduling.apply()?;
         // Before any name of the image's is looked up: see the leaf.
         inside.close_files(passed, &self.kept_files())?;
+        self.rlimits.lower_files()?;
         let program = self.command.locate()?;
         let mut command = Cow::Borrowed(&self.command);
         if command.env("HOME").is_none() {
@@ -213,7 +215,7 @@ impl<'a> ProcessPlan<'a> {
     }
 
     fn install_filter(&self, pid: i32) -> Result<()> {
-        let Some(filter) = &self.seccomp else {
+        let Some(filter) = self.filter else {
             return Ok(());
         };
         match (filter.install()?, &self.agent) {

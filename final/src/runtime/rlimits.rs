@@ -40,15 +40,41 @@ impl Rlimits {
     }
 
     /// Puts them in force for another process. From outside: in a user
-    /// namespace nobody may raise one.
+    /// namespace nobody may raise one. That of open files it only raises:
+    /// what lowers it is left to the process itself, which has files of
+    /// greater numbers until it becomes the command.
     pub(crate) fn set(&self, pid: nix::unistd::Pid) -> Result<()> {
         let pid = Pid::from_raw(pid.as_raw());
         for (kind, limit) in &self.0 {
-            prlimit(pid, resource(*kind), *limit)
-                .with_context(|| format!("process.rlimits: set {kind}"))?;
+            let mut limit = *limit;
+            if *kind == PosixRlimitType::RlimitNofile {
+                let ours = getrlimit(Resource::Nofile).maximum;
+                if limit
+                    .maximum
+                    .zip(ours)
+                    .is_some_and(|(new, ours)| new <= ours)
+                {
+                    continue;
+                }
+                limit.current = limit.maximum;
+            }
+            set_one(pid, *kind, limit)?;
         }
         Ok(())
     }
+
+    /// The rest of it, by the process itself: without the files that it had of ours.
+    pub(crate) fn lower_files(&self) -> Result<()> {
+        let mut files = self.0.iter();
+        let files = files.find(|(kind, _)| *kind == PosixRlimitType::RlimitNofile);
+        files.map_or(Ok(()), |(kind, limit)| set_one(None, *kind, *limit))
+    }
+}
+
+/// `None` is this process.
+fn set_one(pid: Option<Pid>, kind: PosixRlimitType, limit: Rlimit) -> Result<()> {
+    prlimit(pid, resource(kind), limit).with_context(|| format!("process.rlimits: set {kind}"))?;
+    Ok(())
 }
 
 /// The kernel's word for no limit is the greatest number.

@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use libc::sock_filter;
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
-    LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall,
+    LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator, LinuxSyscall, Spec,
 };
 
 pub(crate) use listener::Listener;
@@ -40,6 +40,16 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// Compiles the profile that a configuration has, if it has one.
+    ///
+    /// # Errors
+    /// As [`Filter::compile`].
+    pub(crate) fn of(spec: &Spec) -> Result<Option<Filter>> {
+        let linux = spec.linux().as_ref();
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+        profile.map(Filter::compile).transpose()
+    }
+
     /// Compiles a profile.
     ///
     /// # Errors

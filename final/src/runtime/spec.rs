@@ -129,8 +129,14 @@ pub fn default_spec(rootless: bool) -> Spec {
     spec
 }
 
+/// What root may do in a container where nobody says otherwise.
+#[must_use]
+pub fn default_capabilities() -> Capabilities {
+    Capabilities::from(CAPABILITIES)
+}
+
 fn process() -> Process {
-    let set = || Some(Capabilities::from(CAPABILITIES));
+    let set = || Some(default_capabilities());
     let mut capabilities = LinuxCapabilities::default();
     capabilities
         .set_bounding(set())
@@ -177,7 +183,7 @@ fn linux(rootless: bool) -> Linux {
         .set_namespaces(Some(namespaces(rootless)))
         .set_masked_paths(Some(masked_paths()))
         .set_readonly_paths(Some(READ_ONLY.map(str::to_owned).to_vec()))
-        .set_seccomp(Some(docker_seccomp(&Capabilities::from(CAPABILITIES))));
+        .set_seccomp(Some(docker_seccomp(&default_capabilities())));
     if rootless {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         linux

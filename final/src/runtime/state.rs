@@ -103,7 +103,7 @@ impl Home {
         }
     }
 
-    fn is_current(&self) -> Result<bool> {
+    pub(crate) fn is_current(&self) -> Result<bool> {
         let ours = self
             .directory
             .metadata()
@@ -127,10 +127,16 @@ impl Home {
         })
     }
 
-    fn lock(&self) -> Result<()> {
+    pub(crate) fn lock(&self) -> Result<()> {
         self.directory
             .lock()
             .with_context(|| format!("lock {}", self.path.display()))
+    }
+
+    pub(crate) fn unlock(&self) -> Result<()> {
+        self.directory
+            .unlock()
+            .with_context(|| format!("unlock {}", self.path.display()))
     }
 
     /// Child: closes its copy of the descriptor, which would hold the lock for as

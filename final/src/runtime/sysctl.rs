@@ -54,6 +54,11 @@ impl Sysctls {
         Ok(Sysctls(sysctls))
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Writes the values, from within the container's namespaces.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! From a container on disk to one that runs: once at first, and again for each restart.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -20,12 +21,17 @@ use crate::state::{Locked, Status};
 pub(super) struct Run {
     /// Its first process, our child.
     pub(super) process: Running,
+    /// What may be done to it.
+    pub(super) runner: Runner,
     pub(super) streams: Streams,
     pub(super) execs: Execs,
     /// Its link, its address and its ports, until they are dropped.
     pub(super) network: Attached,
     /// Whether its standard input ends with the client who was there first.
     pub(super) stdin_once: bool,
+    /// Volumes that nobody else may have meanwhile.
+    #[expect(dead_code, reason = "only held, to be dropped")]
+    held: Vec<File>,
 }
 
 impl Shim<'_> {
@@ -42,6 +48,7 @@ impl Shim<'_> {
         let rootfs = self.places.data.join("merged");
         let root = rustix::fs::open(&rootfs, flags, Mode::empty())
             .with_context(|| format!("open {}", rootfs.display()))?;
+        let held = volumes::mount(container, self.dirs)?;
         volumes::fill(container, self.dirs, root.as_fd())?;
         let mut spec = spec::of(container, self.places, self.dirs, root.as_fd())?;
         network.enter(&mut spec);
@@ -62,26 +69,25 @@ impl Shim<'_> {
             ..Settings::default()
         };
 
-        // Created: held at the gate, in a network of its own, and let go.
-        let runner = Runner::of(container, self.places);
-        let born = runner.create(&self.id, &bundle, settings)?;
-        let connected = || -> Result<_> {
-            let attached = network.attach(born.process.pid(), container, self.dirs)?;
-            let seen = attached.seen()?;
+        // Created: held at the gate, in a network of its own, and let go. It is connected while it
+        // is still busy with its files.
+        let connect = |pid| network.attach(pid, container, self.dirs);
+        let (born, attached) = Runner::create(container, self.places, bundle, settings, connect)?;
+        let complete = || -> Result<_> {
             let streams = match (console, streams) {
                 (Some(console), _) => Streams::of_terminal(console.take()?)?,
                 (None, streams) => streams.context("a container without streams")?,
             };
-            Ok((attached, seen, streams))
+            Ok((attached.seen()?, streams))
         };
-        let (attached, seen, streams) = match connected() {
-            Ok(connected) => connected,
+        let (seen, streams) = match complete() {
+            Ok(complete) => complete,
             Err(error) => {
                 born.give_up()?;
                 return Err(error);
             }
         };
-        let process = born.start()?;
+        let (process, runner) = born.start()?;
 
         let stdin_once = config.stdin_once;
         let life = &mut locked.container.life;
@@ -93,7 +99,7 @@ impl Shim<'_> {
         life.oom_killed = false;
         (life.networks, life.ports) = (seen.networks, seen.ports);
         if let Err(error) = locked.save() {
-            runner.delete(&self.id)?;
+            runner.delete()?;
             return Err(error);
         }
         volumes::tell(self.dirs, &locked.container, "mount");
@@ -101,10 +107,12 @@ impl Shim<'_> {
         journal::tell(self.dirs, &Event::of(&locked.container, "start"));
         Ok(Run {
             process,
+            runner,
             streams,
             execs: Execs::default(),
             network: attached,
             stdin_once,
+            held,
         })
     }
 

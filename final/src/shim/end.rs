@@ -54,7 +54,11 @@ pub(super) fn record(
         };
     }
     if matches!(next, Next::Again) {
-        locked.save()?;
+        if let Err(error) = locked.save() {
+            // What does not know of a restart would take the pause for its end.
+            locked.container.life.error = format!("{error:#}");
+            return Ok(Next::Stop);
+        }
         locked.unlock()?;
     }
     Ok(next)
@@ -103,9 +107,15 @@ pub(super) fn not_begun(locked: &mut Locked, error: &Error) -> Result<()> {
 pub(super) fn leave(mut shim: Shim<'_>, locked: &mut Locked) -> Result<u8> {
     let status = locked.container.life.exit_code;
     locked.container.life.status = Status::Exited;
-    // On a full disk it stays as it was, and the next command finds that there is no shim.
+    // On a full disk it stays as it was; the next command finds that there is no shim, and what it
+    // has left.
     let saved = locked.save();
     clear(shim.places);
+    if saved.is_err()
+        && let Err(error) = shim.places.keep_last_word(&locked.container.life)
+    {
+        tracing::warn!("{error:#}");
+    }
     if locked.container.host.auto_remove {
         locked.discard(shim.dirs)?;
     }

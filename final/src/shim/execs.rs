@@ -30,8 +30,14 @@ pub(super) struct Execed {
 
 impl Shim<'_> {
     /// Runs one more process in the container, for a client.
-    pub(super) fn exec(&self, wish: &Exec, client: Client, files: Vec<OwnedFd>) -> Option<Execed> {
-        match self.try_exec(wish, files) {
+    pub(super) fn exec(
+        &self,
+        runner: &Runner,
+        wish: &Exec,
+        client: Client,
+        files: Vec<OwnedFd>,
+    ) -> Option<Execed> {
+        match self.try_exec(runner, wish, files) {
             Ok((process, terminal)) => {
                 let shown: Vec<_> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
                 // Should they be gone, it runs all the same.
@@ -49,10 +55,14 @@ impl Shim<'_> {
         }
     }
 
-    fn try_exec(&self, wish: &Exec, files: Vec<OwnedFd>) -> Result<(Running, Option<OwnedFd>)> {
+    fn try_exec(
+        &self,
+        runner: &Runner,
+        wish: &Exec,
+        files: Vec<OwnedFd>,
+    ) -> Result<(Running, Option<OwnedFd>)> {
         let container = self.places.read()?;
-        let runner = Runner::of(&container, self.places);
-        let root = runner.open_root(&self.id)?;
+        let root = runner.open_root()?;
         let process = spec::exec_process(&container, wish, root.as_fd())?;
         drop(root);
         let console = wish.tty.then(|| Console::open(self.places)).transpose()?;
@@ -70,7 +80,7 @@ impl Shim<'_> {
             journal::tell(self.dirs, &event);
         };
         tell("exec_create");
-        let process = runner.exec(&self.id, &process, settings)?;
+        let process = runner.exec(&process, settings)?;
         tell("exec_start");
         let terminal = console.map(Console::take).transpose()?;
         Ok((process, terminal))

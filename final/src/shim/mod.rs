@@ -39,6 +39,7 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -64,6 +65,7 @@ use protocol::{Connection, Listener};
 pub use runner::end as end_runtime;
 pub use spec::mount_parts;
 use users::Users;
+pub use volumes::mount as mount_volumes;
 
 /// The file whose lock says that a shim lives.
 const LOCK: &str = "shim";
@@ -208,6 +210,7 @@ fn take_lock(places: &Places) -> Result<File> {
     // Whoever only looks holds it shared, for a moment.
     lock.lock()
         .with_context(|| format!("lock {}", path.display()))?;
+    places.forget_last_word();
     Ok(lock)
 }
 
@@ -294,13 +297,24 @@ pub(crate) fn give_memory_back() {
     }
 }
 
+/// How many files this process might open before that was raised, and may now.
+static RAISED: OnceLock<(u64, u64)> = OnceLock::new();
+
 /// Lets this process, and who comes of it, open as many files as the host has for it.
 ///
 /// # Errors
 /// What setrlimit(2) refuses.
 pub(crate) fn raise_file_limit() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("setrlimit(RLIMIT_NOFILE)")
+    let (least, most) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("setrlimit(RLIMIT_NOFILE)")?;
+    RAISED.get_or_init(|| (least, most));
+    Ok(())
+}
+
+/// The limit of open files, soft and hard, that is the container's business: as it was before we
+/// [needed more](raise_file_limit). `None`: as it is.
+fn inherited_file_limit() -> Option<(u64, u64)> {
+    RAISED.get().copied()
 }
 
 /// Lets all threads that there will be use one heap. What they have freed in heaps of their own is

@@ -29,10 +29,11 @@ use network::{Carrier, Publish, Reserved, Target};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use crate::keeper::Asking;
 use crate::runtime;
 use crate::state::{self, Container, HostConfig, Places};
 pub use attached::Attached;
-use attached::{Carried, Connection};
+use attached::{Carried, Connection, Names};
 pub use changes::Change;
 use files::{Files, Servers};
 use plugs::Plugs;
@@ -97,7 +98,7 @@ impl Network {
             Mode::Networks => match bridges(container, dirs)? {
                 Some(place) => Way::Plugged(Plugs::lease(place, container, dirs)?),
                 None => {
-                    let reserved = ports::reserve(container, Publish::reserve)?;
+                    let reserved = ports::reserve(container, None, Publish::reserve)?;
                     let six = |port: &Reserved| ports::is_six(&port);
                     let (copied, carried): (Vec<_>, Vec<_>) = reserved.into_iter().partition(six);
                     // Not held: the container, when it is born, would hold them too, and it is the
@@ -149,8 +150,12 @@ impl Network {
             Way::Shared => None,
             _ => Some(netns.map_or_else(|| network::netns_of(pid), Ok)?),
         };
+        let mut asking = None;
         let connection = match (way, &netns) {
             (Way::Plugged(mut plugs), Some(netns)) => {
+                // The keeper of names makes itself ready while the cables are laid.
+                let ask = || Asking::of(dirs, &container.id, netns.as_fd());
+                asking = plugs.has_names().then(ask);
                 plugs.attach(netns.as_fd())?;
                 Some(Connection::Plugged(plugs))
             }
@@ -180,15 +185,13 @@ impl Network {
             }
             _ => None,
         };
-        let mut attached = Attached {
+        Ok(Attached {
             connection,
-            names: None,
+            names: asking.and_then(Names::settled),
             netns,
             directory: places.data,
             resolv_conf,
-        };
-        attached.settle_names(&container.id, dirs);
-        Ok(attached)
+        })
     }
 }
 

@@ -13,13 +13,16 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket,
+    UnixAddr, accept4, bind, connect, listen, recv, recvmsg, sendmsg, setsockopt, socket,
+    sockopt::ReceiveTimeout,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Places, Wanted};
@@ -72,6 +75,8 @@ pub enum Request {
         /// Its name.
         network: String,
     },
+    /// To have its cables laid again that are gone altogether.
+    Replug,
     /// To have it not started again: somebody has written down that it was stopped by hand.
     Cancel,
 }
@@ -295,6 +300,16 @@ impl Connection {
         })
     }
 
+    /// Hears [nothing](Heard::Nothing) when it has waited for so long.
+    ///
+    /// # Errors
+    /// What setsockopt(2) refuses.
+    pub fn set_patience(&self, patience: Duration) -> Result<()> {
+        // Nothing at all would be for ever.
+        let patience = TimeVal::microseconds(i64::try_from(patience.as_micros())?.max(1));
+        setsockopt(&self.0, ReceiveTimeout, &patience).context("set the patience of a socket")
+    }
+
     /// No longer waits, neither to send nor to hear.
     ///
     /// # Errors
@@ -346,45 +361,44 @@ impl Connection {
     /// # Errors
     /// The connection broke.
     pub fn receive(&self) -> Result<Heard<Vec<u8>>> {
-        let mut bytes = vec![0; LARGEST + 16];
+        let length = match self.waiting()? {
+            None => return Ok(Heard::Nothing),
+            Some(0) => return Ok(Heard::End),
+            Some(length) => length,
+        };
+        ensure!(length <= LARGEST + 16, "a packet that is too long came");
+        let mut bytes = vec![0; length];
         let mut control = nix::cmsg_space!([RawFd; 8]);
-        let (length, files) = loop {
-            let mut slices = [IoSliceMut::new(&mut bytes)];
-            let got = recvmsg::<()>(
-                self.0.as_raw_fd(),
-                &mut slices,
-                Some(&mut control),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            );
-            let got = match got {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let got = recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut control), flags);
+        let mut files = Vec::new();
+        for message in got.context("hear from a socket")?.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(rights) = message {
+                // SAFETY: the kernel has just made these descriptors for us.
+                files.extend(
+                    rights
+                        .into_iter()
+                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+                );
+            }
+        }
+        Ok(Heard::Word(bytes, files))
+    }
+
+    /// The length of the packet that comes next, in bytes: most have a few, and room for the largest
+    /// would have to be cleared for each. `None`: there is none yet; 0: there will be no more.
+    fn waiting(&self) -> Result<Option<usize>> {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        loop {
+            match recv(self.0.as_raw_fd(), &mut [], flags) {
                 // The other side left without having read all: that is said once, and before its own
                 // last words.
-                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
-                Err(Errno::EAGAIN) => return Ok(Heard::Nothing),
-                got => got.context("hear from a socket")?,
-            };
-            let mut files = Vec::new();
-            for message in got.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(rights) = message {
-                    // SAFETY: the kernel has just made these descriptors for us.
-                    files.extend(
-                        rights
-                            .into_iter()
-                            .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-                    );
-                }
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(Errno::EAGAIN) => return Ok(None),
+                length => return length.map(Some).context("hear from a socket"),
             }
-            ensure!(
-                !got.flags.contains(MsgFlags::MSG_TRUNC),
-                "a packet that is too long came"
-            );
-            break (got.bytes, files);
-        };
-        if length == 0 && files.is_empty() {
-            return Ok(Heard::End);
         }
-        bytes.truncate(length);
-        Ok(Heard::Word(bytes, files))
     }
 }
 

@@ -70,6 +70,7 @@ impl Shim<'_> {
         drop(pending);
         let Run {
             process,
+            runner,
             mut streams,
             execs,
             network,
@@ -78,10 +79,8 @@ impl Shim<'_> {
         let status = process.reap()?;
 
         // Whoever it left behind goes too, and with them the last who could write.
-        let runner = self.runner()?;
-        let oom_killed =
-            status == 128 + 9 && runner.oom_kills(&self.id).is_ok_and(|kills| kills > 0);
-        runner.delete(&self.id)?;
+        let oom_killed = status == 128 + 9 && runner.oom_kills().is_ok_and(|kills| kills > 0);
+        runner.delete()?;
         for exec in execs.0 {
             self.exec_ended(exec);
         }
@@ -266,7 +265,7 @@ impl Shim<'_> {
                 }
                 if held {
                     // Whoever held them was killed, and there is nobody left to tell.
-                    let _ = self.pause(false);
+                    let _ = self.pause(&run.runner, false);
                 }
             }
         }
@@ -291,12 +290,13 @@ impl Shim<'_> {
             }
             Request::Exec(wish) => {
                 let client = self.clients.0.remove(n);
-                run.execs.0.extend(self.exec(&wish, client, files));
+                let execed = self.exec(&run.runner, &wish, client, files);
+                run.execs.0.extend(execed);
                 return Ok(());
             }
-            Request::Signal { signal, all } => self.signal(signal, all),
-            Request::Pause => self.pause(true),
-            Request::Hold => match self.pause(true) {
+            Request::Signal { signal, all } => self.signal(&run.runner, signal, all),
+            Request::Pause => self.pause(&run.runner, true),
+            Request::Hold => match self.pause(&run.runner, true) {
                 Ok(()) => {
                     let client = &mut self.clients.0[n];
                     client.role = Role::Holding;
@@ -311,7 +311,7 @@ impl Shim<'_> {
                         client.role = Role::Waiting;
                     }
                 }
-                self.pause(false)
+                self.pause(&run.runner, false)
             }
             Request::Resize { rows, columns } => {
                 resize(run, rows, columns);
@@ -319,6 +319,7 @@ impl Shim<'_> {
             }
             Request::Connect { network, wanted } => self.connect(run, &network, wanted),
             Request::Disconnect { network } => self.disconnect(run, &network),
+            Request::Replug => run.network.lay_again(),
             // It runs, and what is written down counts when it ends.
             Request::Cancel => Ok(()),
         };
@@ -331,29 +332,23 @@ impl Shim<'_> {
         Ok(())
     }
 
-    fn runner(&self) -> Result<Runner> {
-        Ok(Runner::of(&self.places.read()?, self.places))
-    }
-
-    fn signal(&self, signal: i32, all: bool) -> Result<()> {
-        let container = self.places.read()?;
-        Runner::of(&container, self.places).kill(&self.id, signal, all)?;
-        let sent = Event::of(&container, "kill").with("signal", signal);
+    fn signal(&self, runner: &Runner, signal: i32, all: bool) -> Result<()> {
+        runner.kill(signal, all)?;
+        let sent = Event::of(&self.places.read()?, "kill").with("signal", signal);
         journal::tell(self.dirs, &sent);
         Ok(())
     }
 
     /// Stops all processes where they are, or lets them go on, and writes that down.
-    fn pause(&self, pause: bool) -> Result<()> {
+    fn pause(&self, runner: &Runner, pause: bool) -> Result<()> {
         let mut locked = Locked::open(self.dirs, self.id.as_str())?;
-        let runner = Runner::of(&locked.container, self.places);
         locked.container.life.status = match pause {
             true => {
-                runner.pause(&self.id)?;
+                runner.pause()?;
                 Status::Paused
             }
             false => {
-                runner.resume(&self.id)?;
+                runner.resume()?;
                 Status::Running
             }
         };

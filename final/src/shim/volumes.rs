@@ -1,4 +1,5 @@
-//! A new volume begins with what the image has in its place.
+//! A volume that is a file system is mounted, and a new one that is a directory begins with what the
+//! image has in its place.
 //!
 //! ```text
 //! the image's directory ──copy──▶ filling/ ──rename──▶ filled/ ──rename, each entry──▶ _data/
@@ -8,23 +9,102 @@
 //! still to be moved, and who comes next does that. So nothing is ever taken out of `_data`, which
 //! another container may have begun to use.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use images::remove_tree;
+use nix::mount::{MntFlags, MsFlags, umount2};
 use rustix::fs::{
     AtFlags, Dir, OFlags, RenameFlags, ResolveFlags, StatxFlags, fstat, renameat_with, statx,
 };
 use rustix::io::Errno;
 
-use crate::runtime;
+use super::spec;
+use crate::runtime::{self, MountOptions};
 use crate::state::journal::{self, Event, Kind};
-use crate::state::{Container, Volume, volume_place};
+use crate::state::{Container, FileSystem, LocalVolume, Volume, volume_place};
+
+/// Mounts those of a container's volumes that are file systems, in their places: only who shares the
+/// caller's mount namespace sees that, and the last to go takes it along. What is answered must be held
+/// as long.
+///
+/// # Errors
+/// The kernel refuses, or another container has a tmpfs: what is in that can be seen by one.
+pub fn mount(container: &Container, dirs: &Dirs) -> Result<Vec<File>> {
+    let mut held = Vec::new();
+    let volumes = container.mounts.iter().filter(|it| it.r#type == "volume");
+    let names: BTreeSet<&String> = volumes.map(|volume| &volume.name).collect();
+    for name in names {
+        let Some(volume) = LocalVolume::read(dirs, name)? else {
+            continue;
+        };
+        let Some(wanted) = volume.file_system() else {
+            continue;
+        };
+        if wanted.kind == "tmpfs" {
+            held.push(take(&volume, dirs)?);
+        }
+        let place = volume.files(dirs);
+        // From the run before.
+        let _ = umount2(&place, MntFlags::MNT_DETACH);
+        mount_one(&wanted, &place).with_context(|| {
+            format!(
+                "error while mounting volume {name}: failed to mount local volume (type={}, device={})",
+                wanted.kind, wanted.device
+            )
+        })?;
+    }
+    Ok(held)
+}
+
+/// Two who mount a tmpfs have two.
+fn take(volume: &LocalVolume, dirs: &Dirs) -> Result<File> {
+    let path = volume.description(dirs);
+    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    ensure!(
+        file.try_lock().is_ok(),
+        "volume {} is a tmpfs, and another container has it: it can be one's at a time; a volume \
+         without type=tmpfs can be shared",
+        volume.name
+    );
+    Ok(file)
+}
+
+fn mount_one(wanted: &FileSystem<'_>, place: &Path) -> Result<()> {
+    let words = wanted.words.iter().map(|word| resolved(word));
+    let options = MountOptions::parse(&words.collect::<Result<Vec<_>>>()?, "o")?;
+    let mount = rootfs::Mount {
+        source: wanted.device.into(),
+        target: place.to_owned(),
+        fstype: wanted.kind.to_owned().into(),
+        flags: options.flags,
+        data: options.data.join(","),
+        plain: false,
+        attributes: Vec::new(),
+        propagation: MsFlags::empty(),
+    };
+    let file = File::open(place).with_context(|| format!("open {}", place.display()))?;
+    mount.mount_on(&file.into())
+}
+
+/// The kernel knows no names of machines; mount.nfs(8) would look them up.
+fn resolved(word: &str) -> Result<String> {
+    let Some(name) = word.strip_prefix("addr=") else {
+        return Ok(word.to_owned());
+    };
+    let mut found = (name, 0)
+        .to_socket_addrs()
+        .with_context(|| format!("error resolving passed in network volume address {name}"))?;
+    let found = found.next().map(|address| address.ip().to_string());
+    Ok(format!("addr={}", found.as_deref().unwrap_or(name)))
+}
 
 /// Fills those volumes of a container that nobody has written to. `root` is the container's, opened
 /// before anything runs in it.
@@ -35,7 +115,7 @@ pub(super) fn fill(container: &Container, dirs: &Dirs, root: BorrowedFd) -> Resu
     // Who has run once knows what he took out of his volumes.
     let is_first = container.life.started.is_none();
     for volume in container.mounts.iter().filter(|it| it.r#type == "volume") {
-        let wanted = is_first && !volume.no_copy && volume.subpath.is_empty();
+        let wanted = is_first && !volume.no_copy;
         let what = || format!("fill the volume {}", volume.name);
         let from = match wanted {
             true => in_image(&volume.destination, root).with_context(what)?,
@@ -47,17 +127,28 @@ pub(super) fn fill(container: &Container, dirs: &Dirs, root: BorrowedFd) -> Resu
 }
 
 fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> {
-    let (filling, filled) = (place.join("filling"), place.join("filled"));
+    let part = match (volume.subpath.as_str(), &from) {
+        ("", _) => None,
+        (_, None) => return Ok(()),
+        _ => Some(File::from(spec::open_part(volume, OFlags::RDONLY)?)),
+    };
+    // A part is on its way under a name of its own.
+    let suffix = match &part {
+        Some(part) => format!(".{}", part.metadata()?.ino()),
+        None => String::new(),
+    };
+    let on_its_way = |word: &str| place.join(format!("{word}{suffix}"));
+    let (filling, filled) = (on_its_way("filling"), on_its_way("filled"));
     if from.is_none() && !filled.exists() {
         return Ok(());
     }
     // Of several that begin with one volume the others wait.
     let alone = File::open(place)?;
     alone.lock()?;
-    let to = File::open(&volume.source)?;
+    let to = part.map_or_else(|| File::open(&volume.source), Ok)?;
     // What is mounted in its place cannot be renamed to, and has a beginning of its own.
     let is_here = mount_of(&alone)? == mount_of(&to)?;
-    let is_new = is_here && fs::read_dir(&volume.source)?.next().is_none();
+    let is_new = is_here && names_in(&to)?.is_empty();
     if let Some(from) = from.filter(|_| is_new && !filled.exists()) {
         match remove_tree(&filling) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
@@ -89,15 +180,8 @@ fn copy(from: &OwnedFd, to: &Path) -> Result<()> {
 /// Moves all that is in a directory. What has come to be at its new place meanwhile, stays.
 fn pour(from: &Path, to: &File) -> Result<()> {
     let source = File::open(from)?;
-    let mut names: Vec<CString> = Vec::new();
-    for entry in Dir::read_from(&source)? {
-        let name = entry?.file_name().to_owned();
-        if ![c".", c".."].contains(&name.as_c_str()) {
-            names.push(name);
-        }
-    }
     let found = fstat(&source)?;
-    for name in &names {
+    for name in &names_in(&source)? {
         match renameat_with(&source, name, to, name, RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
@@ -105,6 +189,17 @@ fn pour(from: &Path, to: &File) -> Result<()> {
     }
     runtime::copy_attributes(source.as_fd(), to.as_fd(), &found)?;
     Ok(remove_tree(from)?)
+}
+
+fn names_in(directory: &File) -> Result<Vec<CString>> {
+    let mut names: Vec<CString> = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// The directory of the image's that a volume will cover. Its links lead nowhere else than in the

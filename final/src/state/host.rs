@@ -67,6 +67,9 @@ pub struct HostConfig {
     pub no_new_privileges: bool,
     /// Which system calls it may make.
     pub seccomp: Seccomp,
+    /// `--security-opt apparmor=` and `label=`, as they were written: no container has a profile or
+    /// a label of ours.
+    pub lsm: Vec<String>,
     /// Whether it may do almost all that the host's root may.
     pub privileged: bool,
     /// `--device`.
@@ -178,6 +181,9 @@ pub struct Wanted {
     /// `--ip6`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub six: Option<Ipv6Addr>,
+    /// `--mac-address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<[u8; 6]>,
 }
 
 /// `-v SOURCE:DESTINATION[:MODE]`.

@@ -3,9 +3,11 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use cli::Dirs;
+use serde::Serialize;
 
 use super::{Container, Places};
 
@@ -72,23 +74,12 @@ impl Locked {
         Ok(locked)
     }
 
-    /// Writes the state down: the whole of it, or nothing (rename(2)).
+    /// Writes the state down.
     ///
     /// # Errors
     /// The disk is full, or what else it refuses; the state on it is as it was.
     pub fn save(&self) -> Result<()> {
-        let path = self.places.state();
-        let new = path.with_extension("json.new");
-        let text = serde_json::to_vec(&self.container)?;
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_data()?;
-            fs::rename(&new, &path)
-        });
-        written.map_err(|error| {
-            let _ = fs::remove_file(&new);
-            anyhow!(error).context(format!("write {}", path.display()))
-        })
+        replace(&self.places.state(), &self.container)
     }
 
     /// The same lock, for who was forked off with it.
@@ -138,6 +129,22 @@ impl Locked {
     pub fn unlock(&self) -> Result<()> {
         self.directory.unlock().context("unlock a container")
     }
+}
+
+/// Writes something down in a file of state: the whole of it, or nothing (rename(2)). Nobody else
+/// does so meanwhile.
+pub(super) fn replace(path: &Path, what: &impl Serialize) -> Result<()> {
+    let new = path.with_extension("json.new");
+    let text = serde_json::to_vec(what)?;
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(&text)?;
+        file.sync_data()?;
+        fs::rename(&new, path)
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&new);
+        anyhow!(error).context(format!("write {}", path.display()))
+    })
 }
 
 fn lock(places: &Places, id: &str) -> Result<File> {

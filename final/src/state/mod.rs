@@ -12,6 +12,7 @@
 //! DATA/names/NAME              holds the id of who is called that
 //! RUN/events.json              what happened
 //! RUN/containers/ID/           what a reboot may forget: the shim's lock and its socket
+//!     ended.json                 how it ended, as long as state.json cannot be written
 //! RUN/runtime/ID/              the runtime's
 //! ```
 //!
@@ -22,6 +23,7 @@
 mod discard;
 mod host;
 pub mod journal;
+mod last_word;
 mod life;
 mod locked;
 mod names;
@@ -41,7 +43,7 @@ pub use life::{Endpoint, Life, Status};
 pub use locked::Locked;
 pub use names::{Names, check_name, is_name};
 pub use networks::{Changing, Network};
-pub use volumes::{Alone, LocalVolume, begin_creation, remove_anonymous, volume_place};
+pub use volumes::{Alone, FileSystem, LocalVolume, begin_creation, remove_anonymous, volume_place};
 pub use wanted::{Config, Recursion, Volume};
 
 /// The version of `state.json` that is written.

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_id;
 use super::journal::{Event, Kind};
+use super::locked::replace;
 
 /// The version of a network's file that is written.
 const VERSION: u32 = 1;
@@ -63,12 +64,21 @@ pub struct Network {
     pub subnet6: Option<Ipv6Network>,
     /// The host's address there.
     pub gateway6: Option<Ipv6Addr>,
+    /// Where addresses are given out in that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range6: Option<Ipv6Network>,
+    /// `--aux-address`: whom addresses belong to that no container gets.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub spared: BTreeMap<String, IpAddr>,
     /// Whether somebody asked for this very subnet, and may ask for addresses in it.
     pub chosen: bool,
     /// The same for the IPv6 subnet.
     pub chosen6: bool,
     /// Whether it has no way out.
     pub internal: bool,
+    /// `--attachable`: with docker it says something of a swarm's networks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub attachable: bool,
     /// What people wrote on it.
     pub labels: BTreeMap<String, String>,
     /// `--opt`.
@@ -81,6 +91,18 @@ impl Network {
 
     /// The option that names the bridge.
     pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
+    /// The option that says how large packets can be, in bytes.
+    pub const MTU: &str = "com.docker.network.driver.mtu";
+
+    /// The option that says whether its containers reach each other.
+    pub const TOGETHER: &str = "com.docker.network.bridge.enable_icc";
+
+    /// The option that says whether the outside sees the host's address in the place of theirs.
+    pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+
+    /// The option that says on which address of the host ports are published, where `-p` does not.
+    pub const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 
     /// A network that people make now.
     #[must_use]
@@ -145,6 +167,43 @@ impl Network {
         }
     }
 
+    /// The address of the host on which ports are published that name none.
+    ///
+    /// # Errors
+    /// The option is no address.
+    pub fn binding(&self) -> Result<Option<IpAddr>> {
+        let text = self.options.get(Network::BINDING);
+        let parse = |text: &String| {
+            let address: Result<Ipv4Addr, _> = text.parse();
+            let what = || format!("{}={text}: it is no IPv4 address", Network::BINDING);
+            address.map(IpAddr::from).with_context(what)
+        };
+        text.map(parse).transpose()
+    }
+
+    /// How large packets can be.
+    fn mtu(&self) -> Result<Option<u32>> {
+        let (least, most) = (if self.subnet6.is_some() { 1280 } else { 68 }, 65_535);
+        let parse = |text: &String| {
+            let mtu = text.parse().ok().filter(|mtu| (least..=most).contains(mtu));
+            let what = || format!("{}={text}: it can be {least} to {most} here", Network::MTU);
+            mtu.with_context(what)
+        };
+        self.options.get(Network::MTU).map(parse).transpose()
+    }
+
+    /// An option that is yes or no, as Go's `strconv.ParseBool` reads it; `true` where it is not given.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn switch(&self, option: &str) -> Result<bool> {
+        match self.options.get(option).map(String::as_str) {
+            None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+            Some(other) => bail!("{option}={other}: it can be true or false"),
+        }
+    }
+
     /// Its bridge.
     ///
     /// # Errors
@@ -163,11 +222,15 @@ impl Network {
             gateway: self.gateway,
             range: self.range,
             six: six.transpose()?,
+            range6: self.range6,
             internal: self.internal,
+            mtu: self.mtu()?,
+            apart: !self.switch(Network::TOGETHER)?,
         };
-        Bridge::new(&dirs.run, &self.link(), vec![subnet])?
+        let bridge = Bridge::new(&dirs.run, &self.link(), vec![subnet])?
             .shaped(shape)
-            .with_context(|| format!("the network {name} cannot be"))
+            .with_context(|| format!("the network {name} cannot be"))?;
+        Ok(bridge.sparing(self.spared.values().copied().collect()))
     }
 
     /// Finds the network of a name, an id, or the beginning of an id that no other has.
@@ -289,18 +352,7 @@ impl Changing {
     /// # Errors
     /// The disk is full, or what else it refuses; what is on it is as it was.
     pub fn write(&self, network: &Network) -> Result<()> {
-        let path = self.file(network);
-        let new = path.with_extension("json.new");
-        let text = serde_json::to_vec(network)?;
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_data()?;
-            fs::rename(&new, &path)
-        });
-        written.map_err(|error| {
-            let _ = fs::remove_file(&new);
-            anyhow!(error).context(format!("write {}", path.display()))
-        })
+        replace(&self.file(network), network)
     }
 
     /// Forgets a network.

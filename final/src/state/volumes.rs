@@ -44,8 +44,24 @@ pub struct LocalVolume {
     pub created: Timestamp,
     /// What people wrote on it.
     pub labels: BTreeMap<String, String>,
-    /// `type`, `o` and `device`: where its files are, if not in it.
+    /// `type`, `o` and `device`: where its files are, or what is mounted for it, if they are not in it.
     pub options: BTreeMap<String, String>,
+}
+
+/// What mount(8) would be told: `-t KIND -o WORDS DEVICE`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FileSystem<'a> {
+    /// `tmpfs`, `nfs`, `ext4`, …
+    pub kind: &'a str,
+    /// What is mounted: with `tmpfs` any word.
+    pub device: &'a str,
+    /// The options.
+    pub words: Vec<&'a str>,
+}
+
+/// Whether a volume of this type is a directory of the host.
+fn is_directory(kind: &str) -> bool {
+    ["", "none", "bind"].contains(&kind)
 }
 
 /// The directory of the volume that is called so.
@@ -257,13 +273,34 @@ impl LocalVolume {
         volume_place(dirs, &self.name)
     }
 
-    /// Where its files are.
+    /// Where its files are, or are mounted by those who use it.
     #[must_use]
     pub fn files(&self, dirs: &Dirs) -> PathBuf {
         match self.options.get("device") {
-            Some(device) => PathBuf::from(device),
-            None => self.place(dirs).join("_data"),
+            Some(device) if self.file_system().is_none() => PathBuf::from(device),
+            _ => self.place(dirs).join("_data"),
         }
+    }
+
+    /// What is to be mounted for it, if its files are in no directory of the host.
+    #[must_use]
+    pub fn file_system(&self) -> Option<FileSystem<'_>> {
+        let option = |key| self.options.get(key).map_or("", String::as_str);
+        let words = option("o").split(',').filter(|word| !word.is_empty());
+        match option("type") {
+            kind if is_directory(kind) => None,
+            kind => Some(FileSystem {
+                kind,
+                device: option("device"),
+                words: words.collect(),
+            }),
+        }
+    }
+
+    /// What is locked by who has its only file system, where no two can have the same.
+    #[must_use]
+    pub fn description(&self, dirs: &Dirs) -> PathBuf {
+        self.place(dirs).join("volume.json")
     }
 
     /// Whether its files may not be written to, whatever a container asks for.
@@ -274,8 +311,7 @@ impl LocalVolume {
     }
 }
 
-/// Of what mount(8) could do with `type`, `device` and `o` there is the one thing that needs no mount
-/// on the host: another directory of it.
+/// What mount(8) would do is done for the containers that use it; what that needs of the host, they say.
 fn check(options: &BTreeMap<String, String>) -> Result<()> {
     for key in options.keys() {
         let known = ["type", "o", "device"].contains(&key.as_str());
@@ -285,30 +321,30 @@ fn check(options: &BTreeMap<String, String>) -> Result<()> {
         return Ok(());
     }
     let option = |key| options.get(key).map_or("", String::as_str);
-    ensure!(
-        ["", "none", "bind"].contains(&option("type")),
-        "type={}: here a volume is a directory; mount it on the host, and give its place with \
-         type=none,o=bind,device=PATH{}",
-        option("type"),
-        match option("type") {
-            "tmpfs" => ", or give the container a --tmpfs",
-            _ => "",
-        }
-    );
-    let device = option("device");
+    let (kind, device) = (option("type"), option("device"));
     ensure!(!device.is_empty(), "missing required option: \"device\"");
+    let words: Vec<&str> = option("o").split(',').collect();
+    let is_bind = words.iter().any(|word| ["bind", "rbind"].contains(word));
+    if !is_directory(kind) {
+        let changes = words
+            .iter()
+            .find(|word| ["bind", "rbind", "remount", "move"].contains(*word));
+        return match changes {
+            Some(word) => bail!("o={word}: that is no way to mount type={kind}"),
+            None => Ok(()),
+        };
+    }
     ensure!(
         device.starts_with('/'),
         "device={device}: the path must be absolute"
     );
-    let words: Vec<&str> = option("o").split(',').collect();
-    ensure!(
-        words.iter().any(|word| ["bind", "rbind"].contains(word)),
-        "missing in option \"o\": bind"
-    );
+    ensure!(is_bind, "missing in option \"o\": bind");
     for word in words {
         let known = ["bind", "rbind", "ro", "rw"].contains(&word);
-        ensure!(known, "o={word}: there are bind, rbind, ro and rw here");
+        ensure!(
+            known,
+            "o={word}: there are bind, rbind, ro and rw for a directory"
+        );
     }
     Ok(())
 }
@@ -582,6 +618,33 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_s_files_are_in_it_or_elsewhere_or_mounted() {
+        let dirs = Dirs {
+            data: "/d".into(),
+            run: "/r".into(),
+        };
+        let volume = |options: &[(&str, &str)]| {
+            let options = options
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()));
+            LocalVolume::new(Some("data"), BTreeMap::new(), options.collect()).expect("a volume")
+        };
+        let own = volume(&[]);
+        assert_eq!(own.files(&dirs), Path::new("/d/volumes/data/_data"));
+        let bound = volume(&[("type", "none"), ("o", "bind,ro"), ("device", "/x")]);
+        assert_eq!(bound.files(&dirs), Path::new("/x"));
+        assert!(bound.is_read_only() && bound.file_system().is_none());
+        let share = volume(&[("type", "nfs"), ("o", "addr=nas,,rw"), ("device", ":/x")]);
+        assert_eq!(share.files(&dirs), own.files(&dirs));
+        let wanted = FileSystem {
+            kind: "nfs",
+            device: ":/x",
+            words: vec!["addr=nas", "rw"],
+        };
+        assert_eq!(share.file_system(), Some(wanted));
+    }
+
+    #[test]
     fn what_no_volume_can_be_is_refused() {
         for (name, options, why) in [
             ("a", &[][..], "too short"),
@@ -592,7 +655,16 @@ mod tests {
                 &[("type", "none")],
                 "missing required option: \"device\"",
             ),
-            ("data", &[("type", "tmpfs"), ("device", "tmpfs")], "--tmpfs"),
+            (
+                "data",
+                &[("type", "tmpfs")],
+                "missing required option: \"device\"",
+            ),
+            (
+                "data",
+                &[("type", "nfs"), ("device", ":/x"), ("o", "remount")],
+                "that is no way to mount type=nfs",
+            ),
             (
                 "data",
                 &[("type", "nfs"), ("device", ":/x")],

@@ -599,8 +599,23 @@ impl Held {
     ///
     /// # Errors
     /// Fails with the child's own [`Failure`], and where the child ends.
-    pub fn advance(mut self, signals: &Signals) -> Result<Held> {
+    pub fn advance(self, signals: &Signals) -> Result<Held> {
+        let (held, ()) = self.advance_during(signals, |_| Ok(()))?;
+        Ok(held)
+    }
+
+    /// The same, and does some work for the child meanwhile, which is told its pid.
+    ///
+    /// # Errors
+    /// As [`Held::advance`], and what the work says: of both, what the child
+    /// does, for without it the work may have failed for that.
+    pub fn advance_during<T>(
+        mut self,
+        signals: &Signals,
+        work: impl FnOnce(Pid) -> Result<T>,
+    ) -> Result<(Held, T)> {
         self.gate.go()?;
+        let done = work(self.process.pid);
         loop {
             let ended_for = signals::await_word(&self.process, signals, self.gate.as_fd())?;
             match self.gate.hear()? {
@@ -610,7 +625,7 @@ impl Held {
                     self.process.reap()?;
                     return Err(failure.into());
                 }
-                Word::Pause => return Ok(self),
+                Word::Pause => return Ok((self, done?)),
                 Word::End => match (ended_for, self.process.reap()?) {
                     (Some(signal), _) => bail!("the container was given up for {signal}"),
                     (None, status) => bail!(

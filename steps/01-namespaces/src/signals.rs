@@ -42,10 +42,9 @@ impl Signals {
     pub fn hold() -> Result<Signals> {
         // nohup(1), and a shell for what it runs in the background, ignore some
         // on our behalf; the container is not to hear of those either.
-        let ignored = sets_of("self", &["SigIgn:"]).unwrap_or(0);
         let set: SigSet = PASSED_ON
             .into_iter()
-            .filter(|signal| ignored & bit(*signal) == 0)
+            .filter(|signal| !is_ignored(*signal))
             .collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context("hold back signals")?;
         // A reader who has seen enough, as in `--explain … | head`, must not end
@@ -86,6 +85,17 @@ pub(crate) fn start_afresh() -> Result<()> {
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
+}
+
+/// Whether this process ignores the signal (sigaction(2)).
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: zeros are an action, and without a new one the call does nothing but
+    // write what the present one is.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let told = libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut action);
+        told == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Waits until the child says something at the gate. It is not the command yet
@@ -193,19 +203,17 @@ fn ends_by_default(signal: Signal) -> bool {
 /// Whether the process neither handles, blocks nor deliberately ignores the
 /// signal.
 fn is_deaf(process: &Process, signal: Signal) -> bool {
-    sets_of(&process.pid.to_string(), &["SigBlk:", "SigIgn:", "SigCgt:"])
-        .is_some_and(|heard| heard & bit(signal) == 0)
+    let bit = 1 << (signal as u32 - 1);
+    heard_by(process).is_some_and(|heard| heard & bit == 0)
 }
 
-/// The signals that are in any of the `sets` of a process (proc_pid_status(5)).
-fn sets_of(process: &str, sets: &[&str]) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    sets.iter().try_fold(0, |all, set| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(set))?;
-        Some(all | u64::from_str_radix(mask.trim(), 16).ok()?)
-    })
-}
-
-fn bit(signal: Signal) -> u64 {
-    1 << (signal as u32 - 1)
+/// The signals that mean something to a process (proc_pid_status(5)).
+fn heard_by(process: &Process) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
+    ["SigBlk:", "SigIgn:", "SigCgt:"]
+        .iter()
+        .try_fold(0, |all, set| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(set))?;
+            Some(all | u64::from_str_radix(mask.trim(), 16).ok()?)
+        })
 }

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod handover;
+mod rebuild;
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +23,7 @@ use crate::nat::{Door, Side, Table};
 use crate::publish::{Publish, Reserved};
 use crate::router;
 use crate::strays::Strays;
-use addresses::{first_of_six, is_for_hosts, pick_six};
+use addresses::{first_of_six, is_for_hosts};
 
 /// The bridge that containers are plugged into unless told otherwise.
 const STANDARD: &str = "mini0";
@@ -35,6 +36,7 @@ pub struct Bridge {
     name: String,
     subnets: Vec<Ipv4Network>,
     shape: Shape,
+    spared: Vec<IpAddr>,
     book: Book,
 }
 
@@ -51,6 +53,8 @@ pub struct Lease {
     file: File,
     /// The rules, where they know of it.
     table: Option<Table>,
+    /// Its hardware address, where somebody has chosen that.
+    hardware: Option<[u8; 6]>,
 }
 
 /// What a bridge is like beyond its subnet.
@@ -60,10 +64,16 @@ pub struct Shape {
     pub gateway: Option<Ipv4Addr>,
     /// Where addresses are given out; `None` is all of the subnet.
     pub range: Option<Ipv4Network>,
+    /// The same for IPv6.
+    pub range6: Option<Ipv6Network>,
     /// The host's IPv6 address, with the prefix of the subnet; `None`: there is no IPv6.
     pub six: Option<Ipv6Network>,
     /// Whether nothing leads outside.
     pub internal: bool,
+    /// The largest packet of its cables, in bytes; `None` is what the kernel gives them.
+    pub mtu: Option<u32>,
+    /// Whether its containers do not reach each other.
+    pub apart: bool,
 }
 
 /// What a container wants of a bridge.
@@ -136,6 +146,7 @@ impl Bridge {
             name: name.to_owned(),
             subnets,
             shape: Shape::default(),
+            spared: Vec::new(),
             book: Book::of(run_dir, name),
         })
     }
@@ -197,6 +208,12 @@ impl Bridge {
             shape: Shape { six, ..shape },
             ..self
         })
+    }
+
+    /// The bridge, with addresses that no container gets.
+    #[must_use]
+    pub fn sparing(self, spared: Vec<IpAddr>) -> Self {
+        Self { spared, ..self }
     }
 
     /// Removes what dead containers left of this network.
@@ -291,40 +308,6 @@ impl Bridge {
         Ok(living.iter().filter_map(resident).collect())
     }
 
-    /// Makes all anew that somebody took away from living containers: rules, bridge, and the
-    /// cables' ends in it.
-    ///
-    /// # Errors
-    /// What the kernel refuses. A cable that is gone altogether can only be laid from within its
-    /// container: who has to be restarted is said at the end, when all else is done.
-    pub fn rebuild(&self) -> Result<()> {
-        let _lock = lock(&self.run_dir)?;
-        let living = self.bury(None)?;
-        if living.is_empty() {
-            return Ok(());
-        }
-        let table = Table::of(&self.run_dir)?;
-        table.renew(&sides(&self.run_dir)?)?;
-        self.stand(&self.place(&living)?)?;
-        let (here, gone): (Vec<_>, Vec<_>) = living
-            .iter()
-            .partition(|record| links::exists(&host_end(record.address)));
-        let here: Vec<_> = here.iter().map(|record| host_end(record.address)).collect();
-        links::replug(&here, &self.name)?;
-        let entries = living.iter().flat_map(Record::read);
-        let ports: Vec<_> = entries.flat_map(|entry| entry.ports).collect();
-        flows::forget(table.line(), &ports)?;
-        let gone: Vec<_> = gone.iter().map(|record| record.owner()).collect();
-        ensure!(
-            gone.is_empty(),
-            "the cable between {} and {} is gone, and cannot be laid again from outside: restart {}",
-            self.name,
-            gone.join(", "),
-            if gone.len() == 1 { "it" } else { "them" }
-        );
-        Ok(())
-    }
-
     /// The bridge and the host's switches, whether they were there or not. The rules come before:
     /// no packet may find a bridge without its guard.
     fn stand(&self, place: &Place) -> Result<()> {
@@ -334,6 +317,11 @@ impl Bridge {
             Some(six) => links::add_six(&self.name, six),
             None => Ok(()),
         }
+    }
+
+    /// The host's end of a cable, as this network wants it.
+    fn adapt(&self, host_end: &str) -> Result<()> {
+        links::adapt_port(host_end, self.shape.mtu, self.shape.apart)
     }
 
     /// Takes an address for a container, whose ports of the host are kept with it; sweeps first.
@@ -353,7 +341,7 @@ impl Bridge {
             router::ensure_six()?;
         }
         let address = self.pick(&place, &living, wish.address)?;
-        let six = pick_six(&place, &living, address, wish.six)?;
+        let six = self.pick_six(&place, &living, address, wish.six)?;
         let entry = Entry {
             id: wish.id.to_owned(),
             six,
@@ -369,6 +357,7 @@ impl Bridge {
             ports: wish.ports,
             file,
             table: None,
+            hardware: None,
         })
     }
 
@@ -571,7 +560,16 @@ impl Lease {
 
     /// The hardware address that the container's end of the cable gets.
     pub fn hardware_address(&self) -> [u8; 6] {
-        links::mac(self.address)
+        self.hardware.unwrap_or_else(|| links::mac(self.address))
+    }
+
+    /// The lease, with another [hardware address](Lease::hardware_address).
+    #[must_use]
+    pub fn with_hardware_address(self, hardware: [u8; 6]) -> Self {
+        // Not by an update: whoever drops a lease gives it back.
+        let mut lease = self;
+        lease.hardware = Some(hardware);
+        lease
     }
 
     /// The ports of the host that lead to the container.
@@ -587,6 +585,39 @@ impl Lease {
         }
     }
 
+    /// The host's addresses in the subnet, unless nothing leads outside.
+    fn ways_out(&self) -> Vec<IpAddr> {
+        let six = self.gateway6().map(IpAddr::from);
+        let mut gateways: Vec<_> = [self.place.gateway.ip().into()]
+            .into_iter()
+            .chain(six)
+            .collect();
+        gateways.retain(|_| !self.place.internal);
+        gateways
+    }
+
+    /// The container's side of a cable, as it is wanted.
+    fn configure(&self, cable: &Cable<'_>) -> Result<()> {
+        links::adapt_inside(cable.interface, self.hardware, self.bridge.shape.mtu)?;
+        links::configure(cable)
+    }
+
+    fn cable<'a>(
+        &'a self,
+        host_end: &'a str,
+        interface: &'a str,
+        gateways: &'a [IpAddr],
+    ) -> Result<Cable<'a>> {
+        Ok(Cable {
+            host_end,
+            bridge: &self.bridge.name,
+            interface,
+            address: self.address()?,
+            six: self.six(),
+            gateways,
+        })
+    }
+
     /// Plugs a network namespace in: `interface` appears in it, has the leased address, and its
     /// default route leads out by the bridge, unless that is internal or another network was first.
     /// The published ports answer from here on. The host is a router from here on, too, and stays one.
@@ -594,24 +625,9 @@ impl Lease {
         let mut lease = self; // dropped on any error, which takes down what was made so far
         let bridge = lease.bridge.clone();
         let Bridge { run_dir, name, .. } = &bridge;
-        let Place {
-            gateway,
-            six,
-            internal,
-        } = lease.place;
-        let mut gateways = vec![gateway.ip().into()];
-        gateways.extend(six.map(|six| IpAddr::from(six.ip())));
-        gateways.retain(|_| !internal);
         let host_end = host_end(lease.address);
-        let cable = Cable {
-            host_end: &host_end,
-            bridge: name,
-            interface,
-            address: lease.address()?,
-            six: lease.six(),
-            gateways: &gateways,
-        };
-        {
+        let gateways = lease.ways_out();
+        let cable = {
             let _lock = lock(run_dir)?;
             let table = Table::of(run_dir)?;
             if !links::exists(name) {
@@ -621,9 +637,12 @@ impl Lease {
             bridge.stand(&lease.place)?;
             flows::forget(table.line(), &lease.ports().collect::<Vec<_>>())?;
             lease.table = Some(table);
+            let cable = lease.cable(&host_end, interface, &gateways)?;
             links::plug(&cable, netns)?;
-        }
-        links::inside(netns, || links::configure(&cable))?;
+            lease.bridge.adapt(&host_end)?;
+            cable
+        };
+        links::inside(netns, || lease.configure(&cable))?;
         Ok(Endpoint { lease })
     }
 }

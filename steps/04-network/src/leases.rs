@@ -176,14 +176,6 @@ impl Book {
 }
 
 impl Record {
-    /// As a person would call who has it.
-    pub fn owner(&self) -> String {
-        match self.read() {
-            Ok(entry) => format!("container {}", entry.id),
-            Err(_) => format!("the container at {}", self.address),
-        }
-    }
-
     pub fn read(&self) -> Result<Entry> {
         // Not from where the last reader stopped.
         fs::read_to_string(&self.path)

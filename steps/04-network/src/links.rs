@@ -163,6 +163,55 @@ pub(crate) fn replug(host_ends: &[String], bridge: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes the host's end of a cable another one than all are: with a largest packet of its own, and
+/// apart from other such ends.
+pub(crate) fn adapt_port(host_end: &str, mtu: Option<u32>, apart: bool) -> Result<()> {
+    let mut requests: Vec<_> = mtu.map(|mtu| resize(host_end, mtu)).into_iter().collect();
+    if apart {
+        let port = LinkBridgePort::new(0).name(host_end).isolated(true).build();
+        requests.push(change(
+            format!("RTM_NEWLINK {host_end} type bridge_slave, isolated on"),
+            "no frame goes from one end that is so to another",
+            port,
+        ));
+    }
+    match requests.is_empty() {
+        true => Ok(()),
+        false => carry_out(&requests),
+    }
+}
+
+/// The same for the other end, from within its namespace, before it is up: its own link-local address
+/// is made of the hardware address then.
+pub(crate) fn adapt_inside(
+    interface: &str,
+    hardware: Option<[u8; 6]>,
+    mtu: Option<u32>,
+) -> Result<()> {
+    let called = |hardware: [u8; 6]| {
+        let link = LinkUnspec::new_with_name(interface).address(hardware.to_vec());
+        change(
+            format!("RTM_NEWLINK {interface} address"),
+            "the hardware address that somebody chose",
+            link.build(),
+        )
+    };
+    let requests = [hardware.map(called), mtu.map(|mtu| resize(interface, mtu))];
+    let requests: Vec<_> = requests.into_iter().flatten().collect();
+    match requests.is_empty() {
+        true => Ok(()),
+        false => carry_out(&requests),
+    }
+}
+
+fn resize(link: &str, mtu: u32) -> Request {
+    change(
+        format!("RTM_NEWLINK {link} mtu {mtu}"),
+        "the largest packet that fits through what is behind this network",
+        LinkUnspec::new_with_name(link).mtu(mtu).build(),
+    )
+}
+
 /// The container's side, from within its namespace: loopback, address, way out.
 pub(crate) fn configure(cable: &Cable<'_>) -> Result<()> {
     // task 04.3 {

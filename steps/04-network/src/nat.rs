@@ -5,8 +5,9 @@
 //!   bridges, internal, neighbours     sets of links: each bridge; some of them; each with itself
 //!   subnets, subnets6                 sets of addresses: those behind the bridges
 //!   guard        prerouting, raw      elsewhere -> 127.0.0.0/8              drop
-//!   forward      forward, filter      elsewhere -> a bridge, not published  drop
-//!                                     from or to an internal bridge         drop
+//!   forward      forward, filter      from or to an internal bridge         drop
+//!                                     of a connection that was let through  accept
+//!                                     elsewhere -> a bridge, not published  drop
 //!   postrouting  postrouting, srcnat  a bridge -> the world                 masquerade
 //!                                     a subnet -> a bridge, published       masquerade
 //!                                     127.0.0.0/8 -> a bridge               masquerade
@@ -17,6 +18,10 @@
 //!     ports, ports6                   address . tcp . 8080 -> 10.88.0.2 . 80
 //!     any, any6                       tcp . 8080 -> 10.88.0.2 . 80, on each address of this host
 //! ```
+//!
+//! A packet pays for each rule that it is compared with: those of `forward` about internal bridges
+//! come with the first of them, as all about ports comes with the first port. (Where br_netfilter is
+//! loaded, packets between two ports of one bridge pass here, too.)
 //!
 //! Rules stay as they are. Who comes and goes is an element of a set or a map, and a packet finds it
 //! by a hash, however many there are. The table is ours alone, and nobody else's rule is changed; its
@@ -104,7 +109,7 @@ pub(crate) const ANY6: Set = Set::map(
     &[Field::Ipv6, Field::Port],
 );
 
-const SETS: [Set; 5] = [BRIDGES, INTERNAL, NEIGHBOURS, SUBNETS, SUBNETS6];
+const SETS: [Set; 4] = [BRIDGES, NEIGHBOURS, SUBNETS, SUBNETS6];
 const MAPS: [Set; 4] = [PORTS, ANY, PORTS6, ANY6];
 
 /// A port of the host, and the container that it leads to.
@@ -121,6 +126,13 @@ pub(crate) struct Side {
     /// `None`: it is not known any more.
     pub place: Option<Place>,
     pub doors: Vec<Door>,
+}
+
+impl Side {
+    /// Rather shut in than let out, where it is not known any more.
+    fn is_internal(&self) -> bool {
+        self.place.is_none_or(|place| place.internal)
+    }
 }
 
 /// The table of a state directory, and a line to it.
@@ -223,10 +235,14 @@ impl Table {
         }
         batch.table(&mark(&self.run_dir));
         SETS.iter().for_each(|set| batch.set(set));
-        protect(&mut batch)?;
+        // Not before there is an internal bridge, or a port: without, no packet need be looked up. The
+        // first one finds the set or the maps missing.
+        let internals = everybody.iter().any(Side::is_internal);
+        if internals {
+            batch.set(&INTERNAL);
+        }
+        protect(&mut batch, internals)?;
         ways_out(&mut batch)?;
-        // Not before there is a port: without, no packet need be looked up. The first one finds the
-        // maps missing.
         if everybody.iter().any(|side| !side.doors.is_empty()) {
             MAPS.iter().for_each(|map| batch.set(map));
             ways_in(&mut batch);
@@ -259,7 +275,7 @@ fn mark(run_dir: &Path) -> String {
 }
 
 /// What is dropped.
-fn protect(batch: &mut Batch) -> Result<()> {
+fn protect(batch: &mut Batch, internals: bool) -> Result<()> {
     batch.chain(GUARD);
     batch.chain(FORWARD);
     // route_localnet lets 127.0.0.0/8 cross a bridge; without this rule a container could speak to
@@ -270,21 +286,27 @@ fn protect(batch: &mut Batch) -> Result<()> {
         .goes_to(loopback()?)
         .drop();
     batch.rule(GUARD.name, &loopback);
+    // Before all that is accepted: conntrack knows addresses and no links, and somebody elsewhere
+    // could begin a connection under the address of one who is shut in.
+    if internals {
+        for rule in [
+            Rule::new("an internal network leads nowhere").enters(IS, INTERNAL),
+            Rule::new("nobody comes into an internal network").leaves(IS, INTERNAL),
+        ] {
+            batch.rule(FORWARD.name, &rule.stays(IS_NOT, NEIGHBOURS).drop());
+        }
+    }
+    // Nearly all packets are such, and are looked up nowhere.
+    let further = Rule::new("a connection that was let through goes on");
+    batch.rule(FORWARD.name, &further.continues().accept());
     // ip_forward made the host a router: a neighbour of the host's, or another network's container,
     // could send to 10.88.0.2 through it.
     let strangers = Rule::new("others reach a container by its published ports only")
         .leaves(IS, BRIDGES)
         .stays(IS_NOT, NEIGHBOURS)
-        .continues(IS_NOT)
         .published(IS_NOT)
         .drop();
     batch.rule(FORWARD.name, &strangers);
-    for rule in [
-        Rule::new("an internal network leads nowhere").enters(IS, INTERNAL),
-        Rule::new("nobody comes into an internal network").leaves(IS, INTERNAL),
-    ] {
-        batch.rule(FORWARD.name, &rule.stays(IS_NOT, NEIGHBOURS).drop());
-    }
     Ok(())
 }
 
@@ -324,19 +346,19 @@ fn ways_in(batch: &mut Batch) {
     let any = "a port of each address of the host";
     for rule in [
         Rule::new(one).dnat_to_whom(PORTS),
-        Rule::new(any).destination_is_local().dnat_to_whom(ANY),
+        Rule::new(any).dnat_to_whom(ANY),
         Rule::new(one).dnat_to_whom(PORTS6),
         // From ::1 nothing leaves a host, under no name (RFC 4291, 2.5.3).
         Rule::new(any)
             .destination_is_not(Ipv6Addr::LOCALHOST)
-            .destination_is_local()
             .dnat_to_whom(ANY6),
     ] {
         batch.rule(PUBLISHED, &rule);
     }
     for chain in [PREROUTING, OUTPUT] {
         batch.chain(chain);
-        batch.rule(chain.name, &Rule::new("published ports").jump(PUBLISHED));
+        let ports = Rule::new("published ports").destination_is_local();
+        batch.rule(chain.name, &ports.jump(PUBLISHED));
     }
     // } todo!("task 04.5: lead ports of the host to containers (book: 4.5)")
 }
@@ -364,8 +386,7 @@ fn by_set(side: &Side) -> Vec<(Set, Vec<Element>)> {
         (BRIDGES, is(link.to_vec())),
         (NEIGHBOURS, is(link.repeat(2))),
     ];
-    // Rather shut in than let out, where it is not known any more.
-    if side.place.is_none_or(|place| place.internal) {
+    if side.is_internal() {
         sets.push((INTERNAL, is(link.to_vec())));
     }
     if let Some(Place { gateway, six, .. }) = side.place {

@@ -1,12 +1,10 @@
 //! A rule of nf_tables: a row of expressions.
 //!
 //! ```text
-//! fib daddr type local  dnat ip to meta l4proto . th dport map @any     as nft(8) prints it
+//! dnat ip to meta l4proto . th dport map @any           as nft(8) prints it
 //!
-//! fib      register 1 := what kind of address the packet goes to
-//! cmp      register 1 == RTN_LOCAL, or the rule ends here
 //! meta     register 1 := the version of IP
-//! cmp      register 1 == IPv4
+//! cmp      register 1 == IPv4, or the rule ends here
 //! meta     register 8 := its transport
 //! payload  register 9 := bytes 2 and 3 of the transport header
 //! lookup   registers 8 and 9 in the map; registers 8 and 9 := the address and port that it has
@@ -207,13 +205,13 @@ impl Rule {
         })
     }
 
-    /// The packet is, or is not, of a connection that was let through before, or belongs to one.
-    pub fn continues(self, is: bool) -> Self {
+    /// The packet is of a connection that was let through before, or belongs to one.
+    pub fn continues(self) -> Self {
         const ESTABLISHED: u32 = 1 << 1; // NF_CT_STATE_BIT(IP_CT_ESTABLISHED)
         const RELATED: u32 = 1 << 2; // NF_CT_STATE_BIT(IP_CT_RELATED)
         self.load(libc::NFT_REG_1, "ct", &[libc::NFT_CT_STATE])
             .mask((ESTABLISHED | RELATED).to_ne_bytes())
-            .compare(!is, &[0; 4])
+            .compare(IS_NOT, &[0; 4])
     }
 
     /// The connection is, or is not, one that a `dnat` rule turned round.
@@ -262,6 +260,11 @@ impl Rule {
             nat.number(NFTA_NAT_REG_ADDR_MIN, libc::NFT_REG_1);
             nat.number(NFTA_NAT_REG_PROTO_MIN, port);
         })
+    }
+
+    /// Verdict: no further rule of this chain is asked. Those of others are.
+    pub fn accept(self) -> Self {
+        self.verdict(|verdict| verdict.number(NFTA_VERDICT_CODE, libc::NF_ACCEPT))
     }
 
     /// Verdict: the packet is gone.

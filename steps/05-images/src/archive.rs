@@ -5,7 +5,9 @@
 //! fail the archive, a file name with a newline to mislead it), reads a name of any length into
 //! memory, doesn't tell a cut member from a short one, and doesn't know PAX's sparse files.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::bufread::MultiGzDecoder;
@@ -228,7 +230,7 @@ impl<R: BufRead> Tar<R> {
     ///
     /// # Errors
     /// The archive ends too early, and what `to` fails with.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         member: &Member,
         mut to: impl FnMut(u64, &[u8]) -> Result<()>,
@@ -250,6 +252,26 @@ impl<R: BufRead> Tar<R> {
                 done += count as u64;
                 self.left -= count as u64;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes of the member just returned into an empty file. Zeros are what a hole reads
+    /// as, so they need no room on the disk, be there ten gigabytes of them.
+    ///
+    /// # Errors
+    /// As [`Tar::read`], and a full disk.
+    pub fn fill(&mut self, member: &Member, file: &File) -> Result<()> {
+        let mut end = 0;
+        self.read(member, |offset, bytes| {
+            if bytes.iter().any(|&byte| byte != 0) {
+                file.write_all_at(bytes, offset)?;
+                end = offset + bytes.len() as u64;
+            }
+            Ok(())
+        })?;
+        if end < member.size {
+            file.set_len(member.size)?;
         }
         Ok(())
     }

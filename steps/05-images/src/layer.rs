@@ -12,7 +12,6 @@
 use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -162,7 +161,8 @@ impl Layer {
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let file = self.replace(&parent, name, || create(&parent, name))?;
-                self.fill(&file, member, tar)?;
+                tar.fill(member, &file)?;
+                self.outcome.size = self.outcome.size.saturating_add(member.size);
             }
             EntryType::Symlink => self.replace(&parent, name, || {
                 rustix::fs::symlinkat(&member.link[..], &parent, name)
@@ -276,24 +276,6 @@ impl Layer {
     fn remove(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<()> {
         self.last = None;
         Ok(remove_tree_at(parent.as_fd(), name)?)
-    }
-
-    /// Writes a file's bytes where they belong. Zeros are what a hole reads as, so they need no
-    /// room on the disk, be there ten gigabytes of them.
-    fn fill(&mut self, file: &File, member: &Member, tar: &mut Tar<impl BufRead>) -> Result<()> {
-        let mut end = 0;
-        tar.read(member, |offset, bytes| {
-            if bytes.iter().any(|&byte| byte != 0) {
-                file.write_all_at(bytes, offset)?;
-                end = offset + bytes.len() as u64;
-            }
-            Ok(())
-        })?;
-        if end < member.size {
-            file.set_len(member.size)?;
-        }
-        self.outcome.size = self.outcome.size.saturating_add(member.size);
-        Ok(())
     }
 
     /// A second name for a file of this layer; for a symlink, of the link itself.

@@ -19,7 +19,8 @@ use crate::{Image, Store, forget_repeats, lock};
 /// What was removed. Shown, it is what `docker rmi` prints.
 #[derive(Clone, Debug, Default)]
 pub struct Removed {
-    /// The names that were taken away.
+    /// The names that were taken away, and the registries' digests that went with the last of a
+    /// repository.
     pub untagged: Vec<ImageName>,
     /// The image's id and the diff ids of its layers, where nothing needs them any more.
     pub deleted: Vec<Digest>,
@@ -70,8 +71,9 @@ impl Store {
             forget_repeats(index);
             Ok(())
         })?;
+        let digests = digests_to_forget(&image, &untagged);
         let mut removed = Removed {
-            untagged,
+            untagged: [untagged, digests].concat(),
             ..Removed::default()
         };
         if gone {
@@ -119,7 +121,9 @@ impl Store {
             if container::user_of(&self.dir, image.id())?.is_none() {
                 manifests.extend(image.manifests.iter().map(|manifest| manifest.digest));
                 removed.deleted.push(*image.id());
+                let digests = digests_to_forget(&image, &image.names);
                 removed.untagged.extend(image.names);
+                removed.untagged.extend(digests);
             }
         }
         self.edit_index(|index| {
@@ -264,6 +268,19 @@ fn names_to_remove(image: &Image, what: &str, force: bool) -> Result<Vec<ImageNa
         image.short_id()
     );
     Ok(image.names.clone())
+}
+
+/// The digests by which registries know an image in repositories where it loses its last name.
+fn digests_to_forget(image: &Image, untagged: &[ImageName]) -> Vec<ImageName> {
+    let mut digests = image.repo_digests.clone();
+    digests.retain(|there| {
+        let here = image.names.iter();
+        let mut here = here
+            .filter(|it| it.repository() == there.repository())
+            .peekable();
+        here.peek().is_some() && here.all(|name| name != there && untagged.contains(name))
+    });
+    digests
 }
 
 /// Docker's words for who keeps an image from going.

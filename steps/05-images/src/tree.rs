@@ -31,8 +31,6 @@ pub struct Packer<'a> {
     proc: &'a OwnedFd,
     /// What is in a layer in overlayfs' form, and is to become one in tar's.
     layer: Option<Attributes>,
-    /// Whom everything belongs to, if not whom it does.
-    owner: Option<(u32, u32)>,
     links: HashMap<(u64, u64), Vec<u8>>,
     members: u64,
 }
@@ -51,7 +49,6 @@ impl<'a> Packer<'a> {
             to,
             proc,
             layer: None,
-            owner: None,
             links: HashMap::new(),
             members: 0,
         }
@@ -62,15 +59,6 @@ impl<'a> Packer<'a> {
         Self {
             layer: Some(marks),
             ..Self::new(to, proc)
-        }
-    }
-
-    /// Says of all files that they are somebody's.
-    #[must_use]
-    pub fn owned_by(self, uid: u32, gid: u32) -> Self {
-        Self {
-            owner: Some((uid, gid)),
-            ..self
         }
     }
 
@@ -119,7 +107,7 @@ impl<'a> Packer<'a> {
                 if let Some(first) = self.first_name(stat, path) {
                     return self.link(stat, path, first);
                 }
-                let mut about = self.about(stat, EntryType::Symlink, path);
+                let mut about = Self::about(stat, EntryType::Symlink, path);
                 about.link = target.into_bytes();
                 self.write(&about, &mut io::empty())
             }
@@ -140,7 +128,7 @@ impl<'a> Packer<'a> {
                 if let Some(first) = self.first_name(stat, path) {
                     return self.link(stat, path, first);
                 }
-                let mut about = self.about(stat, kind, path);
+                let mut about = Self::about(stat, kind, path);
                 if kind != EntryType::Fifo {
                     about.device = (
                         rustix::fs::major(stat.st_rdev),
@@ -160,7 +148,7 @@ impl<'a> Packer<'a> {
             path.to_vec()
         };
         called.push(b'/');
-        let mut about = self.about(stat, EntryType::Directory, &called);
+        let mut about = Self::about(stat, EntryType::Directory, &called);
         about.xattrs = self.attributes(dir.as_fd())?;
         let opaque = match self.layer {
             Some(marks) => {
@@ -205,7 +193,7 @@ impl<'a> Packer<'a> {
                 return self.whiteout(path);
             }
         }
-        let mut about = self.about(stat, EntryType::Regular, path);
+        let mut about = Self::about(stat, EntryType::Regular, path);
         about.size = u64::try_from(stat.st_size).unwrap_or(0);
         about.xattrs = self.attributes(file.as_fd())?;
         self.write(&about, &mut &*file)
@@ -234,7 +222,7 @@ impl<'a> Packer<'a> {
     }
 
     fn link(&mut self, stat: &Stat, path: &[u8], first: Vec<u8>) -> Result<()> {
-        let mut about = self.about(stat, EntryType::Link, path);
+        let mut about = Self::about(stat, EntryType::Link, path);
         about.link = first;
         self.write(&about, &mut io::empty())
     }
@@ -251,15 +239,14 @@ impl<'a> Packer<'a> {
         known
     }
 
-    fn about(&self, stat: &Stat, kind: EntryType, path: &[u8]) -> About {
-        let (uid, gid) = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
+    fn about(stat: &Stat, kind: EntryType, path: &[u8]) -> About {
         About {
             path: path.to_vec(),
             link: Vec::new(),
             kind,
             mode: stat.st_mode & 0o7777,
-            uid,
-            gid,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
             mtime: Timespec {
                 tv_sec: stat.st_mtime,
                 tv_nsec: stat.st_mtime_nsec.cast_signed(),

@@ -3,11 +3,10 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use harness::bench::Goal;
+use harness::bench::subjects::{OURS, Subject};
 use harness::engine::Machine;
 use harness::quantile;
-
-use crate::goal::Goal;
-use crate::subjects::{OURS, Subject};
 
 /// How many stay.
 const MANY: usize = 200;
@@ -64,15 +63,10 @@ fn stay(machine: &Machine, ours: &Subject<'_>) -> Result<Vec<Goal>> {
     let all: Vec<String> = (0..MANY).map(|n| format!("c{n}")).collect();
     let removal = ours.time(&format!("$do rm -f {}", all.join(" ")))?;
     println!("  rm -f of all: {:.1} ms each", removal / MANY as f64);
-    let goal = |what: &str, value: f64, most: f64| Goal {
-        what: what.to_owned(),
-        value,
-        most,
-    };
     Ok(vec![
-        goal("the last of 200 starts / the first", last / first, 1.15),
-        goal("ps with 200 - ps with none, ms", full - empty, 20.0),
-        goal(
+        Goal::new("the last of 200 starts / the first", last / first, 1.15),
+        Goal::new("ps with 200 - ps with none, ms", full - empty, 20.0),
+        Goal::new(
             "private memory of the largest shim, KiB",
             quantile(&memory, 1.0),
             1024.0,

@@ -1,10 +1,9 @@
 //! Everybody in turn, round after round.
 
 use anyhow::Result;
+use harness::bench::Goal;
+use harness::bench::subjects::{OURS, Subject};
 use harness::quantile;
-
-use crate::goal::Goal;
-use crate::subjects::{OURS, Subject};
 
 /// A thing to do: what comes before, what is timed, what comes after, and how much of the others' time
 /// we may take.
@@ -116,11 +115,11 @@ fn tell(deed: &Deed, subjects: &[Subject<'_>], times: &[Vec<f64>]) -> Vec<Goal> 
             let ratio = quantile(&ratios, 0.5);
             line += &format!("  1/{:.1}", 1.0 / ratio);
             if subject.name == "docker" {
-                goals.push(Goal {
-                    what: format!("{}, {OURS} / docker", deed.name),
-                    value: ratio,
-                    most: deed.goal,
-                });
+                goals.push(Goal::new(
+                    format!("{}, {OURS} / docker", deed.name),
+                    ratio,
+                    deed.goal,
+                ));
             }
         }
         println!("{line}");

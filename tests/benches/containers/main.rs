@@ -7,26 +7,14 @@
 
 mod crowd;
 mod duel;
-mod goal;
-mod subjects;
-
-use std::env;
 
 use anyhow::Result;
-
-use goal::Goal;
+use harness::bench::{Goal, rounds, subjects};
 
 fn main() -> Result<()> {
-    let args: Vec<String> = env::args().skip(1).collect();
-    // It takes minutes: only where it is meant.
-    if !args.iter().any(|arg| arg == "containers") {
+    let Some(rounds) = rounds("containers", 15) else {
         return Ok(());
-    }
-    if !nix::unistd::geteuid().is_root() {
-        println!("cargo bench makes namespaces of its own, and has to be run as root");
-        return Ok(());
-    }
-    let rounds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(15);
+    };
     let machine = subjects::machine(Vec::new());
     let (subjects, docker) = subjects::all(&machine);
     let mut goals = duel::fight(&subjects, rounds)?;

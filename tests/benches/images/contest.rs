@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use harness::Host;
+use harness::bench::Goal;
 use harness::registry::Registry;
 
 use crate::measure::Measured;
 use crate::places::Place;
 use crate::samples::{LARGE, MANY, ONE};
 use crate::subjects::{self, Deed, Dockerd, OURS, Subject};
-use crate::table::{self, Goal};
+use crate::table;
 
 /// The most memory in MiB that an image may cost, however large it is.
 const MEMORY: f64 = 64.0;
@@ -65,16 +66,14 @@ impl Contest<'_> {
             println!("{sample}");
             table::lines(&series);
             let what = format!("{deed} {sample}");
-            goals.extend(table::fastest(&series).map(|(name, ratio)| Goal {
-                what: format!("{what}, {OURS} / {name}"),
-                value: ratio,
-                most: 0.5,
-            }));
-            goals.extend(table::peak(&series).map(|peak| Goal {
-                what: format!("{what}, peak MiB"),
-                value: peak,
-                most: MEMORY,
-            }));
+            goals
+                .extend(table::fastest(&series).map(|(name, ratio)| {
+                    Goal::new(format!("{what}, {OURS} / {name}"), ratio, 0.5)
+                }));
+            goals.extend(
+                table::peak(&series)
+                    .map(|peak| Goal::new(format!("{what}, peak MiB"), peak, MEMORY)),
+            );
         }
         Ok(goals)
     }
@@ -109,11 +108,11 @@ impl Contest<'_> {
             let methods: Vec<&str> = requests.iter().map(|it| it.method.as_str()).collect();
             println!("  {:<14} asks: {}", subject.name, methods.join(" "));
             if subject.name == OURS {
-                goals.push(Goal {
-                    what: "second pull, one HEAD (1) or more (2)".to_owned(),
-                    value: if methods == ["HEAD"] { 1.0 } else { 2.0 },
-                    most: 1.0,
-                });
+                goals.push(Goal::new(
+                    "second pull, one HEAD (1) or more (2)".to_owned(),
+                    if methods == ["HEAD"] { 1.0 } else { 2.0 },
+                    1.0,
+                ));
             }
         }
         table::head();
@@ -129,11 +128,11 @@ impl Contest<'_> {
             for deed in [Deed::Pull, Deed::Load] {
                 ours.empty()?;
                 let Measured { seconds, peak, .. } = ours.measure(deed, &LARGE)?;
-                goals.push(Goal {
-                    what: format!("{deed} {LARGE} in {seconds:.2} s, peak MiB"),
-                    value: peak,
-                    most: MEMORY,
-                });
+                goals.push(Goal::new(
+                    format!("{deed} {LARGE} in {seconds:.2} s, peak MiB"),
+                    peak,
+                    MEMORY,
+                ));
             }
         }
         Ok(goals)

@@ -17,10 +17,10 @@ mod table;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use harness::Setup;
+use harness::bench::{build, rounds};
 use harness::registry::{Registry, machine};
 
 use contest::Contest;
@@ -28,15 +28,9 @@ use places::Place;
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
-    // It takes minutes: only where it is meant.
-    if !args.iter().any(|arg| arg == "images") {
+    let Some(rounds) = rounds("images", 5) else {
         return Ok(());
-    }
-    if !nix::unistd::geteuid().is_root() {
-        println!("cargo bench makes namespaces of its own, and has to be run as root");
-        return Ok(());
-    }
-    let rounds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(5);
+    };
     build();
     let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("images");
     let samples = samples::make(&scratch)?;
@@ -65,16 +59,6 @@ fn main() -> Result<()> {
     drop(registry);
     drop(host);
     remove(&disk)
-}
-
-/// `cargo bench` builds this program only, and the test programs beside it.
-fn build() {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--package", "final", "--quiet"]);
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cargo.status().is_ok_and(|status| status.success()) {
-        println!("!! {cargo:?} fails, and what lies there of an earlier build is measured");
-    }
 }
 
 /// Removes a directory, if it is there.

@@ -6,22 +6,6 @@ use crate::contest::{Series, ratios};
 use crate::measure::Measured;
 use crate::subjects::OURS;
 
-/// What is to be reached.
-pub struct Goal {
-    pub what: String,
-    pub value: f64,
-    pub most: f64,
-}
-
-impl Goal {
-    /// Says whether it was.
-    pub fn tell(&self) {
-        let Goal { what, value, most } = self;
-        let verdict = if value <= most { "ok" } else { "!!" };
-        println!("{verdict} {what}: {value:.2}, goal {most:.2}");
-    }
-}
-
 /// Above the lines.
 pub fn head() {
     println!(

@@ -1,11 +1,10 @@
 //! What attaching to a network adds to a start: one with a network, and the same without, in turn.
 
 use anyhow::{Context, Result};
+use harness::bench::Goal;
+use harness::bench::subjects::{OURS, Subject};
 use harness::engine::Machine;
 use harness::quantile;
-
-use crate::goal::Goal;
-use crate::subjects::{OURS, Subject};
 
 /// Ports that somebody else publishes.
 const PORTS: &str = "20000-20499:20000-20499";
@@ -88,7 +87,7 @@ pub fn measure(machine: &Machine, subjects: &[Subject<'_>], rounds: usize) -> Re
             let pairs = Pairs::measure(subject, options, if few { rounds.min(7) } else { rounds })?;
             let added = pairs.tell(subject.name, what);
             if !few {
-                goals.push(goal(format!("{what} adds, ms"), added, 3.0));
+                goals.push(Goal::new(format!("{what} adds, ms"), added, 3.0));
                 before.push(quantile(&pairs.ratios, 0.5));
             }
         }
@@ -101,7 +100,7 @@ pub fn measure(machine: &Machine, subjects: &[Subject<'_>], rounds: usize) -> Re
         let pairs = Pairs::measure(ours, options, rounds)?;
         pairs.tell(OURS, what);
         let ratio = quantile(&pairs.ratios, 0.5) / before;
-        goals.push(goal(
+        goals.push(Goal::new(
             format!("{what}, beside 500 ports / without"),
             ratio,
             1.2,
@@ -112,8 +111,4 @@ pub fn measure(machine: &Machine, subjects: &[Subject<'_>], rounds: usize) -> Re
     }
     machine.no_container_left();
     Ok(goals)
-}
-
-fn goal(what: String, value: f64, most: f64) -> Goal {
-    Goal { what, value, most }
 }

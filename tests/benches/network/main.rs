@@ -6,18 +6,13 @@
 //! docker.
 
 mod attach;
-#[path = "../containers/goal.rs"]
-mod goal;
-#[path = "../containers/subjects.rs"]
-mod subjects;
 mod traffic;
 mod wire;
 
 use std::env;
 
 use anyhow::Result;
-
-use goal::Goal;
+use harness::bench::{Goal, rounds, subjects};
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -25,15 +20,9 @@ fn main() -> Result<()> {
     if let Some(part) = wire::Part::of(&args)? {
         return part.play();
     }
-    // It takes minutes: only where it is meant.
-    if !args.iter().any(|arg| arg == "network") {
+    let Some(rounds) = rounds("network", 15) else {
         return Ok(());
-    }
-    if !nix::unistd::geteuid().is_root() {
-        println!("cargo bench makes namespaces of its own, and has to be run as root");
-        return Ok(());
-    }
-    let rounds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(15);
+    };
     let machine = subjects::machine(vec![(env::current_exe()?, "wire".to_owned())]);
     let (subjects, docker) = subjects::all(&machine);
     // Docker has the firewall drop what is anybody else's.

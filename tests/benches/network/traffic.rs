@@ -1,12 +1,11 @@
 //! What goes through: bytes and calls, from a container, from the outside and from the host itself.
 
+use crate::wire::PORT;
 use anyhow::{Context, Result};
+use harness::bench::Goal;
+use harness::bench::subjects::{OURS, Subject};
 use harness::engine::Machine;
 use harness::{Running, quantile};
-
-use crate::goal::Goal;
-use crate::subjects::{OURS, Subject};
-use crate::wire::PORT;
 
 /// Where the calls come from.
 #[derive(Clone, Copy)]
@@ -116,12 +115,9 @@ fn tell(ends: &[Ends<'_>], all: &[Vec<f64>], what: &str) -> Vec<Goal> {
             let ratios = ours.iter().zip(theirs).map(|(our, their)| our / their);
             let ratio = quantile(&ratios.collect::<Vec<_>>(), 0.5);
             line += &format!("  {ratio:.2}");
-            goals.push(Goal {
-                what: format!("{what}, {} / {OURS}", end.name),
-                value: 1.0 / ratio,
-                // As much as theirs: no two measurements are the same.
-                most: 1.05,
-            });
+            // As much as theirs: no two measurements are the same.
+            let what = format!("{what}, {} / {OURS}", end.name);
+            goals.push(Goal::new(what, 1.0 / ratio, 1.05));
         }
         println!("{line}");
     }

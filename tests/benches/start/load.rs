@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
+use harness::bench::Goal;
 use harness::quantile;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::spread;
 
@@ -45,8 +45,7 @@ pub fn compare(scratch: &Path, archive: &Path, step05: &Path) -> Result<()> {
         .map(|(mine, other)| mine / other)
         .collect();
     let ratio = quantile(&ratios, 0.5);
-    let verdict = if ratio <= 0.5 { "ok" } else { "!!" };
-    println!("{verdict} step05 / podman: {ratio:.2}, goal 0.50");
+    Goal::new("step05 / podman", ratio, 0.5).tell();
     Ok(())
 }
 

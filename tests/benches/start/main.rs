@@ -20,6 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::bench::Goal;
 use harness::quantile;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -193,16 +194,10 @@ fn start_to_exit(scratch: &Path, pairs: usize) -> Result<()> {
             continue;
         };
         let measured = quantile(&Series::of(subject, rival, pairs)?.ratios, 0.5);
-        goal(&format!("{name} / {}", rival.name), measured, most);
+        Goal::new(format!("{name} / {}", rival.name), measured, most).tell();
     }
     println!("   private memory of the waiting parent: goal 2048 KiB");
     Ok(())
-}
-
-/// Says whether a goal is reached.
-fn goal(what: &str, measured: f64, most: f64) {
-    let verdict = if measured <= most { "ok" } else { "!!" };
-    println!("{verdict} {what}: {measured:.2}, goal {most:.2}");
 }
 
 /// Those that really run a container here; of the others it says why not.

@@ -14,10 +14,11 @@ use std::thread::sleep;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::bench::Goal;
 use serde_json::Value;
 
 use crate::{
-    REST, Series, Subject, built, floor, goal, private_memory, quantile, runs, spread, write_bundle,
+    REST, Series, Subject, built, floor, private_memory, quantile, runs, spread, write_bundle,
 };
 
 /// How many containers live when the last one is started.
@@ -85,21 +86,18 @@ pub fn compare(scratch: &Path, pairs: usize) -> Result<()> {
     println!("\ngoals (median of the pairs' ratios)");
     for (rival, ratio) in times {
         let most = if rival.name == "floor" { 2.0 } else { 1.0 };
-        goal(&format!("minirunc / {}", rival.name), ratio, most);
+        Goal::new(format!("minirunc / {}", rival.name), ratio, most).tell();
     }
     if let Some(crun) = peers.first() {
         let ratio = peak(&minirunc)? as f64 / peak(crun)? as f64;
-        goal(
-            &format!("peak memory, minirunc / {}", crun.name),
-            ratio,
-            1.0,
-        );
+        Goal::new(format!("peak memory, minirunc / {}", crun.name), ratio, 1.0).tell();
     }
-    goal(
-        &format!("minirunc, start {CROWD} / start 1"),
+    Goal::new(
+        format!("minirunc, start {CROWD} / start 1"),
         crowd.ratio,
         1.1,
-    );
+    )
+    .tell();
     Ok(())
 }
 

@@ -43,6 +43,11 @@ impl Kernel {
     /// The kernel kept in `dir`, fetched first where there is none.
     pub fn ensure(dir: &Path) -> Result<Kernel> {
         let unpacked = dir.join("kernel");
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        let lock = fs::File::create(dir.join("lock"))
+            .with_context(|| format!("create a file to lock in {}", dir.display()))?;
+        // Several machines may be about to boot: one of them fetches it.
+        lock.lock().context("wait for the kernel")?;
         if !unpacked.is_dir() {
             fetch(dir, &unpacked)?;
         }
@@ -150,7 +155,6 @@ fn fetch(dir: &Path, unpacked: &Path) -> Result<()> {
         })
         .with_context(|| format!("apt knows no {NEWEST}: run `apt-get update` as root first"))?;
     let package = format!("linux-image-{package}");
-    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     eprintln!("lab: fetching {package} into {}", dir.display());
     // apt's own user cannot write to this directory, and need not.
     let mut apt = Command::new("apt-get");

@@ -2,18 +2,20 @@
 //! cheapest to find out.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::geteuid;
 
+use crate::kernel::Kernel;
 use crate::system::Freight;
 use crate::vm::WITH_CLIENTS;
-use crate::{book, clients, images, rehearse, system, vm};
+use crate::{book, clients, images, system, vm};
 
 /// What the tests call, and the Debian package that has it.
 const NEEDED: [(&str, &str); 29] = [
@@ -98,71 +100,130 @@ const LONG: [&str; 6] = [
 const LIMIT: Duration = Duration::from_secs(1500);
 
 /// Runs all phases, and tells how each went; the exit status is 1 when one failed.
+///
+/// ```text
+/// what is fetched ‖ format, lints, build, unit tests   then   suites   then   machines, book ‖ rehearsal
+/// ```
+///
+/// What is beside something else waits for networks, disks and clocks, and the other computes.
 pub fn run() -> Result<u8> {
     if !install_what_is_missing()? {
         return Ok(2);
     }
-    let mut phases = Phases::default();
-    phases.cargo("formatting", &["fmt", "--all", "--check"])?;
-    phases.cargo(
-        "lints",
-        &[
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ],
-    )?;
-    if !phases.cargo("build", &["build", "--quiet", "--workspace", "--bins"])? {
+    let phases = Phases::new();
+    let (built, ()) = side_by_side(|| build(&phases), || fetch(&phases))?;
+    if !built {
         return Ok(phases.close());
     }
-    phases.run("clients", || clients::ensure().map(|()| true))?;
     if geteuid().is_root() {
-        phases.run("images", || images::ensure().map(|()| true))?;
-        phases.run("tests", native)?;
+        phases.run("suites", native)?;
         phases.cargo(
             "tests that ask the kernel as root",
             &["test", "--package", "final", "--lib", "--", "--ignored"],
         )?;
-        phases.run("virtual machine", || {
-            in_the_vm(whole(), &|name| {
-                let (_, which) = IN_THE_VM.iter().find(|(suite, _)| *suite == name)?;
-                Some(*which)
-            })
-        })?;
     } else {
         println!("lab: without root the black-box suites run in the virtual machine");
-        phases.cargo(
-            "unit tests",
-            &["test", "--workspace", "--no-fail-fast", "--lib", "--bins"],
-        )?;
-        phases.run("virtual machine", || {
-            let fits = |name: &str| !NOT_IN_THE_VM.contains(&name) && name != WITH_CLIENTS;
-            in_the_vm(whole(), &|name| fits(name).then_some(WHOLE))
-        })?;
     }
+    side_by_side(|| boot(&phases), || phases.run("rehearsal", rehearsed))?;
+    Ok(phases.close())
+}
+
+/// All that the compiler has to do with, in the order in which it is cheapest to find out. Returns
+/// whether there is anything to go on with.
+fn build(phases: &Phases) -> Result<bool> {
+    phases.cargo("formatting", &["fmt", "--all", "--check"])?;
+    let lints = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+    phases.cargo("lints", &[&["clippy", "--quiet"], &lints[..]].concat())?;
+    if !phases.cargo("build", &["build", "--quiet", "--workspace", "--bins"])? {
+        return Ok(false);
+    }
+    let steps = [
+        "test",
+        "--no-fail-fast",
+        "--workspace",
+        "--exclude",
+        "tests",
+    ];
+    phases.cargo("unit tests", &steps)?;
+    let own = ["--package", "tests", "--lib", "--bins"];
+    phases.cargo(
+        "the lab's own",
+        &[&["test", "--no-fail-fast"], &own[..]].concat(),
+    )?;
+    phases.run("build of the suites", || vm::suites().map(|_| true))
+}
+
+/// What comes from elsewhere, once for each clone.
+fn fetch(phases: &Phases) -> Result<()> {
+    phases.run("clients", || clients::ensure().map(|()| true))?;
+    phases.run("kernel", || Kernel::ensure(&vm::dir()?).map(|_| true))?;
+    if geteuid().is_root() {
+        phases.run("images", || images::ensure().map(|()| true))?;
+    }
+    phases.run("mdBook", || book::mdbook().map(|_| true))?;
+    Ok(())
+}
+
+/// What takes a machine of its own, and the book.
+fn boot(phases: &Phases) -> Result<()> {
+    phases.run("virtual machine", || {
+        in_the_vm(whole(), &|name| match geteuid().is_root() {
+            true => IN_THE_VM
+                .iter()
+                .find(|(suite, _)| *suite == name)
+                .map(|(_, which)| *which),
+            false => (!NOT_IN_THE_VM.contains(&name) && name != WITH_CLIENTS).then_some(WHOLE),
+        })
+    })?;
     phases.run("virtual machine with clients", || {
         in_the_vm(clients::freight()?, &|name| {
             (name == WITH_CLIENTS).then_some("--ignored")
         })
     })?;
     phases.run("book", || book::build(&book::mdbook()?, false))?;
-    phases.run("rehearsal", || {
-        Ok(rehearse::run(&rehearse::Plan::default())? == 0)
-    })?;
-    Ok(phases.close())
+    Ok(())
+}
+
+/// The rehearsal, told in one piece when it is over: others are telling something meanwhile.
+fn rehearsed() -> Result<bool> {
+    let mut lab = Command::new(std::env::current_exe().context("find this program")?);
+    let output = lab.arg("rehearse").output().context("run a rehearsal")?;
+    let mut told = std::io::stdout().lock();
+    writeln!(told, "\n-- rehearsal")?;
+    told.write_all(&output.stdout)?;
+    told.write_all(&output.stderr)?;
+    Ok(output.status.success())
+}
+
+/// Does two things at the same time.
+fn side_by_side<A, B: Send>(
+    one: impl FnOnce() -> Result<A>,
+    other: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        let other = other.join().map_err(|_| anyhow!("a phase has panicked"))?;
+        Ok((one?, other?))
+    })
 }
 
 /// Says what is done, how long it took, and in the end how it all went.
-#[derive(Default)]
-struct Phases(Vec<(&'static str, Duration, bool)>);
+struct Phases {
+    start: Instant,
+    over: Mutex<Vec<(&'static str, Duration, bool)>>,
+}
 
 impl Phases {
+    fn new() -> Phases {
+        Phases {
+            start: Instant::now(),
+            over: Mutex::default(),
+        }
+    }
+
     /// Runs one phase; an error is a failure of this phase and not the end.
-    fn run(&mut self, name: &'static str, phase: impl FnOnce() -> Result<bool>) -> Result<bool> {
+    fn run(&self, name: &'static str, phase: impl FnOnce() -> Result<bool>) -> Result<bool> {
         println!("\n== {name}");
         let start = Instant::now();
         let passed = phase().unwrap_or_else(|error| {
@@ -175,11 +236,12 @@ impl Phases {
             verdict(passed),
             took.as_secs_f64()
         );
-        self.0.push((name, took, passed));
+        let mut over = self.over.lock().map_err(|_| anyhow!("a phase panicked"))?;
+        over.push((name, took, passed));
         Ok(passed)
     }
 
-    fn cargo(&mut self, name: &'static str, arguments: &[&str]) -> Result<bool> {
+    fn cargo(&self, name: &'static str, arguments: &[&str]) -> Result<bool> {
         self.run(name, || {
             let workspace = crate::workspace()?;
             succeeds(Command::new("cargo").args(arguments).current_dir(workspace))
@@ -187,16 +249,21 @@ impl Phases {
     }
 
     fn close(&self) -> u8 {
+        let over = self
+            .over
+            .lock()
+            .map_or_else(|_| Vec::new(), |over| over.clone());
+        let passed = over.iter().all(|(.., passed)| *passed);
         println!("\n== summary");
-        for (name, took, passed) in &self.0 {
+        let all = [("all", self.start.elapsed(), passed)];
+        for (name, took, passed) in over.iter().chain(&all) {
             println!(
-                "{:<16} {:>7.1} s  {}",
-                name,
+                "{name:<34} {:>7.1} s  {}",
                 took.as_secs_f64(),
                 verdict(*passed)
             );
         }
-        u8::from(self.0.iter().any(|(.., passed)| !passed))
+        u8::from(!passed)
     }
 }
 
@@ -253,31 +320,18 @@ fn install_what_is_missing() -> Result<bool> {
     Ok(true)
 }
 
-/// All tests that this machine can run.
-fn native() -> Result<bool> {
-    let workspace = crate::workspace()?;
-    let mut passed = true;
-    for which in [
-        &["--workspace", "--exclude", "tests"][..],
-        &["--package", "tests", "--lib", "--bins"],
-    ] {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--no-fail-fast"]).args(which);
-        passed &= succeeds(cargo.current_dir(&workspace))?;
-    }
-    Ok(side_by_side(vm::suites()?, &workspace.join("tests"))? && passed)
-}
-
 /// The black-box suites, several at once. They wait more than they compute, for processes, for
 /// clocks and for each other's locks; and the last test of a suite would have the machine to itself.
-fn side_by_side(mut suites: Vec<PathBuf>, place: &Path) -> Result<bool> {
+fn native() -> Result<bool> {
+    let place = crate::workspace()?.join("tests");
+    let mut suites = vm::suites()?;
     suites.sort_by_key(|suite| {
         let name = system::suite_name(suite);
         LONG.iter()
             .position(|long| *long == name)
             .unwrap_or(LONG.len())
     });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let left = Mutex::new(suites.into_iter());
     let passed = AtomicBool::new(true);
     let work = || -> Result<()> {
@@ -285,7 +339,9 @@ fn side_by_side(mut suites: Vec<PathBuf>, place: &Path) -> Result<bool> {
             let suite = left.lock().ok().and_then(|mut left| left.next());
             let Some(suite) = suite else { return Ok(()) };
             let mut command = Command::new(&suite);
-            command.current_dir(place).env("RUST_BACKTRACE", "0");
+            command.current_dir(&place).env("RUST_BACKTRACE", "0");
+            // All is built: nothing that a suite calls has to have cargo see to that again.
+            command.env_remove("CARGO");
             if std::env::var_os("RUST_TEST_THREADS").is_none() {
                 command.env("RUST_TEST_THREADS", cores.to_string());
             }
@@ -301,8 +357,8 @@ fn side_by_side(mut suites: Vec<PathBuf>, place: &Path) -> Result<bool> {
             passed.fetch_and(output.status.success(), Ordering::Relaxed);
         }
     };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..2 * cores).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             worker
                 .join()

@@ -322,16 +322,18 @@ impl<W: Write> System<W> {
             return Ok(slim);
         }
         fs::create_dir_all(&self.stripped)?;
+        // Another machine may be about to boot with it: it is there when it is whole.
+        let part = slim.with_extension(std::process::id().to_string());
         let status = Command::new("strip")
             .arg("-o")
-            .arg(&slim)
+            .arg(&part)
             .arg(program)
             .status();
-        Ok(if status.is_ok_and(|status| status.success()) {
-            slim
-        } else {
-            program.to_owned()
-        })
+        if status.is_ok_and(|status| status.success()) {
+            fs::rename(&part, &slim).with_context(|| format!("keep {}", slim.display()))?;
+            return Ok(slim);
+        }
+        Ok(program.to_owned())
     }
 
     /// Adds a program at `to`, with its interpreter and libraries.

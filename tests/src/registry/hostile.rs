@@ -1,5 +1,7 @@
 //! A registry that does one thing wrong.
 
+use nix::sys::signal::Signal;
+
 use crate::command::Running;
 use crate::host::Host;
 
@@ -69,6 +71,16 @@ impl<'a> Hostile<'a> {
     /// Whether it has not killed itself.
     pub fn is_running(&mut self) -> bool {
         self.server.is_running()
+    }
+
+    /// Holds it in the midst of what it says, until [it goes on](Hostile::go_on).
+    pub fn hold(&self) {
+        self.server.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.server.signal(Signal::SIGCONT);
     }
 
     /// What was asked for so far.

@@ -12,7 +12,7 @@ fn pid_1_is_ours_and_reaps_whoever_is_left_behind() {
             cat /proc/1/comm
             (sh -c 'sleep 0.1 & exit' &)
             sleep 0.5
-            grep -l '^State:.*zombie' /proc/[0-9]*/status
+            while grep -qs '^State:.*zombie' /proc/[0-9]*/status; do sleep 0.1; done
             test $PPID = 1 && exit 7";
         let out = machine.minidocker(&words("--init", "host", script));
         assert_eq!(

@@ -79,6 +79,65 @@ fn a_process_that_is_added_has_no_more_than_the_first() {
     });
 }
 
+/// Prints, for each process called `sleep`, what the kernel runs at its system calls (ptrace(2),
+/// `PTRACE_SECCOMP_GET_FILTER`).
+const FILTERS: &str = r"
+import ctypes, glob, hashlib, os
+libc = ctypes.CDLL(None)
+libc.ptrace.argtypes = [ctypes.c_long] * 3 + [ctypes.c_void_p]
+libc.ptrace.restype = ctypes.c_long
+SEIZE, INTERRUPT, DETACH, GET_FILTER = 0x4206, 0x4207, 17, 0x420c
+for path in glob.glob('/proc/[0-9]*/comm'):
+    if open(path).read() != 'sleep\n':
+        continue
+    pid = int(path.split('/')[2])
+    assert libc.ptrace(SEIZE, pid, 0, None) == 0 == libc.ptrace(INTERRUPT, pid, 0, None)
+    os.waitpid(pid, 0x40000000)
+    programs = []
+    while (length := libc.ptrace(GET_FILTER, pid, len(programs), None)) > 0:
+        program = ctypes.create_string_buffer(8 * length)
+        assert libc.ptrace(GET_FILTER, pid, len(programs), program) == length
+        programs.append(hashlib.sha256(program.raw).hexdigest())
+    libc.ptrace(DETACH, pid, 0, None)
+    print(*programs)
+";
+
+#[test]
+fn the_filter_of_a_process_that_is_added_is_that_of_the_first_instruction_for_instruction() {
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+    for_each(|machine| {
+        machine.script(&format!("echo '{profile}' >/tmp/p")).ok();
+        let mut seen = Vec::new();
+        for options in [
+            "",
+            "--cap-add SYS_ADMIN",
+            "--init --security-opt no-new-privileges --security-opt seccomp=/tmp/p",
+        ] {
+            machine.ok(&format!(
+                "run -d --name aa --network none {options} host sleep 100"
+            ));
+            machine.ok("exec -d aa sleep 100");
+            machine.ok("exec -d -u 1 --privileged aa sleep 100");
+            // It is compiled once, and kept: nothing that happens meanwhile changes it.
+            machine.ok("pause aa");
+            machine.ok("unpause aa");
+            machine.ok("exec -d aa sleep 100");
+            let filters = machine.host().run(["python3", "-c", FILTERS]).ok();
+            let mut filters: Vec<&str> = filters.lines().collect();
+            assert_eq!(filters.len(), 4, "{filters:#?}");
+            filters.dedup();
+            assert!(filters.len() == 1 && !filters[0].is_empty(), "{filters:#?}");
+            seen.push(filters[0].to_owned());
+            machine.ok("rm -f aa");
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 3, "each profile is another program: {seen:#?}");
+        machine.nothing_left();
+    });
+}
+
 #[test]
 fn the_filter_of_system_calls_is_on_and_can_be_taken_off() {
     for_each(|machine| {

@@ -33,7 +33,7 @@ fn small(machine: &Machine) {
 fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
     for who in [Who::Root, Who::Student] {
         let machine = Machine::of(who);
-        let chatty = "while :; do echo a line of words that takes some room; sleep 0.02; done";
+        let chatty = "trap 'exit 7' TERM; while :; do echo a line of words that takes some room; sleep 0.02; done";
         for name in ["one", "two", "three"] {
             let words = [
                 "run",
@@ -70,7 +70,7 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
             "{states:?}"
         );
         assert_eq!(machine.container("one").init().pid, init.pid);
-        let ended = ["stop -t 0 one", "kill two"].map(|line| machine.minidocker(line));
+        let ended = ["stop one", "kill two"].map(|line| machine.minidocker(line));
         wait_for(&format!("the truth after {ended:#?}"), 60, || {
             let states = listed(&machine, "");
             println!("{states:?}");
@@ -84,10 +84,20 @@ fn on_a_full_disk_containers_live_on_end_and_can_be_removed() {
         wait_for("one shim to be left", 60, || {
             (machine.shims().len() == 1).then_some(())
         });
-        machine.ok("rm -f one three");
+        // How they ended is not lost, although nobody could write it down; and it is when one can.
+        let codes = || machine.ok("inspect -f {{.State.ExitCode}} one two");
+        assert_eq!(codes(), "7\n137");
+        assert_eq!(
+            machine.container("one").state()["life"]["status"],
+            "running"
+        );
+        assert_eq!(codes(), "7\n137");
+        machine.ok("rm -f two three");
         fs::remove_file(filler).expect("remove the filler");
-        machine.ok("start two");
-        machine.ok("exec two true");
+        assert_eq!(machine.ok("inspect -f {{.State.ExitCode}} one"), "7");
+        assert_eq!(machine.container("one").state()["life"]["exit_code"], 7);
+        machine.ok("start one");
+        machine.ok("exec one true");
         machine.no_container_left();
     }
 }

@@ -107,8 +107,8 @@ fn what_blocks_or_acts_when_it_is_opened_is_not_opened() {
         let script = "mkdir /d; mkfifo /d/p; echo 1 >/d/f; mknod /d/n c 1 3; mknod /d/b b 7 200
         ln -s /d/p /etc/x; rm /etc/passwd; mkfifo /etc/passwd";
         start(machine, &[], script);
-        let script = "cd /tmp/work; timeout 20 minidocker cp c1:/d out; timeout 20 minidocker cp -L c1:/etc/x p; timeout 20 minidocker export c1 >/dev/null
-        timeout 20 minidocker commit c1 img >/dev/null; timeout 20 minidocker diff c1 >/dev/null; find out -type b -o -type c";
+        let script = "cd /tmp/work; timeout 60 minidocker cp c1:/d out; timeout 60 minidocker cp -L c1:/etc/x p; timeout 60 minidocker export c1 >/dev/null
+        timeout 60 minidocker commit c1 img >/dev/null; timeout 60 minidocker diff c1 >/dev/null; find out -type b -o -type c";
         let out = machine.script(&format!("set -e; {script}"));
         // A device is left out, and a fifo is one again.
         assert_eq!(out.ok(), "");
@@ -133,7 +133,7 @@ fn a_device_that_takes_a_files_place_is_never_opened() {
         );
         for _ in 0..40 {
             let out = machine
-                .script("cd /tmp/work; rm -rf o; timeout 10 minidocker cp c1:/d o; [ $? != 124 ]");
+                .script("cd /tmp/work; rm -rf o; timeout 60 minidocker cp c1:/d o; [ $? != 124 ]");
             assert_eq!(out.code(), 0, "it hung: {out}");
         }
     });

@@ -10,7 +10,7 @@ use crate::pair::{Pair, plain};
 const RICH: &str = "run -d --name one --network none --hostname box -e A=b -l kind=sweet -w /tmp -u 7:8 \
     --read-only --tmpfs /t:size=1m -v /tmp/image/root/etc:/e:ro --cap-add NET_ADMIN --cap-drop CHOWN \
     --ulimit nofile=100:200 --shm-size 2m --restart on-failure:3 --init --stop-timeout 3 \
-    --stop-signal INT --group-add 9 --security-opt no-new-privileges --add-host other:10.0.0.1 \
+    --stop-signal INT --group-add 9 --security-opt no-new-privileges --security-opt label=disable --add-host other:10.0.0.1 \
     --dns 192.0.2.2 --oom-score-adj 100 --log-opt max-size=1m --sysctl net.ipv4.ip_forward=0 \
     --device /dev/null:/dev/given busybox sleep 1000";
 

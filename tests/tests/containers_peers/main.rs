@@ -5,6 +5,7 @@
 //! of them say.
 
 mod inspection;
+mod leaving;
 mod networks;
 mod pair;
 mod tables;
@@ -46,6 +47,13 @@ fn networks_are_made_and_connected_as_dockers() {
 fn an_inspection_has_dockers_keys_and_values() {
     let pair = Pair::new();
     inspection::compare(&pair);
+    pair.end();
+}
+
+#[test]
+fn who_leaves_by_the_keys_hears_what_docker_says() {
+    let pair = Pair::new();
+    leaving::compare(&pair);
     pair.end();
 }
 

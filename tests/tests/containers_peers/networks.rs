@@ -8,7 +8,7 @@ use crate::pair::Look::{self, Same, Says, Status, Usage};
 const OWN: &str = "sed 's/10\\.[78]\\./10.N./g'";
 
 /// Lines, in which `NET` is the beginning of each one's own addresses, and `OWN` hides that.
-const LINES: [(&str, Look); 67] = [
+const LINES: [(&str, Look); 80] = [
     ("network ls", Same),
     (
         "network ls --format '{{.Name}} {{.Driver}} {{.Scope}} {{.IPv6}} {{.Internal}}|{{.Labels}}'",
@@ -76,6 +76,18 @@ const LINES: [(&str, Look); 67] = [
         "network create --subnet NET.2.0/24 --subnet NET.3.0/24 other",
         Says("bridge driver doesn't support multiple subnets"),
     ),
+    (
+        "network create --subnet NET.2.0/24 --aux-address one=NET.3.9 other",
+        Says("no matching subnet for aux-address 10."),
+    ),
+    (
+        "network create --attachable --scope local --subnet NET.5.0/24 --aux-address router=NET.5.2 -o com.docker.network.driver.mtu=1400 -o com.docker.network.bridge.enable_icc=false aux",
+        Same,
+    ),
+    (
+        "network inspect --format '{{.Attachable}} {{.Options}} {{range .IPAM.Config}}{{.Subnet}} {{.AuxiliaryAddresses.router}}{{end}}' aux | OWN",
+        Same,
+    ),
     ("network create", Usage("requires")),
     (
         "network create --no-such-flag other",
@@ -122,6 +134,37 @@ const LINES: [(&str, Look); 67] = [
     ("inspect --type network --format '{{.Name}}' front", Same),
     ("inspect --format '{{.Name}}' back", Same),
     // containers
+    (
+        "run --rm --network aux --mac-address 02:00:5e:10:00:09 busybox sh -c 'cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ip -4 -o addr show eth0 | tr -s \" \" | cut -d\" \" -f4' 2>/dev/null | OWN",
+        Same,
+    ),
+    (
+        "run -d --name marked --mac-address 02:00:5e:10:00:0a busybox sleep 1000 2>/dev/null | wc -c",
+        Same,
+    ),
+    (
+        "inspect --format '{{.NetworkSettings.MacAddress}} {{.NetworkSettings.Networks.bridge.MacAddress}}' marked",
+        Same,
+    ),
+    ("rm -f marked", Same),
+    (
+        "run --rm --network aux --ip NET.5.2 busybox true",
+        Says("address already in use"),
+    ),
+    (
+        "run --rm --mac-address nonsense busybox true",
+        Says("nonsense is not a valid mac address"),
+    ),
+    (
+        "run --rm --network host --mac-address 02:00:5e:10:00:09 busybox true",
+        Says("conflicting options: mac-address and the network mode"),
+    ),
+    (
+        "run --rm --network container:one --mac-address 02:00:5e:10:00:09 busybox true",
+        Says("conflicting options: mac-address and the network mode"),
+    ),
+    ("network rm aux", Same),
+    ("network ls --format '{{.Name}}'", Same),
     (
         "create --name one --network front --network-alias first busybox sleep 1000",
         Same,

@@ -27,7 +27,7 @@ pub struct Outcomes {
 
 /// docker and minidocker, each with the image busybox, and what was found to be different.
 pub struct Pair {
-    machine: Machine,
+    pub machine: Machine,
     differences: Mutex<Vec<String>>,
 }
 
@@ -179,4 +179,5 @@ fn ago(line: &str) -> String {
         line = line.replace(&format!("\t{n} {unit}"), "\tMOMENT");
     }
     line.replace("Less than a second", "MOMENT")
+        .replace("About a minute", "MOMENT")
 }

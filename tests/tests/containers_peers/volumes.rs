@@ -2,7 +2,7 @@
 
 use crate::pair::Look::{self, Same, Says, Status, Usage};
 
-pub const LINES: [(&str, Look); 43] = [
+pub const LINES: [(&str, Look); 50] = [
     ("volume ls", Same),
     ("volume create data", Same),
     ("volume create data", Same),
@@ -78,6 +78,25 @@ pub const LINES: [(&str, Look); 43] = [
     ("run --rm --network none -v data:/d busybox ls /d", Same),
     ("volume rm data nobody", Says("no such volume")),
     ("volume rm tagged", Same),
+    (
+        "volume create -o type=tmpfs -o device=tmpfs -o o=size=1m,uid=7 mem",
+        Same,
+    ),
+    ("volume inspect -f '{{json .Options}}' mem", Same),
+    (
+        "run --rm --network none -v mem:/m busybox sh -c 'stat -c %u /m; df -k /m | tail -n 1 | tr -s \" \" | cut -d\" \" -f2'",
+        Same,
+    ),
+    (
+        "volume create -o type=tmpfs odd",
+        Says("missing required option: \"device\""),
+    ),
+    ("volume create -o type=nonsense -o device=x odd", Same),
+    (
+        "run --rm --network none -v odd:/m busybox true",
+        Says("failed to mount local volume"),
+    ),
+    ("volume rm mem odd", Same),
     ("volume prune -f", Same),
 ];
 

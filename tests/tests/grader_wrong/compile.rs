@@ -128,7 +128,8 @@ fn set_apart(workspace: &Path, name: &str) {
 /// Builds a step of another workspace than ours, as `name`.
 ///
 /// In our own directory for builds, where all that it depends on is compiled
-/// already; so its program must not have the name of ours.
+/// already; so its program must have neither the name of ours nor that of another
+/// workspace's, which may be built at the same time.
 fn build(workspace: &Path, step: u8, name: &str) -> PathBuf {
     let steps = fs::read_dir(workspace.join("steps")).expect("list the steps");
     let is_it = |path: &PathBuf| {
@@ -137,7 +138,8 @@ fn build(workspace: &Path, step: u8, name: &str) -> PathBuf {
     };
     let dir = steps.flatten().map(|entry| entry.path()).find(is_it);
     let manifest = dir.expect("the step is there").join("Cargo.toml");
-    let (other, text) = (format!("other{step:02}"), read(&manifest));
+    let whose = workspace.file_stem().unwrap_or_default().to_string_lossy();
+    let (other, text) = (format!("other{step:02}-{whose}"), read(&manifest));
     if !text.contains(&other) {
         let bin = format!("\n[[bin]]\nname = \"{other}\"\npath = \"src/main.rs\"\n");
         write(&manifest, &(text + &bin));

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use harness::engine::Machine;
+use harness::engine::{Machine, shell};
 use harness::wait_for;
 
-use crate::{Bystander, addresses, assert_addresses, leases, link, online};
+use crate::{Bystander, SERVER, addresses, assert_addresses, leases, link, online};
 
 /// Two who know each other by name, in the network red.
 fn pair(machine: &Machine) {
@@ -55,10 +55,7 @@ fn a_bridge_and_rules_that_somebody_removed_are_made_anew() {
         println!("{what}");
         assert!(meet(&machine));
         host.shell(&script);
-        assert!(
-            miss_each_other(&machine) || bystander.is_silent(),
-            "{what}"
-        );
+        assert!(miss_each_other(&machine) || bystander.is_silent(), "{what}");
         let told = machine.ok("network reload");
         assert_eq!(told.lines().count(), 3, "{told}");
         assert!(meet(&machine), "{what}");
@@ -74,6 +71,113 @@ fn a_bridge_and_rules_that_somebody_removed_are_made_anew() {
     host.shell(&format!("ip link del {red}"));
     machine.ok("rm -f one two");
     machine.ok("network reload");
+    bystander.leaves();
+}
+
+/// The links, addresses and routes of a container, each as the kernel has them.
+fn inside(machine: &Machine, name: &str) -> Vec<String> {
+    let pid = machine.container(name).init().pid;
+    let asked = ["link", "-4 addr", "-6 addr", "route", "-6 route"].map(|question| {
+        // Numbers are new, and counters go on.
+        let script =
+            format!("nsenter -t {pid} -n ip -o {question} | sed 's/^[0-9]*: //;s/@if[0-9]*//;s/ tentative//'");
+        let mut lines: Vec<_> = (machine.host().shell(&script).lines())
+            .map(|line| line.split(" qdisc ").next().unwrap_or_default().to_owned())
+            .collect();
+        lines.sort();
+        lines.join("\n")
+    });
+    asked.into()
+}
+
+#[test]
+fn cables_that_are_gone_altogether_are_laid_again_as_they_were() {
+    let machine = online();
+    let host = machine.host();
+    let bystander = Bystander::new(&machine);
+    machine.ok("network create --ipv6 --subnet 10.77.0.0/24 --subnet fd00:77::/64 blue");
+    machine.ok("network create --internal deep");
+    machine.ok(&shell(
+        "run -d --name one --network deep --network blue --network red -p 8090:80 host",
+        SERVER,
+    ));
+    machine.ok("run -d --name two --network red host sleep 1000");
+    machine.ok("run -d --name alone -p 8091:80 host busybox httpd -f -p 80 -h /etc");
+    let seen = || ["one", "alone"].map(|name| inside(&machine, name));
+    let before = seen();
+    assert!(
+        before[0][4].contains("default via fd00:77::1"),
+        "{before:?}"
+    );
+    let answers = |port: u16| {
+        let url = format!("http://192.0.2.1:{port}/hostname");
+        let curl = ["curl", "-sS", "--noproxy", "*", "-m3", "-o/dev/null", &url];
+        host.outside(curl).code() == 0
+    };
+    let cables = "ip -br link | grep -o '^veth[0-9a-f]*'";
+    for (what, script) in [
+        ("all", format!("{cables} | xargs -n1 ip link del")),
+        (
+            "the way out",
+            "nsenter -t $PID -n ip link del eth1; ip link del mini0".to_owned(),
+        ),
+        (
+            "and bridges and rules",
+            format!(
+                "{cables} | xargs -n1 ip link del; nft flush ruleset
+                 ip -br link show type bridge | cut -d' ' -f1 | xargs -n1 ip link del"
+            ),
+        ),
+    ] {
+        println!("{what}");
+        let pid = machine.container("one").init().pid;
+        host.shell(&format!("PID={pid}; {script}"));
+        assert!(!answers(8090), "{what}");
+        let told = machine.ok("network reload");
+        assert_eq!(told.lines().count(), 4, "{told}");
+        assert_eq!(seen(), before, "{what}");
+        wait_for(what, 20, || {
+            (meet(&machine) && answers(8090) && answers(8091)).then_some(())
+        });
+        machine.ok("exec one ping -c1 -W5 192.0.2.2");
+        bystander.is_unharmed();
+        assert_addresses(&machine);
+    }
+
+    // A link in the container's way, a shim that is stopped, and one that is killed meanwhile: that is
+    // told, and the others have their cables.
+    let stopped = machine.container("two").shim().expect("a shim");
+    let killed = machine.container("alone").shim().expect("a shim");
+    let pid = machine.container("one").init().pid;
+    host.shell(&format!(
+        "kill -STOP {stopped} {killed}; {cables} | xargs -n1 ip link del
+         nsenter -t {pid} -n ip link add eth0 type bridge"
+    ));
+    let reload = machine.spawn("network reload");
+    wait_for("the bystander to answer", 20, || {
+        bystander.answers().then_some(())
+    });
+    host.shell(&format!("kill -9 {killed}"));
+    let said = reload.wait();
+    assert_eq!(said.code(), 1, "{said}");
+    let said = said.errors();
+    assert!(
+        said.contains("the shim of container two does not answer"),
+        "{said}"
+    );
+    assert!(said.contains("lay the cable to network deep"), "{said}");
+    assert!(!said.contains("alone"), "{said}");
+    host.shell(&format!(
+        "kill -CONT {stopped}; nsenter -t {pid} -n ip link del eth0"
+    ));
+    machine.ok("network reload two one");
+    wait_for("all to be well", 20, || {
+        (meet(&machine) && answers(8090)).then_some(())
+    });
+    machine.ok("rm -f one two alone");
+    machine.ok("network rm blue deep");
+    // A router of IPv6 is what this host has become, and stays.
+    host.shell("echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
     bystander.leaves();
 }
 

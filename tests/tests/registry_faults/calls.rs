@@ -1,7 +1,5 @@
 //! Each of the calls that change files fails once in turn, and kills its caller once.
 
-use std::time::Duration;
-
 use harness::registry::{Hostile, machine};
 use harness::{Host, Output, Setup, User, strace, wait_for};
 
@@ -32,7 +30,7 @@ fn traced(host: &Host, options: &[String], line: &str) -> Output {
     let words = ["strace", "-D"].into_iter();
     let words = words.chain(options.iter().map(String::as_str));
     let words = words.chain(["minidocker"]).chain(line.split_whitespace());
-    host.spawn(words).wait_at_most(Duration::from_secs(20))
+    host.run(words)
 }
 
 /// Which calls `line` makes, and how often.

@@ -1,15 +1,16 @@
 //! Commands that run beside a pull, or are waiting for one, or interrupt it.
 
+use std::fs;
 use std::time::Duration;
 
-use harness::registry::{Hostile, Kind, Layer, Layout, Packing, noise};
+use harness::registry::{Hostile, Kind, Layer, Layout, Minidocker, Packing, noise};
 use harness::{Host, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::{Bystander, with_each_user};
 
 /// `one` of three layers, and `two` of the first two of them, from a registry that takes
-/// half a second for each.
+/// two seconds for each.
 fn slow(host: &Host) -> (Vec<Layer>, Hostile<'_>) {
     let mut layout = Layout::new(host, "/tmp/slow");
     let layers: Vec<_> = (0..3)
@@ -20,16 +21,34 @@ fn slow(host: &Host) -> (Vec<Layer>, Hostile<'_>) {
     layout.name("two", &layout.image(Kind::Oci, "amd64", &all[..2]));
     (
         layers,
-        Hostile::start(host, "/tmp/slow", &["--speed", "1000"]),
+        Hostile::start(host, "/tmp/slow", &["--speed", "250"]),
     )
 }
 
-/// Waits until some of the first layer has come.
-fn wait_for_some(hostile: &Hostile<'_>, layer: &Layer) {
-    wait_for("a download", 60, || {
-        (!hostile.downloads(&layer.digest).is_empty()).then_some(())
+/// How much of a layer has come that is not there whole.
+fn come(layer: &Layer, host: &Host, minidocker: &Minidocker<'_>) -> u64 {
+    let hex = layer.digest.trim_start_matches("sha256:");
+    let part = host.path(minidocker.dir()).join("ingest").join(hex);
+    fs::metadata(part).map_or(0, |part| part.len())
+}
+
+/// Waits until more of a layer has come than `before`, and holds the registry then.
+fn hold_in(
+    layer: &Layer,
+    before: u64,
+    minidocker: &Minidocker<'_>,
+    (host, hostile): (&Host, &Hostile<'_>),
+) {
+    wait_for("a part of a layer", 60, || {
+        (come(layer, host, minidocker) > before).then_some(())
     });
-    std::thread::sleep(Duration::from_millis(100));
+    hostile.hold();
+}
+
+/// With patience for a registry that is held.
+fn patient<'a>(bystander: &Bystander<'a>) -> Minidocker<'a> {
+    let minidocker = bystander.minidocker.clone();
+    minidocker.with("MINIDOCKER_REGISTRY_TIMEOUT=600")
 }
 
 #[test]
@@ -37,31 +56,28 @@ fn what_a_pull_is_about_to_need_is_not_cleared_away() {
     with_each_user(|host, user| {
         let (layers, hostile) = slow(host);
         let bystander = Bystander::new(host, user);
-        let minidocker = &bystander.minidocker;
+        let minidocker = &patient(&bystander);
         let mut pull = minidocker.spawn(&format!("pull {}:one", hostile.name("x")));
-        wait_for_some(&hostile, &layers[0]);
-        let mut rounds = 0;
-        while pull.is_running() {
+        hold_in(&layers[0], 0, minidocker, (host, &hostile));
+        for _ in 0..3 {
             minidocker.ok("image prune -f");
             minidocker.ok(&format!("tag {} other:1", bystander.name));
             minidocker.ok("rmi other:1");
-            rounds += 1;
         }
+        assert!(pull.is_running());
+        hostile.go_on();
         pull.wait().ok();
-        assert!(rounds > 1, "the pull took too short a time");
         for layer in &layers {
             assert_eq!(hostile.downloads(&layer.digest), [0]);
         }
         // The same with an image whose layers it finds here, and which is then removed.
         minidocker.ok(&format!("rmi {}:one", hostile.name("x")));
         minidocker.ok(&format!("pull {}:two", hostile.name("x")));
-        let before = hostile.downloads(&layers[2].digest).len();
         let pull = minidocker.spawn(&format!("pull {}:one", hostile.name("x")));
-        wait_for("a download", 60, || {
-            (hostile.downloads(&layers[2].digest).len() > before).then_some(())
-        });
+        hold_in(&layers[2], 0, minidocker, (host, &hostile));
         minidocker.ok(&format!("rmi {}:two", hostile.name("x")));
         minidocker.ok("image prune -f");
+        hostile.go_on();
         pull.wait().ok();
         bystander.assert_unharmed();
         minidocker.inspect(&format!("{}:one", hostile.name("x")), "{{.Id}}");
@@ -73,10 +89,10 @@ fn a_pull_that_waits_for_another_goes_on_when_that_one_is_killed() {
     with_each_user(|host, user| {
         let (layers, hostile) = slow(host);
         let bystander = Bystander::new(host, user);
-        let minidocker = &bystander.minidocker;
+        let minidocker = &patient(&bystander);
         let pull = format!("pull {}:one", hostile.name("x"));
         let first = minidocker.spawn(&pull);
-        wait_for_some(&hostile, &layers[0]);
+        hold_in(&layers[0], 0, minidocker, (host, &hostile));
         let second = minidocker.spawn(&pull);
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(
@@ -85,6 +101,7 @@ fn a_pull_that_waits_for_another_goes_on_when_that_one_is_killed() {
             "the second one waits"
         );
         first.kill_after(Duration::ZERO);
+        hostile.go_on();
         second.wait().ok();
         let downloads = hostile.downloads(&layers[0].digest);
         assert!(
@@ -102,18 +119,17 @@ fn an_interrupted_pull_ends_at_once_and_the_next_goes_on() {
     with_each_user(|host, user| {
         let (layers, hostile) = slow(host);
         let bystander = Bystander::new(host, user);
-        let minidocker = &bystander.minidocker;
+        let minidocker = &patient(&bystander);
         let pull = format!("pull {}:one", hostile.name("x"));
+        let mut there = 0;
         for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-            let before = hostile.downloads(&layers[0].digest).len();
             let running = minidocker.spawn(&pull);
-            wait_for("a download", 60, || {
-                (hostile.downloads(&layers[0].digest).len() > before).then_some(())
-            });
-            std::thread::sleep(Duration::from_millis(100));
+            hold_in(&layers[0], there, minidocker, (host, &hostile));
             running.signal(signal);
-            let out = running.wait_at_most(Duration::from_secs(2));
-            out.exits(status);
+            // The registry says nothing to whoever would wait for it.
+            running.wait().exits(status);
+            there = come(&layers[0], host, minidocker);
+            hostile.go_on();
             bystander.assert_unharmed();
         }
         minidocker.ok(&pull);
@@ -137,9 +153,10 @@ fn a_signal_to_everybody_at_the_terminal_ends_a_pull() {
         let bystander = Bystander::new(host, user);
         let pull = ["minidocker", "pull", &format!("{}:one", hostile.name("x"))].map(str::to_owned);
         let mut terminal = host.terminal(user, pull);
-        wait_for_some(&hostile, &layers[0]);
+        hold_in(&layers[0], 0, &bystander.minidocker, (host, &hostile));
         terminal.send("\x03");
         assert_eq!(terminal.wait(), 130);
+        hostile.go_on();
         bystander.assert_unharmed();
     });
 }

@@ -14,7 +14,7 @@ struct Case {
 
 /// Where the large blob has `size` bytes, and the registry listens at `port`.
 fn cases(size: usize, port: u16) -> Vec<Case> {
-    let slow = "next to nothing, came for 1 seconds";
+    let slow = "next to nothing, came for 2 seconds";
     let index = "manifest-type=application/vnd.oci.image.index.v1+json";
     let cases = [
         ("--fault short=20000", "disconnected"),
@@ -60,7 +60,7 @@ fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
     with_each_user(|host, user| {
         let bystander = Bystander::new(host, user);
         let minidocker = bystander.minidocker.clone();
-        let impatient = minidocker.clone().with("MINIDOCKER_REGISTRY_TIMEOUT=1");
+        let impatient = minidocker.clone().with("MINIDOCKER_REGISTRY_TIMEOUT=2");
         let mut trials = Vec::new();
         // All at once into one store: most of them wait, for another try to do better.
         let count = cases(0x100, 0).len();
@@ -73,7 +73,10 @@ fn a_registry_that_is_no_use_is_told_of_and_forgotten() {
             let options: Vec<&str> = case.options.iter().map(String::as_str).collect();
             let hostile = Hostile::at(host, port, &path, &options);
             let pull = format!("pull {}:one", hostile.name("x"));
-            let running = impatient.spawn(&pull);
+            // Whoever is slow takes time; everybody else may be late on a busy machine.
+            let is_slow = case.said.starts_with("next to nothing");
+            let caller = if is_slow { &impatient } else { &minidocker };
+            let running = caller.spawn(&pull);
             let digest = layer.digest;
             trials.push(Trial {
                 case,

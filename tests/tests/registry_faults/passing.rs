@@ -93,8 +93,8 @@ fn a_busy_registry_is_left_alone_for_as_long_as_it_says() {
     // A number of seconds, and a date.
     let date = "date -u -d '+3 seconds' '+%a, %d %b %Y %H:%M:%S GMT'";
     for (seed, after, least) in [(6, "echo 3", 3.0), (7, date, 1.5)] {
-        let fault = format!("busy={}", host.shell(after));
         let start = std::time::Instant::now();
+        let fault = format!("busy={}", host.shell(after));
         let pull = Pull::new(
             &host,
             &minidocker,
@@ -102,7 +102,7 @@ fn a_busy_registry_is_left_alone_for_as_long_as_it_says() {
             &["--fault", &fault, "--times", "1"],
         );
         let took = start.elapsed().as_secs_f64();
-        assert!((least..20.0).contains(&took), "{after}: {took} s");
+        assert!((least..60.0).contains(&took), "{after}: {took} s");
         assert_eq!(pull.downloads(), [0]);
     }
     minidocker.assert_sound();

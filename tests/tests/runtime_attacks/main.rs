@@ -15,6 +15,7 @@ mod secrets;
 mod terminal;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::{Bundle, Host, build_dir, compile_c};
 
@@ -29,7 +30,10 @@ fn plant(bundle: &Bundle, name: &str, source: &str) {
 fn compile(name: &str, source: &str, options: &[&str]) -> PathBuf {
     let dir = build_dir().join("attacks");
     std::fs::create_dir_all(&dir).expect("make a directory beside the programs");
-    let program = dir.join(format!("{name}-{}", std::process::id()));
+    // Several tests make one of this name at the same time.
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let program = dir.join(format!("{name}-{}-{number}", std::process::id()));
     let strict = ["-Wall", "-Wextra", "-Werror"];
     compile_c(&program, source, strict.iter().chain(options));
     program

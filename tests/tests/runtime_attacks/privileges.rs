@@ -142,7 +142,7 @@ fn a_user_database_that_never_ends_holds_nobody_up() {
         bundle.start();
         assert_eq!(bundle.exec(["echo", "ran"]).ok(), "ran", "{make}");
         assert_eq!(bundle.exec(["-u", "7", "--", "echo", "ran"]).ok(), "ran");
-        assert!(began.elapsed() < Duration::from_secs(10), "{make}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{make}");
         bundle.delete();
     }
 }
@@ -169,7 +169,7 @@ fn a_list_of_processors_that_has_no_end_is_refused_without_memory() {
             let out = host.run(["sh", "-c", script, &bundle.dir()]);
             let error = out.exits(1);
             assert!(error.contains(field), "{list}: {error}");
-            assert!(began.elapsed() < Duration::from_secs(5), "{list}");
+            assert!(began.elapsed() < Duration::from_secs(60), "{list}");
         }
     }
     assert!(!host.path("/run/minirunc/list").exists());

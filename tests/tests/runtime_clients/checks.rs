@@ -52,7 +52,7 @@ pub fn assert_nothing_left(host: &Host, before: &Snapshot, kept: &[&str], places
                 .any(|kept| change.ends_with(kept) || change.contains(&format!("{kept} ")))
     };
     // podman clears up in the background.
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let mut left = before.changes(&host.snapshot());
         left.retain(matters);

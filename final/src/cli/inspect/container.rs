@@ -2,7 +2,7 @@
 
 mod host;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,14 @@ pub(super) fn shown(
     };
     let images = containers.images_if_readable();
     let image = images.as_ref().and_then(|images| images.of(container));
-    let mut shown = json!({
+    let written = match sizes {
+        true => containers.sizes(std::slice::from_ref(container))?,
+        false => HashMap::new(),
+    };
+    let written = sizes.then(|| written.get(&container.id).copied().unwrap_or(0));
+    let size = image.map_or(0, Image::size);
+    let mounts: Vec<Value> = container.mounts.iter().map(mount).collect();
+    let shown = json!({
         "Id": container.id,
         "Created": container.created,
         "Path": path,
@@ -58,23 +65,13 @@ pub(super) fn shown(
             "Data": overlay(&places, image.map(Image::layers).unwrap_or_default()),
             "Name": "overlay2",
         },
+        "SizeRw": written,
+        "SizeRootFs": written.map(|written| size.saturating_add(written)),
+        "Mounts": mounts,
+        "Config": config(&container.config),
+        "NetworkSettings": network(container, networks),
     });
-    let mut rest = Map::new();
-    if sizes {
-        let written = containers.sizes(std::slice::from_ref(container))?;
-        let written = written.get(&container.id).copied().unwrap_or(0);
-        let all = image.map_or(0, Image::size).saturating_add(written);
-        rest.insert("SizeRw".to_owned(), written.into());
-        rest.insert("SizeRootFs".to_owned(), all.into());
-    }
-    let mounts: Vec<Value> = container.mounts.iter().map(mount).collect();
-    rest.insert("Mounts".to_owned(), mounts.into());
-    rest.insert("Config".to_owned(), config(&container.config));
-    rest.insert("NetworkSettings".to_owned(), network(container, networks));
-    if let Some(fields) = shown.as_object_mut() {
-        fields.extend(rest);
-    }
-    Ok(shown)
+    Ok(without_empty(shown, &["SizeRw", "SizeRootFs"]))
 }
 
 fn state(container: &Container) -> Value {

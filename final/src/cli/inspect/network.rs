@@ -1,6 +1,7 @@
 //! What `inspect` shows of a network: docker's document, in docker's order.
 
 use anyhow::Result;
+use ipnetwork::IpNetwork;
 use minidocker::engine::networks::Networks;
 use minidocker::state::{Container, Endpoint, Network};
 use serde_json::{Map, Value, json};
@@ -31,7 +32,7 @@ pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
             "Config": pools(network),
         },
         "Internal": network.internal,
-        "Attachable": false,
+        "Attachable": network.attachable,
         "Ingress": false,
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
@@ -42,16 +43,24 @@ pub(super) fn shown(networks: &Networks, network: &Network) -> Result<Value> {
 }
 
 fn pools(network: &Network) -> Value {
-    let mut pools = Vec::new();
-    if let Some(subnet) = network.subnet {
+    let pool = |subnet: IpNetwork, range: String, gateway: String| {
+        let mut spared = network.spared.clone();
+        spared.retain(|_, address| subnet.contains(*address));
+        let mut pool = json!({ "Subnet": subnet, "IPRange": range, "Gateway": gateway });
+        if !spared.is_empty() {
+            pool["AuxiliaryAddresses"] = json!(spared);
+        }
+        without_empty(pool, &["IPRange"])
+    };
+    let four = network.subnet.map(|subnet| {
         let (range, gateway) = (text(network.range), text(network.gateway));
-        let pool = json!({ "Subnet": subnet, "IPRange": range, "Gateway": gateway });
-        pools.push(without_empty(pool, &["IPRange"]));
-    }
-    if let Some(subnet) = network.subnet6 {
-        pools.push(json!({ "Subnet": subnet, "Gateway": text(network.gateway6) }));
-    }
-    pools.into()
+        pool(subnet.into(), range, gateway)
+    });
+    let six = network.subnet6.map(|subnet| {
+        let (range, gateway) = (text(network.range6), text(network.gateway6));
+        pool(subnet.into(), range, gateway)
+    });
+    [four, six].into_iter().flatten().collect()
 }
 
 fn options(network: &Network) -> Value {

@@ -34,6 +34,7 @@ impl Connect {
             aliases: self.alias,
             address: self.ip,
             six: self.ip6,
+            hardware: None,
         };
         Networks::open(&context.dirs).connect(&self.network, &self.container, wanted)?;
         Ok(0)

@@ -1,5 +1,6 @@
 //! `network create`
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
@@ -22,6 +23,9 @@ pub(crate) struct Create {
     /// Accepted: any container can be put into any network
     #[arg(long)]
     attachable: bool,
+    /// An address that no container gets, and whose it is
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = pairs::label)]
+    aux_address: Vec<String>,
     /// How to make it: bridge
     #[arg(
         short,
@@ -46,9 +50,13 @@ pub(crate) struct Create {
     /// What to write on it
     #[arg(long, value_name = "KEY=VALUE", value_parser = pairs::label)]
     label: Vec<String>,
-    /// com.docker.network.bridge.name=NAME: how the host calls its bridge
+    /// Docker's options of a bridge: com.docker.network.bridge.name, com.docker.network.driver.mtu,
+    /// com.docker.network.bridge.enable_icc and com.docker.network.bridge.host_binding_ipv4
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = pairs::label)]
     opt: Vec<String>,
+    /// How far it reaches: local
+    #[arg(long, value_name = "SCOPE", default_value = "local", hide_default_value = true, value_parser = ["local"])]
+    scope: String,
     /// Its addresses, and once more for IPv6; without one, some that nobody has
     #[arg(long, value_name = "SUBNET", value_delimiter = ',')]
     subnet: Vec<String>,
@@ -63,7 +71,9 @@ impl Create {
             ranges: subnets(&self.ip_range)?,
             gateways: addresses(&self.gateway)?,
             six: self.ipv6,
+            spared: spared(&self.aux_address)?,
             internal: self.internal,
+            attachable: self.attachable,
             labels: pairs::labels(&[], &self.label)?,
             options: pairs::labels(&[], &self.opt)?,
         };
@@ -71,6 +81,15 @@ impl Create {
         cli::say(&network.id)?;
         Ok(0)
     }
+}
+
+fn spared(texts: &[String]) -> Result<BTreeMap<String, IpAddr>> {
+    let parse = |(name, text): (String, String)| {
+        let parsed = text.parse();
+        let address = parsed.with_context(|| format!("invalid aux-address address: {text}"))?;
+        Ok((name, address))
+    };
+    pairs::labels(&[], texts)?.into_iter().map(parse).collect()
 }
 
 fn subnets(texts: &[String]) -> Result<Vec<IpNetwork>> {

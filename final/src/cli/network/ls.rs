@@ -3,13 +3,13 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 use minidocker::engine::networks::Networks;
-use minidocker::engine::restriction::Label;
+use minidocker::engine::pruning::Label;
 use minidocker::state::Network;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::filters::{Filter, Pattern};
-use crate::format::List;
+use crate::filters::{Filter, Pattern, admit};
+use crate::format::{Form, List, joined};
 use crate::time::at;
 
 /// List networks
@@ -20,15 +20,11 @@ pub(crate) struct Ls {
     /// scope=local, type=builtin|custom
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<Filter>,
-    /// How to print them: table, "table TEMPLATE", json, or a template of Go's
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
     /// Do not shorten ids
     #[arg(long)]
     no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 const COLUMNS: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
@@ -51,7 +47,7 @@ impl Ls {
         }
         let mut shown = Vec::new();
         for network in networks.list()? {
-            if self.admits(&network, &networks)? {
+            if admit(&self.filter, |filter| is_so(&network, filter, &networks))? {
                 shown.push(network);
             }
         }
@@ -59,34 +55,10 @@ impl Ls {
             columns: COLUMNS,
             headers: &HEADERS,
             rows: shown.iter().map(|it| row(it, self.no_trunc)).collect(),
+            labels: shown.iter().map(|it| &it.labels).collect(),
         };
-        let labels = shown.iter().map(|it| json!({ "Label": it.labels }));
-        let labels: Vec<Value> = labels.collect();
-        let lines = match self.format.as_deref().unwrap_or_default() {
-            "" | "table" if self.quiet => list.format(Some("{{.ID}}"))?,
-            _ => list.format_with(self.format.as_deref(), &labels)?,
-        };
-        lines.iter().try_for_each(|line| cli::say(line))?;
+        self.form.say(&list, "{{.ID}}")?;
         Ok(0)
-    }
-
-    /// Whether the filters let it through: of one name, one has to hold; of labels all.
-    fn admits(&self, network: &Network, networks: &Networks) -> Result<bool> {
-        for filter in &self.filter {
-            let is_label = filter.name == "label";
-            let same = self.filter.iter().filter(|other| match is_label {
-                true => *other == filter,
-                false => other.name == filter.name,
-            });
-            let mut holds = false;
-            for one in same {
-                holds = holds || is_so(network, one, networks)?;
-            }
-            if !holds {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }
 
@@ -108,7 +80,7 @@ fn is_so(network: &Network, filter: &Filter, networks: &Networks) -> Result<bool
     Ok(match filter.name.as_str() {
         "driver" => network.driver() == value,
         "id" => Pattern::new(value).is_in(&network.id),
-        "label" => value.parse::<Label>()?.is_among(&network.labels),
+        "label" => Label::new(value).is_among(&network.labels),
         "name" => Pattern::new(value).is_in(&network.name),
         "scope" => value == "local",
         "type" => network.is_predefined() == (value == "builtin"),
@@ -120,17 +92,13 @@ fn is_so(network: &Network, filter: &Filter, networks: &Networks) -> Result<bool
 }
 
 fn row(network: &Network, no_trunc: bool) -> Value {
-    let labels = network.labels.iter();
-    let labels: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
     json!({
         "CreatedAt": at(network.created),
         "Driver": network.driver(),
         "ID": if no_trunc { &network.id } else { network.short_id() },
         "IPv6": network.subnet6.is_some().to_string(),
         "Internal": network.internal.to_string(),
-        "Labels": labels.join(","),
+        "Labels": joined(&network.labels, ","),
         "Name": network.name,
         "Scope": "local",
     })

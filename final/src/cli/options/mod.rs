@@ -70,12 +70,13 @@ impl Options {
 
     /// Whether our standard input is for it.
     pub(crate) fn wants_input(&self) -> bool {
-        self.attaches("stdin").unwrap_or(self.process.interactive)
+        self.attaches("stdin")
+            .unwrap_or(self.process.around.interactive)
     }
 
     /// Whether it is to have a terminal.
     pub(crate) fn wants_terminal(&self) -> bool {
-        self.process.tty
+        self.process.around.tty
     }
 
     /// What they ask for.
@@ -124,7 +125,7 @@ fn name(text: &str) -> Result<String> {
 ///
 /// # Errors
 /// It is neither.
-fn boolean(text: &str) -> Result<bool> {
+pub(crate) fn boolean(text: &str) -> Result<bool> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),

@@ -5,10 +5,10 @@ mod mount;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use minidocker::engine::lexical;
 use minidocker::state::Volume;
 
 /// What of elsewhere a container sees.
@@ -113,7 +113,7 @@ fn destination(text: &str) -> Result<String> {
         text.starts_with('/'),
         "invalid mount path: '{text}' mount path must be absolute"
     );
-    let clean = clean(text);
+    let clean = lexical::absolute(text);
     ensure!(
         clean != "/",
         "invalid specification: destination can't be '/'"
@@ -124,26 +124,14 @@ fn destination(text: &str) -> Result<String> {
 /// A place of the host as seen from here.
 fn absolute(text: &str) -> Result<String> {
     if text.starts_with('/') {
-        return Ok(clean(text));
+        return Ok(lexical::absolute(text));
     }
     let here = env::current_dir().context("find out the working directory")?;
     let path = here.join(text);
     let path = path
         .to_str()
         .context("the working directory's name is no text")?;
-    Ok(clean(path))
-}
-
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in Path::new(path).components() {
-        match part {
-            Component::Normal(part) => parts.extend(part.to_str()),
-            Component::ParentDir => drop(parts.pop()),
-            _ => {}
-        }
-    }
-    format!("/{}", parts.join("/"))
+    Ok(lexical::absolute(path))
 }
 
 /// `--volumes-from CONTAINER[:MODE]`.
@@ -161,50 +149,41 @@ fn check_from(text: &str) -> Result<()> {
 
 /// What a tmpfs can be told (mount(8), tmpfs(5)).
 fn check_tmpfs(options: &str) -> Result<()> {
-    const WORDS: [&str; 20] = [
-        "ro",
-        "rw",
-        "suid",
-        "nosuid",
-        "dev",
-        "nodev",
-        "exec",
-        "noexec",
-        "sync",
-        "async",
-        "dirsync",
-        "atime",
-        "noatime",
-        "diratime",
-        "nodiratime",
-        "relatime",
-        "norelatime",
-        "strictatime",
-        "nostrictatime",
-        "private",
-    ];
-    const KEYS: [&str; 7] = [
-        "size",
-        "mode",
-        "uid",
-        "gid",
-        "nr_inodes",
-        "nr_blocks",
-        "mpol",
-    ];
     for option in options.split(',').filter(|_| !options.is_empty()) {
         let known = match option.split_once('=') {
-            Some((key, value)) => KEYS.contains(&key) && !value.is_empty(),
-            None => WORDS.contains(&option),
+            Some(("size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol", value)) => {
+                !value.is_empty()
+            }
+            Some(_) => false,
+            None => is_flag(option),
         };
         ensure!(known, "Invalid tmpfs option [{option:?}]");
     }
     Ok(())
 }
 
+fn is_flag(word: &str) -> bool {
+    match word.strip_prefix("no").unwrap_or(word) {
+        "suid" | "dev" | "exec" | "atime" | "diratime" | "relatime" | "strictatime" => true,
+        _ => ["ro", "rw", "sync", "async", "dirsync", "private"].contains(&word),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) fn told(volume: &Volume) -> String {
+        format!(
+            "{} {}{} -> {} {}{}",
+            volume.r#type,
+            volume.source,
+            volume.name,
+            volume.destination,
+            if volume.writable { "rw" } else { "ro" },
+            if volume.anonymous { " anonymous" } else { "" },
+        )
+    }
 
     #[test]
     fn a_tmpfs_has_options_and_a_place_has_one_mount() {

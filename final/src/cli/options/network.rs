@@ -23,7 +23,7 @@ pub(super) struct Network {
     #[arg(long, value_name = "PORT[-PORT][/udp]")]
     expose: Vec<String>,
     /// What it is connected to: bridge, none, host, container:NAME, or networks that were made, each
-    /// also as name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS
+    /// also as name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS
     #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = attachment)]
     network: Vec<Attachment>,
     /// Its address in the first of them
@@ -32,6 +32,9 @@ pub(super) struct Network {
     /// Its IPv6 address in the first of them
     #[arg(long, value_name = "ADDRESS")]
     ip6: Option<Ipv6Addr>,
+    /// Its hardware address in the first of them, as 02:00:00:00:00:01
+    #[arg(long, value_name = "ADDRESS", value_parser = hardware)]
+    mac_address: Option<[u8; 6]>,
     /// What others call it in the first of them, beside its name
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
@@ -73,6 +76,7 @@ impl Network {
             aliases: self.network_alias,
             address: self.ip,
             six: self.ip6,
+            hardware: self.mac_address,
         };
         connect(self.network, first, host)?;
         host.dns = self.dns;
@@ -103,7 +107,8 @@ fn attachment(text: &str) -> Result<Attachment> {
                 "alias" => one.wanted.aliases.push(value.to_owned()),
                 "ip" => one.wanted.address = Some(value.parse().context("invalid IPv4 address")?),
                 "ip6" => one.wanted.six = Some(value.parse().context("invalid IPv6 address")?),
-                _ => bail!("invalid field key {key}; there are: name, alias, ip, ip6"),
+                "mac-address" => one.wanted.hardware = Some(hardware(value)?),
+                _ => bail!("invalid field key {key}; there are: name, alias, ip, ip6, mac-address"),
             }
         }
         ensure!(!one.name.is_empty(), "network name/id is not specified");
@@ -134,6 +139,10 @@ fn connect(mut all: Vec<Attachment>, first: Wanted, host: &mut HostConfig) -> Re
         "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
     );
     if let Some(one) = all.first_mut() {
+        ensure!(
+            first.hardware.is_none() || (one.name != "host" && !one.name.starts_with("container:")),
+            "conflicting options: mac-address and the network mode"
+        );
         one.name.clone_into(&mut host.network_mode);
         add(&mut one.wanted, first)?;
     }
@@ -164,10 +173,34 @@ fn add(own: &mut Wanted, beside: Wanted) -> Result<()> {
         own.six.is_none() || beside.six.is_none(),
         "conflicting options: cannot specify both --ip6 and per-network IPv6 address"
     );
+    ensure!(
+        own.hardware.is_none() || beside.hardware.is_none(),
+        "conflicting options: cannot specify both --mac-address and per-network MAC address"
+    );
+    own.hardware = own.hardware.or(beside.hardware);
     own.aliases.extend(beside.aliases);
     own.address = own.address.or(beside.address);
     own.six = own.six.or(beside.six);
     Ok(())
+}
+
+/// Six numbers of two hexadecimal digits, with colons or dashes; one machine's (IEEE 802: the lowest bit
+/// of the first is that of a group).
+fn hardware(text: &str) -> Result<[u8; 6]> {
+    let what = || format!("{text} is not a valid mac address");
+    let byte = |part: &str| {
+        let digits = part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u8::from_str_radix(part, 16).ok().filter(|_| digits)
+    };
+    let separator = if text.contains('-') { '-' } else { ':' };
+    let bytes: Option<Vec<u8>> = text.split(separator).map(byte).collect();
+    let address: [u8; 6] = bytes
+        .with_context(what)?
+        .try_into()
+        .ok()
+        .with_context(what)?;
+    ensure!(address[0] & 1 == 0 && address != [0; 6], "{}", what());
+    Ok(address)
 }
 
 fn server(text: &str) -> Result<String> {
@@ -233,6 +266,24 @@ mod tests {
             "a b:1.2.3.4",
         ] {
             assert!(extra_host(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_hardware_address_is_one_machine_s() {
+        let address = [2, 0x42, 0xac, 0, 0, 0x1f];
+        assert_eq!(hardware("02:42:ac:00:00:1F").unwrap(), address);
+        assert_eq!(hardware("02-42-ac-00-00-1f").unwrap(), address);
+        for text in [
+            "",
+            "02:42:ac:00:00",
+            "2:42:ac:0:0:1",
+            "x2:42:ac:00:00:01",
+            "+2:42:ac:00:00:01",
+            "01:42:ac:00:00:01",
+            "00:00:00:00:00:00",
+        ] {
+            assert!(hardware(text).is_err(), "{text:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
@@ -21,7 +22,8 @@ pub(super) struct Security {
     /// Something less
     #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=unconfined or seccomp=FILE
+    /// no-new-privileges, seccomp=unconfined or seccomp=FILE; apparmor=unconfined and label=disable
+    /// are as it is anyway
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Almost all that the host's root may do, with all its devices
@@ -89,12 +91,29 @@ fn security_option(text: &str, host: &mut HostConfig) -> Result<()> {
         ("seccomp", "unconfined") => host.seccomp = Seccomp::Unconfined,
         ("seccomp", "builtin") => host.seccomp = Seccomp::Default,
         ("seccomp", file) if !file.is_empty() => host.seccomp = profile(file)?,
+        ("apparmor", "unconfined") | ("label", "disable") => host.lsm.push(text.to_owned()),
+        // As with docker, on a machine without such a thing it is no error to ask for it.
+        ("apparmor", profile) if !profile.is_empty() && !has_apparmor() => {
+            host.lsm.push(text.to_owned());
+        }
+        ("label", label) if !label.is_empty() && !has_selinux() => {
+            host.lsm.push(text.to_owned());
+        }
         (name @ ("apparmor" | "label" | "systempaths" | "credentialspec"), _) => {
             bail!("--security-opt {name}: that is not to be had here")
         }
         _ => bail!("invalid --security-opt: {text:?}"),
     }
     Ok(())
+}
+
+fn has_apparmor() -> bool {
+    fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|it| it.trim() == "Y")
+}
+
+/// Only a kernel with a policy shows it (selinux(8)).
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/policy").exists()
 }
 
 fn profile(file: &str) -> Result<Seccomp> {
@@ -217,6 +236,9 @@ mod tests {
             read("seccomp=unconfined").unwrap().seccomp,
             Seccomp::Unconfined
         );
+        for text in ["apparmor=unconfined", "label=disable", "label:disable"] {
+            assert_eq!(read(text).unwrap().lsm, [text]);
+        }
         for (text, why) in [
             ("no-new-privileges=perhaps", "invalid --security-opt"),
             ("no-new-privileges=", "invalid --security-opt"),
@@ -226,10 +248,10 @@ mod tests {
                 "opening seccomp profile (/nonexistent) failed",
             ),
             (
-                "apparmor=unconfined",
-                "apparmor: that is not to be had here",
+                "systempaths=unconfined",
+                "systempaths: that is not to be had here",
             ),
-            ("label=disable", "label: that is not to be had here"),
+            ("apparmor=", "apparmor: that is not to be had here"),
             ("what=1", "invalid --security-opt: \"what=1\""),
         ] {
             let error = read(text).unwrap_err().to_string();

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use minidocker::engine::containers::Containers;
 use minidocker::engine::networks::Networks;
-use minidocker::engine::restriction::Label;
+use minidocker::engine::pruning::Label;
 use minidocker::state::{Container, Status};
 
 use super::ports;
@@ -88,9 +88,9 @@ impl Selection {
     }
 }
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 13] = [
     "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network",
-    "publish", "since", "status", "volume", "is-task",
+    "publish", "since", "status", "volume",
 ];
 
 impl Wanted {
@@ -100,7 +100,7 @@ impl Wanted {
         Ok(match filter.name.as_str() {
             "id" => Wanted::Id(Pattern::new(value)),
             "name" => Wanted::Name(Pattern::new(value)),
-            "label" => Wanted::Label(value.parse()?),
+            "label" => Wanted::Label(Label::new(value)),
             "exited" => Wanted::Exited(value.parse().with_context(invalid)?),
             "status" => Wanted::Status(status(value).with_context(invalid)?),
             "ancestor" => Wanted::Image(descendants(value, containers)?),
@@ -108,12 +108,11 @@ impl Wanted {
             "network" => Wanted::Network(networks.find(value).map_or(value.into(), |it| it.name)),
             "publish" => Wanted::Published(Ports::new(value).with_context(invalid)?),
             "expose" => Wanted::Exposed(Ports::new(value).with_context(invalid)?),
-            "health" => {
+            _ => {
                 let known = ["starting", "healthy", "unhealthy", "none"];
                 ensure!(known.contains(&value), invalid());
                 Wanted::Health(value == "none")
             }
-            name => bail!("invalid filter '{name}': there is no swarm here"),
         })
     }
 

@@ -9,7 +9,7 @@ use minidocker::state::Status;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::format::List;
+use crate::format::{List, aligned};
 use crate::ps;
 use crate::time::ago;
 
@@ -44,8 +44,9 @@ impl Df {
             columns: COLUMNS,
             headers: &HEADERS,
             rows: kinds(&disk),
+            ..List::default()
         };
-        let lines = list.format(self.format.as_deref())?;
+        let lines = list.lines(self.format.as_deref().unwrap_or_default())?;
         lines.iter().try_for_each(|line| cli::say(line))?;
         Ok(0)
     }
@@ -125,9 +126,6 @@ impl Kind {
     }
 }
 
-/// Docker's columns are at least that wide.
-const LEAST: usize = 10;
-
 /// A table for each kind of thing.
 fn each(disk: &Disk) -> Result<u8> {
     let now = Timestamp::now();
@@ -182,7 +180,7 @@ fn each(disk: &Disk) -> Result<u8> {
         ("Containers", containers),
         ("Local Volumes", volumes),
     ] {
-        let table = cli::columns(&lines.join("\n"), LEAST);
+        let table = aligned(&lines);
         cli::say(&format!("{what} space usage:\n\n{table}\n"))?;
     }
     cli::say("Build cache usage: 0B\n")?;

@@ -7,7 +7,7 @@ use minidocker::engine::machine::Machine;
 use minidocker::state::{Container, Status};
 use serde_json::{Value, json};
 
-use crate::format::Template;
+use crate::format::fill;
 use crate::stats::binary;
 use crate::{Context, PROGRAM};
 
@@ -38,10 +38,7 @@ impl Info {
         match self.format.as_deref().unwrap_or_default() {
             "" => say(&document)?,
             "json" => cli::say(&document.to_string())?,
-            template => {
-                let template = Template::parse(template)?;
-                cli::say(&template.execute(&document, &Value::Null)?)?;
-            }
+            template => fill(template, &document, &Value::Null)?,
         }
         Ok(0)
     }
@@ -112,83 +109,58 @@ fn document(context: &Context) -> Result<Value> {
 }
 
 /// For people, in docker's order.
+const TEXT: &str = r#"Client:
+ Version:    {{.ServerVersion}}
+ Debug Mode: false
+
+Server:
+ Containers: {{.Containers}}
+  Running: {{.ContainersRunning}}
+  Paused: {{.ContainersPaused}}
+  Stopped: {{.ContainersStopped}}
+ Images: {{.Images}}
+ Server Version: {{.ServerVersion}}
+ Storage Driver: {{.Driver}}
+{{- range .DriverStatus}}
+  {{index . 0}}: {{index . 1}}
+{{- end}}
+ Logging Driver: {{.LoggingDriver}}
+ Cgroup Driver: {{.CgroupDriver}}
+ Cgroup Version: {{.CgroupVersion}}
+ Plugins:
+  Volume: {{join .Plugins.Volume " "}}
+  Network: {{join .Plugins.Network " "}}
+  Log: {{join .Plugins.Log " "}}
+ Swarm: inactive
+ Runtimes: {{.DefaultRuntime}}
+ Default Runtime: {{.DefaultRuntime}}
+ Init Binary: {{.InitBinary}}
+ Security Options:
+{{- range .SecurityOptions}}
+  {{- range $n, $pair := split . ","}}
+    {{- $pair := split $pair "="}}
+    {{- if $n}}
+   {{title (index $pair 0)}}: {{index $pair 1}}
+    {{- else}}
+  {{index $pair 1}}
+    {{- end}}
+  {{- end}}
+{{- end}}
+ Kernel Version: {{.KernelVersion}}
+ Operating System: {{.OperatingSystem}}
+ OSType: {{.OSType}}
+ Architecture: {{.Architecture}}
+ CPUs: {{.NCPU}}
+ Total Memory: {{.Memory}}
+ Name: {{.Name}}
+ Docker Root Dir: {{.DockerRootDir}}
+ Debug Mode: false
+ Experimental: false
+ Live Restore Enabled: true"#;
+
 fn say(document: &Value) -> Result<()> {
-    let text = |key: &str| match &document[key] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let words = |list: &Value| {
-        let words = list.as_array().into_iter().flatten();
-        words
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    let mut lines = vec![
-        "Client:".to_owned(),
-        format!(" Version:    {}", text("ServerVersion")),
-        " Debug Mode: false".to_owned(),
-        String::new(),
-        "Server:".to_owned(),
-        format!(" Containers: {}", text("Containers")),
-        format!("  Running: {}", text("ContainersRunning")),
-        format!("  Paused: {}", text("ContainersPaused")),
-        format!("  Stopped: {}", text("ContainersStopped")),
-        format!(" Images: {}", text("Images")),
-        format!(" Server Version: {}", text("ServerVersion")),
-        format!(" Storage Driver: {}", text("Driver")),
-    ];
-    for pair in document["DriverStatus"].as_array().into_iter().flatten() {
-        let word = |at: usize| pair[at].as_str().unwrap_or_default();
-        lines.push(format!("  {}: {}", word(0), word(1)));
-    }
-    for (name, key) in [
-        ("Logging Driver", "LoggingDriver"),
-        ("Cgroup Driver", "CgroupDriver"),
-        ("Cgroup Version", "CgroupVersion"),
-    ] {
-        lines.push(format!(" {name}: {}", text(key)));
-    }
-    lines.push(" Plugins:".to_owned());
-    for kind in ["Volume", "Network", "Log"] {
-        lines.push(format!("  {kind}: {}", words(&document["Plugins"][kind])));
-    }
-    lines.push(" Swarm: inactive".to_owned());
-    lines.push(format!(" Runtimes: {}", text("DefaultRuntime")));
-    lines.push(format!(" Default Runtime: {}", text("DefaultRuntime")));
-    lines.push(format!(" Init Binary: {}", text("InitBinary")));
-    lines.push(" Security Options:".to_owned());
-    for option in document["SecurityOptions"].as_array().into_iter().flatten() {
-        // `name=seccomp,profile=builtin`
-        let mut parts = option.as_str().unwrap_or_default().split(',');
-        let name = parts.next().unwrap_or_default();
-        lines.push(format!("  {}", name.trim_start_matches("name=")));
-        for part in parts {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            let mut key = key.to_owned();
-            if let Some(first) = key.get_mut(..1) {
-                first.make_ascii_uppercase();
-            }
-            lines.push(format!("   {key}: {value}"));
-        }
-    }
-    for (name, key) in [
-        ("Kernel Version", "KernelVersion"),
-        ("Operating System", "OperatingSystem"),
-        ("OSType", "OSType"),
-        ("Architecture", "Architecture"),
-        ("CPUs", "NCPU"),
-    ] {
-        lines.push(format!(" {name}: {}", text(key)));
-    }
     let memory = binary(document["MemTotal"].as_u64().unwrap_or(0));
-    lines.push(format!(" Total Memory: {memory}"));
-    lines.push(format!(" Name: {}", text("Name")));
-    lines.push(format!(" Docker Root Dir: {}", text("DockerRootDir")));
-    lines.push(" Debug Mode: false".to_owned());
-    lines.push(" Experimental: false".to_owned());
-    lines.push(" Live Restore Enabled: true".to_owned());
-    cli::say(&lines.join("\n"))?;
+    fill(TEXT, document, &json!({ "Memory": memory }))?;
     for warning in document["Warnings"].as_array().into_iter().flatten() {
         let warning = warning.as_str().unwrap_or_default();
         cli::complain(PROGRAM, &anyhow::anyhow!("{warning}"));

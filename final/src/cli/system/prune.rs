@@ -3,12 +3,13 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 use minidocker::engine::containers::Containers;
-use minidocker::engine::images::{self, Images};
+use minidocker::engine::images::Images;
 use minidocker::engine::networks::Networks;
-use minidocker::engine::volumes::{self, Volumes};
+use minidocker::engine::pruning::Pruning;
+use minidocker::engine::volumes::Volumes;
 
-use crate::filters::{Filter, restriction};
-use crate::{Context, network, prompt, prune, remove, volume};
+use crate::prune::{COMMON, Scope, say_deleted, say_freed};
+use crate::{Context, remove};
 
 /// Remove what nobody uses: stopped containers, networks and images without containers, unfinished
 /// downloads
@@ -18,12 +19,8 @@ pub(crate) struct Prune {
     /// Also images that have names, unless a container uses them
     #[arg(short, long)]
     all: bool,
-    /// Only what is so: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
-    #[arg(long, value_name = "NAME=VALUE")]
-    filter: Vec<Filter>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    scope: Scope,
     /// Also the volumes that were made for containers that are gone
     #[arg(long)]
     volumes: bool,
@@ -31,42 +28,35 @@ pub(crate) struct Prune {
 
 impl Prune {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        let only = restriction(&self.filter)?;
+        let (only, _) = self.scope.restriction(&COMMON)?;
         ensure!(
             !(self.volumes && only.until.is_some()),
             "the \"until\" filter is not supported with \"--volumes\""
         );
-        if !self.force && !prompt::confirmed(&self.warning())? {
+        if !self.scope.confirmed(&self.what())? {
             return Ok(0);
         }
-        let containers = Containers::open(&context.dirs)?;
-        let pruned = containers.prune(&only)?;
-        prune::say(&pruned)?;
+        let pruned = Containers::open(&context.dirs)?.prune(&only)?;
+        say_deleted("Containers", &pruned.names)?;
         let mut freed = pruned.freed;
-        network::say(&Networks::open(&context.dirs).prune(&only)?)?;
+        let networks = Networks::open(&context.dirs).prune(&only)?;
+        say_deleted("Networks", &networks)?;
+        let mut which = Pruning { all: false, only };
         if self.volumes {
-            let which = volumes::Pruning {
-                all: false,
-                only: only.clone(),
-            };
             let pruned = Volumes::open(&context.dirs).prune(&which)?;
-            volume::say(&pruned)?;
+            say_deleted("Volumes", &pruned.names)?;
             freed += pruned.freed;
         }
-        let unused = images::Pruning {
-            all: self.all,
-            only,
-        };
+        which.all = self.all;
         Images::change(&context.dirs, |images| {
-            let removed = images.prune(&unused)?;
+            let removed = images.prune(&which)?;
             remove::say(&removed)?;
-            let all = cli::size(freed + removed.freed, 4);
-            cli::say(&format!("Total reclaimed space: {all}"))?;
+            say_freed(freed + removed.freed)?;
             Ok(0)
         })
     }
 
-    fn warning(&self) -> String {
+    fn what(&self) -> String {
         let mut parts = vec!["all stopped containers"];
         parts.push("all networks not used by at least one container");
         if self.volumes {
@@ -76,7 +66,7 @@ impl Prune {
             true => "all images without at least one container associated to them",
             false => "all dangling images",
         });
-        let lines: Vec<String> = parts.iter().map(|part| format!("  - {part}")).collect();
-        format!("WARNING! This will remove:\n{}\n", lines.join("\n"))
+        let lines = parts.iter().map(|part| format!("\n  - {part}"));
+        format!("remove:{}\n", lines.collect::<String>())
     }
 }

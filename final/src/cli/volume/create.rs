@@ -19,7 +19,8 @@ pub(crate) struct Create {
     /// What to write on it
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = label)]
     label: Vec<String>,
-    /// Where its files are, if not in it: type=none, o=bind and device=PATH
+    /// Where its files are, if not in it: type=none, o=bind and device=PATH; or what to mount, as
+    /// mount(8) has it: type=tmpfs, device=tmpfs and o=size=10m
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
     /// What to call it; without one it gets 64 digits

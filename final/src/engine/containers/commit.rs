@@ -1,13 +1,10 @@
 //! `docker commit`: an image of a container, as it is now.
 
-use std::fs::File;
-use std::io::{Read, Seek, Write};
-
 use anyhow::{Context, Result, bail, ensure};
 use images::{Digest, Store};
-use rustix::fs::MemfdFlags;
 
 use super::Containers;
+use crate::engine::answer::Answer;
 use crate::engine::images::{Commit, Images};
 use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::journal::{self, Event};
@@ -69,17 +66,13 @@ impl Containers {
         let store = Store::open(&self.dirs.data)?;
         let base = store.find(&container.image)?;
         let overlay = store.kept_overlay(id)?;
-        let memory = rustix::fs::memfd_create("id", MemfdFlags::CLOEXEC).context("memfd_create")?;
-        let mut memory = File::from(memory);
+        let answer = Answer::new()?;
         let status = Images::change(&self.dirs, |images| {
             let image = images.commit(&base, (&overlay.upper, &container.config), commit)?;
-            write!(&memory, "{}", image.id())?;
-            Ok(0)
+            answer.tell(image.id().to_string().as_bytes()).map(|()| 0)
         })?;
         ensure!(status == 0, "interrupted");
-        let mut id = String::new();
-        memory.rewind()?;
-        memory.read_to_string(&mut id)?;
+        let id = String::from_utf8(answer.hear()?)?;
         journal::tell(&self.dirs, &Event::of(&container, "commit"));
         id.parse()
     }

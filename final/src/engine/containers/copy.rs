@@ -22,11 +22,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use images::{Packer, Tar, decompress};
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Containers;
-use super::view::{Partner, Sight};
+use super::view::{Partner, Sight, open};
 use crate::state::journal::{self, Event};
 use extract::{Owner, Rules};
 use place::{Destination, Source};
@@ -104,7 +103,7 @@ impl Containers {
                     }
                     Some(source) => {
                         let mut to = BufWriter::with_capacity(BUFFER, &mut to);
-                        pack(source, b"", &host("/proc")?, &mut to)?;
+                        pack(source, b"", &open(Path::new("/proc"))?, &mut to)?;
                     }
                 }
                 Ok(to.count)
@@ -178,7 +177,7 @@ fn pack(source: Source, path: &[u8], proc: &OwnedFd, to: &mut dyn Write) -> Resu
 
 fn find_on_host(path: &Path, follow: bool) -> Result<Source> {
     let whole = absolute(path)?;
-    Source::find(&host("/")?, &whole, follow)
+    Source::find(&open(Path::new("/"))?, &whole, follow)
         .map_err(|errno| anyhow!(errno).context(format!("find {}", path.display())))
 }
 
@@ -190,7 +189,7 @@ fn find_place(path: &Path) -> Result<Destination> {
         let parent = parent.unwrap_or(Path::new(".")).display();
         format!("invalid output path: directory \"{parent}\" does not exist")
     };
-    Destination::find(&host("/")?, &whole).map_err(|errno| explain(errno, missing()))
+    Destination::find(&open(Path::new("/"))?, &whole).map_err(|errno| explain(errno, missing()))
 }
 
 /// The path from the root, with the slash and the dot at its end, which mean something.
@@ -201,11 +200,6 @@ fn absolute(path: &Path) -> Result<Vec<u8>> {
     }
     let here = std::env::current_dir().context("find the working directory")?;
     Ok([here.as_os_str().as_bytes(), b"/", bytes].concat())
-}
-
-fn host(path: &str) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).with_context(|| format!("open {path}"))
 }
 
 fn file(pipe: &OwnedFd) -> Result<File> {

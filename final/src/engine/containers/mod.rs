@@ -55,7 +55,6 @@ pub use create::Wish;
 pub use disk::{Disk, ImageUse};
 pub use exec::{Execed, Streams};
 pub use kill::parse_signal;
-pub use prune::Pruned;
 pub use remove::Removal;
 pub use start::Attach;
 pub use stats::{Sample, total_memory};
@@ -144,15 +143,33 @@ impl Containers {
 
     /// Asks a container's shim for something that is done at once.
     pub(super) fn ask(&self, container: &Container, request: &Request) -> Result<()> {
-        let name = &container.name;
+        let shim = self.begin_to_ask(container, request)?;
+        answer_of(&shim, container)
+    }
+
+    /// The same; the [answer](answer_of) is heard later.
+    pub(super) fn begin_to_ask(
+        &self,
+        container: &Container,
+        request: &Request,
+    ) -> Result<Connection> {
         let Some(shim) = Connection::to(&self.places(container))? else {
-            bail!("container {name} is not running");
+            bail!("container {} is not running", container.name);
         };
         shim.request(request, &[])?;
-        match shim.hear()? {
-            Heard::Word(Frame::Done, _) => Ok(()),
-            Heard::Word(Frame::Failed(_, sentence), _) => bail!("{sentence}"),
-            _ => bail!("container {name} is not running"),
+        Ok(shim)
+    }
+}
+
+/// What a container's shim answers.
+pub(super) fn answer_of(shim: &Connection, container: &Container) -> Result<()> {
+    let name = &container.name;
+    match shim.hear()? {
+        Heard::Word(Frame::Done, _) => Ok(()),
+        Heard::Word(Frame::Failed(_, sentence), _) => bail!("{sentence}"),
+        Heard::Nothing => {
+            bail!("the shim of container {name} does not answer: it is stopped, or very busy")
         }
+        _ => bail!("container {name} is not running"),
     }
 }

@@ -3,17 +3,8 @@
 use anyhow::Result;
 
 use super::{Containers, Removal};
-use crate::engine::restriction::Restriction;
+use crate::engine::pruning::{Pruned, Restriction};
 use crate::state::journal::{self, Event, Kind};
-
-/// What went.
-#[derive(Debug, Default)]
-pub struct Pruned {
-    /// The containers' ids.
-    pub ids: Vec<String>,
-    /// The bytes of the files that they had written.
-    pub freed: u64,
-}
 
 impl Containers {
     /// Removes those of the containers that don't run. One that has been started or removed meanwhile
@@ -22,6 +13,7 @@ impl Containers {
     /// # Errors
     /// They cannot be listed.
     pub fn prune(&self, only: &Restriction) -> Result<Pruned> {
+        self.sweep();
         let mut stopped = self.list()?;
         stopped.retain(|it| {
             !it.life.status.needs_shim() && only.admits(Some(it.created), &it.config.labels)
@@ -37,7 +29,7 @@ impl Containers {
             match self.remove(&container.id, how) {
                 Ok(()) => {
                     pruned.freed += sizes.get(&container.id).copied().unwrap_or(0);
-                    pruned.ids.push(container.id);
+                    pruned.names.push(container.id);
                 }
                 Err(error) => tracing::warn!("{error:#}"),
             }

@@ -42,8 +42,9 @@ impl Containers {
             .iter()
             .map(|container| self.ask_to_end(&container.id, stopping(container)))
             .collect();
-        let stopped = running.into_iter().zip(asked).map(|(container, asked)| {
-            let ended = asked.and_then(|asked| self.see_end(asked));
+        let mut ends = Vec::new();
+        self.see_ends(asked, |_, ended| ends.push(ended));
+        let stopped = running.into_iter().zip(ends).map(|(container, ended)| {
             let done = ended.and_then(|_| self.restore_wish(&container));
             (container, done)
         });

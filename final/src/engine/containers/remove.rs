@@ -23,15 +23,18 @@ pub struct Removal {
 }
 
 impl Containers {
+    /// Finishes what removals left that were killed: it may be all that there is of a container.
+    pub fn sweep(&self) {
+        if let Err(error) = Images::open(&self.dirs) {
+            tracing::debug!("{error:#}");
+        }
+    }
+
     /// Removes a container.
     ///
     /// # Errors
     /// It runs and that is not to be ended, or something of it cannot be removed.
     pub fn remove(&self, what: &str, how: Removal) -> Result<()> {
-        // What a removal left that was killed goes first. It may be all that there is of it.
-        if let Err(error) = Images::open(&self.dirs) {
-            tracing::debug!("{error:#}");
-        }
         let id = self.id_of(what)?;
         // One whose removal was given up is gone by now, and that is what is wanted.
         let Some(container) = self.look(&id)? else {
@@ -83,11 +86,14 @@ impl Containers {
             return Ok(());
         }
         stop::note_by_hand(&mut locked);
+        let waits = locked.container.life.status == Status::Restarting;
         drop(locked);
         let Some(shim) = self.watch(container)? else {
             return Ok(());
         };
-        let _ = self.ask(container, &Request::Cancel);
+        if waits {
+            let _ = self.ask(container, &Request::Cancel);
+        }
         self.kill_all(container, &shim)
     }
 

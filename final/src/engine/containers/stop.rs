@@ -95,7 +95,7 @@ impl Containers {
     ///
     /// # Errors
     /// It cannot be ended.
-    pub fn see_end(&self, asked: Asked) -> Result<Container> {
+    fn see_end(&self, asked: Asked) -> Result<Container> {
         let Asked {
             container,
             shim,
@@ -110,6 +110,32 @@ impl Containers {
             journal::tell(&self.dirs, &Event::of(&container, "stop"));
         }
         self.find(&container.id).or(Ok(container))
+    }
+
+    /// The same for several: their time passes for all at once, and `tell` hears of them in the
+    /// order in which they were asked.
+    pub fn see_ends(
+        &self,
+        asked: Vec<Result<Asked>>,
+        mut tell: impl FnMut(usize, Result<Container>),
+    ) {
+        let (mut waiting, mut ended) = (Vec::new(), Vec::new());
+        for (n, asked) in asked.into_iter().enumerate() {
+            let failed = asked.map(|asked| waiting.push((n, asked))).err();
+            ended.push(failed.map(Err));
+        }
+        let mut told = 0;
+        loop {
+            while let Some(end) = ended.get_mut(told).and_then(Option::take) {
+                tell(told, end);
+                told += 1;
+            }
+            if waiting.is_empty() {
+                return;
+            }
+            let (n, asked) = waiting.remove(next_due(&waiting));
+            ended[n] = Some(self.see_end(asked));
+        }
     }
 
     /// Stops a container and starts it again.
@@ -154,18 +180,45 @@ pub(super) fn note_by_hand(locked: &mut Locked) {
     }
 }
 
+/// Waits until one of them has ended, or has no more time for that; which?
+fn next_due(waiting: &[(usize, Asked)]) -> usize {
+    let shims = waiting.iter().map(|(_, asked)| asked.shim.as_ref());
+    let Some(shims) = shims.collect::<Option<Vec<_>>>() else {
+        // One that does not run.
+        let stands = |(_, asked): &(usize, Asked)| asked.shim.is_none();
+        return waiting.iter().position(stands).unwrap_or_default();
+    };
+    let ends = waiting.iter().enumerate();
+    let first = ends
+        .filter_map(|(at, (_, asked))| Some((asked.until?, at)))
+        .min();
+    let left = first.map(|(until, _)| until.saturating_duration_since(Instant::now()));
+    let polled = shims
+        .iter()
+        .map(|shim| PollFd::new(shim.as_fd(), PollFlags::POLLIN));
+    let mut polled: Vec<PollFd> = polled.collect();
+    // Whatever keeps it from waiting, the next one is waited for by itself.
+    let _ = poll(&mut polled, timeout(left));
+    let ready = |polled: &PollFd| polled.any().unwrap_or_default();
+    let ready = polled.iter().position(ready);
+    ready.or(first.map(|(_, at)| at)).unwrap_or_default()
+}
+
+fn timeout(left: Option<Duration>) -> PollTimeout {
+    match left {
+        // One more, for what is less than a millisecond.
+        Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+        None => PollTimeout::NONE,
+    }
+}
+
 /// Waits for the end that a shim tells, so long and no longer; `None` is for ever.
-pub(super) fn has_ended(shim: &Connection, patience: Option<Duration>) -> Result<bool> {
+fn has_ended(shim: &Connection, patience: Option<Duration>) -> Result<bool> {
     let until = patience.map(|patience| Instant::now() + patience);
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let timeout = match left {
-            // One more, for what is less than a millisecond.
-            Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
-        };
         let mut polled = [PollFd::new(shim.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut polled, timeout) {
+        match poll(&mut polled, timeout(left)) {
             Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
             Ok(0) | Err(Errno::EINTR) => continue,
             other => other.context("wait for the container's end")?,

@@ -49,20 +49,29 @@ impl Containers {
             return Ok(());
         }
         let rebooted = !locked.places.run.exists();
+        let last_word = locked.places.kept_last_word();
         self.bury(locked)?;
         // One that was never started, or had ended, is what it was.
         if !locked.container.life.status.needs_shim() {
             return Ok(());
         }
         let life = &mut locked.container.life;
-        life.status = Status::Exited;
-        life.pid = 0;
-        life.exit_code = if rebooted { REBOOTED } else { KILLED };
-        life.finished = Some(Timestamp::now());
-        life.unplug();
+        match last_word {
+            Some(told) => *life = told,
+            None => {
+                life.status = Status::Exited;
+                life.pid = 0;
+                life.exit_code = if rebooted { REBOOTED } else { KILLED };
+                life.finished = Some(Timestamp::now());
+                life.unplug();
+            }
+        }
         // It is the truth on a full disk, too.
         if let Err(error) = locked.save() {
             tracing::debug!("{error:#}");
+            if let Err(error) = locked.places.keep_last_word(&locked.container.life) {
+                tracing::debug!("{error:#}");
+            }
         }
         if locked.container.host.auto_remove {
             self.discard(locked)?;

@@ -1,19 +1,15 @@
 //! How much of the disk containers use: what they wrote.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use namespaces::as_root;
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat2,
-    statat,
-};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 
 use super::Containers;
+use crate::engine::answer::Answer;
 use crate::state::{Container, Places};
 
 impl Containers {
@@ -34,20 +30,15 @@ impl Containers {
 /// The bytes in the files of trees, by the trees' names.
 pub(in crate::engine) fn measure(trees: &[(String, PathBuf)]) -> Result<HashMap<String, u64>> {
     // Without privileges it is a child that may look, which has no other way to answer.
-    let answer = memfd_create("sizes", MemfdFlags::CLOEXEC).context("memfd_create")?;
-    let mut answer = File::from(answer);
+    let answer = Answer::new()?;
     as_root(|| {
         let sizes = trees
             .iter()
             .map(|(name, tree)| (name.as_str(), size(tree).unwrap_or(0)));
         let sizes: HashMap<&str, u64> = sizes.collect();
-        let written = (&answer).write_all(&serde_json::to_vec(&sizes)?);
-        written.context("tell the sizes")
+        answer.tell(&serde_json::to_vec(&sizes)?)
     })?;
-    let mut text = String::new();
-    answer.rewind().context("read the sizes")?;
-    answer.read_to_string(&mut text).context("read the sizes")?;
-    serde_json::from_str(&text).context("read the sizes")
+    serde_json::from_slice(&answer.hear()?).context("read the sizes")
 }
 
 /// The bytes in the files of a tree that somebody else may be changing: no link in it is followed.

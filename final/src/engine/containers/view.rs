@@ -51,8 +51,8 @@ pub(super) struct View {
     /// The namespaces of somebody who sees them already.
     joined: Vec<Joined>,
     own: CloneFlags,
-    /// Whose layers have to be stacked first.
-    stacked: Option<(Dirs, Container)>,
+    /// Whose layers have to be stacked first, and maybe volumes mounted.
+    stacked: Option<(Dirs, Container, Sight)>,
     /// What becomes `/`.
     root: Option<Root>,
     /// A container that does not run must not be started meanwhile.
@@ -115,7 +115,7 @@ impl Containers {
             joined: Vec::new(),
             own: CloneFlags::CLONE_NEWNS,
             root: Some(self.root(&container, sight)),
-            stacked: Some((self.dirs.clone(), container)),
+            stacked: Some((self.dirs.clone(), container, sight)),
             _locked: Some(locked),
         })
     }
@@ -258,8 +258,12 @@ impl View {
             let kept: Vec<_> = theirs.iter().copied().chain([proc.as_fd()]).collect();
             inside.close_files(0, &kept)?;
             nix::sys::prctl::set_dumpable(false).context("keep others out of this process")?;
-            if let Some((dirs, container)) = &self.stacked {
+            let mut _held = Vec::new();
+            if let Some((dirs, container, sight)) = &self.stacked {
                 shim::layers(dirs, container)?.mount()?;
+                if *sight == Sight::Mounts {
+                    _held = shim::mount_volumes(container, dirs)?;
+                }
                 shim::mount_parts(container, &Places::of(dirs, &container.id))?;
             }
             if let Some(root) = &self.root {
@@ -280,14 +284,15 @@ impl View {
 }
 
 /// Whether the other end of a pipe was closed.
-pub(super) fn is_cut(error: &anyhow::Error) -> bool {
+fn is_cut(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>();
         io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 
-fn open(path: &Path) -> Result<OwnedFd> {
+/// Pins a directory.
+pub(super) fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .with_context(|| format!("open {}", path.display()))

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 
 use super::Containers;
+use crate::engine::lexical;
 use crate::state::{Container, LocalVolume, Places, Status, Volume};
 
 /// The volumes that were made for a container that is about to be.
@@ -116,19 +117,12 @@ fn inherited(all: &Containers, from: &str) -> Result<Vec<Volume>> {
 
 /// Where an image wants to have a volume, without dots and double slashes.
 fn inside(wanted: &str) -> Result<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in wanted.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
+    let place = lexical::absolute(wanted);
     ensure!(
-        !parts.is_empty(),
+        place != "/",
         "the image wants a volume at {wanted:?}: destination can't be '/'"
     );
-    Ok(format!("/{}", parts.join("/")))
+    Ok(place)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Others {
 
 /// The failure of who stopped because of another's.
 #[derive(Debug)]
-pub(super) struct GivenUp;
+struct GivenUp;
 
 impl fmt::Display for GivenUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,8 +4,6 @@
 //! replacement"): quotes keep blanks together, a backslash takes the next character as it is, and
 //! `$NAME` or `${NAME}` is what `ENV` said before.
 
-use std::path::{Component, Path};
-
 use anyhow::{Context, Result, bail, ensure};
 use images::Config;
 use jiff::SignedDuration;
@@ -13,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::containers::parse_signal;
 use crate::engine::containers::ports::parse_expose;
+use crate::engine::lexical;
 
 /// Carries instructions out, one after the other.
 ///
@@ -86,7 +85,13 @@ fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
             }
         }
         "USER" => config.user = expand(rest()?)?,
-        "WORKDIR" => config.working_dir = join(&config.working_dir, &expand(rest()?)?),
+        "WORKDIR" => {
+            let to = expand(rest()?)?;
+            config.working_dir = match to.starts_with('/') {
+                true => lexical::absolute(&to),
+                false => lexical::absolute(&format!("{}/{to}", config.working_dir)),
+            };
+        }
         "STOPSIGNAL" => config.stop_signal = signal(expand(rest()?)?)?,
         "HEALTHCHECK" => {
             let check = healthcheck(rest()?)?;
@@ -131,20 +136,6 @@ fn set(env: &mut Vec<String>, name: &str, value: &str) {
         Some(old) => *old = new,
         None => env.push(new),
     }
-}
-
-/// `to`, as seen from `from`, without dots.
-fn join(from: &str, to: &str) -> String {
-    let mut parts = Vec::new();
-    let path = Path::new("/").join(from).join(to);
-    for part in path.components() {
-        match part {
-            Component::Normal(part) => parts.push(part.to_string_lossy()),
-            Component::ParentDir => drop(parts.pop()),
-            _ => {}
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn signal(text: String) -> Result<String> {

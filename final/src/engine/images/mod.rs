@@ -39,7 +39,6 @@ pub use check::Mending;
 pub use commit::Commit;
 pub use history::Step;
 pub use import::Imported;
-pub use prune::Pruning;
 pub use pull::Pulled;
 pub use save::Format;
 pub(crate) use save::replace;

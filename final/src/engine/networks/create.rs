@@ -23,10 +23,14 @@ pub struct Wish {
     pub ranges: Vec<IpNetwork>,
     /// The host's addresses in them.
     pub gateways: Vec<IpAddr>,
+    /// Whom addresses in them belong to that no container gets.
+    pub spared: BTreeMap<String, IpAddr>,
     /// Whether it is to have IPv6.
     pub six: bool,
     /// Whether nothing leads out of it.
     pub internal: bool,
+    /// What docker's swarm would ask for.
+    pub attachable: bool,
     /// What to write on it.
     pub labels: BTreeMap<String, String>,
     /// Docker's options of a bridge, by their names.
@@ -41,7 +45,6 @@ impl Networks {
     pub fn create(&self, wish: Wish) -> Result<Network> {
         check_name(&wish.name)?;
         check_driver(&wish.driver)?;
-        check_options(&wish.options)?;
         let parts = parts(&wish)?;
         let id = new_id()?;
 
@@ -55,10 +58,13 @@ impl Networks {
         );
         let mut network = Network {
             internal: wish.internal,
+            attachable: wish.attachable,
+            spared: wish.spared,
             labels: wish.labels,
             options: wish.options,
             ..Network::new(id, name)
         };
+        check_options(&network)?;
         let taken = Taken::new(&others, &network::routes()?);
         for part in &parts {
             taken.check(part.subnet)?;
@@ -115,17 +121,34 @@ fn check_driver(driver: &str) -> Result<()> {
 /// What lies beside the bridges' directories in RUN/network, and would be taken for one of them.
 const NOT_BRIDGES: [&str; 4] = ["containers", "keeper", "lock", "uplink"];
 
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
-    let known = Network::BRIDGE_NAME;
-    if let Some(key) = options.keys().find(|key| *key != known) {
-        bail!("the option {key} is not supported: there is {known}");
+/// Docker's options of a bridge.
+const OPTIONS: [&str; 5] = [
+    Network::BRIDGE_NAME,
+    Network::MTU,
+    Network::TOGETHER,
+    Network::MASQUERADE,
+    Network::BINDING,
+];
+
+fn check_options(network: &Network) -> Result<()> {
+    let options = &network.options;
+    if let Some(key) = options.keys().find(|key| !OPTIONS.contains(&key.as_str())) {
+        bail!(
+            "the option {key} is not supported: there are {}",
+            OPTIONS.join(", ")
+        );
     }
-    let bridge = options.get(known).map_or("", String::as_str);
+    let bridge = options.get(Network::BRIDGE_NAME).map_or("", String::as_str);
     ensure!(
         !NOT_BRIDGES.contains(&bridge),
         "no bridge can be called {bridge}: the word has another meaning for minidocker"
     );
-    Ok(())
+    ensure!(
+        network.switch(Network::MASQUERADE)?,
+        "{}=false is not supported: the outside would have to know a way to the containers",
+        Network::MASQUERADE
+    );
+    network.binding().map(drop)
 }
 
 /// A subnet that was asked for, and what of it was.
@@ -159,6 +182,12 @@ fn parts(wish: &Wish) -> Result<Vec<Part>> {
         !parts.is_empty() || (wish.ranges.is_empty() && wish.gateways.is_empty()),
         "every ip-range or gateway must have a corresponding subnet"
     );
+    for address in wish.spared.values() {
+        ensure!(
+            parts.iter().any(|it| it.subnet.contains(*address)),
+            "no matching subnet for aux-address {address}"
+        );
+    }
     for range in &wish.ranges {
         let part = parts.iter_mut().find(|it| it.subnet.contains(range.ip()));
         let part = part.with_context(|| format!("no matching subnet for range {range}"))?;
@@ -226,10 +255,6 @@ fn check_range(range: IpNetwork, subnet: IpNetwork) -> Result<()> {
         first == range.ip(),
         "invalid ip-range {range}: it should be {first}/{prefix}"
     );
-    ensure!(
-        range.is_ipv4(),
-        "invalid ip-range {range}: IPv6 addresses are made of IPv4 ones, and have no range"
-    );
     Ok(())
 }
 
@@ -260,8 +285,10 @@ impl Part {
             Some(IpAddr::V6(gateway)) => network.gateway6 = Some(gateway),
             None => {}
         }
-        if let Some(IpNetwork::V4(range)) = self.range {
-            network.range = Some(range);
+        match self.range {
+            Some(IpNetwork::V4(range)) => network.range = Some(range),
+            Some(IpNetwork::V6(range)) => network.range6 = Some(range),
+            None => {}
         }
     }
 }
@@ -270,13 +297,19 @@ impl Part {
 fn complete(network: &mut Network, six: bool, taken: &Taken) -> Result<()> {
     let subnet = network.subnet.map_or_else(|| taken.free(), Ok)?;
     network.subnet = Some(subnet);
-    network.gateway = network.gateway.or_else(|| subnet.nth(1));
+    let spared: Vec<IpAddr> = network.spared.values().copied().collect();
+    let is_free = |address: &IpAddr| !spared.contains(address);
+    let mut first = subnet.iter().skip(1).filter(|it| is_free(&(*it).into()));
+    network.gateway = network.gateway.or_else(|| first.next());
     if six && network.subnet6.is_none() {
         let subnet = unique_local(&network.id)?;
         taken.check(subnet.into())?;
         network.subnet6 = Some(subnet);
     }
-    let first = |subnet: Ipv6Network| Ipv6Addr::from_bits(subnet.network().to_bits() + 1);
-    network.gateway6 = network.gateway6.or_else(|| network.subnet6.map(first));
+    let first = |subnet: Ipv6Network| {
+        let addresses = (1..).map(|n| Ipv6Addr::from_bits(subnet.network().to_bits() + n));
+        addresses.into_iter().find(|it| is_free(&(*it).into()))
+    };
+    network.gateway6 = network.gateway6.or_else(|| network.subnet6.and_then(first));
     Ok(())
 }

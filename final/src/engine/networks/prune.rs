@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Networks, is_in};
 use crate::engine::containers::Containers;
-use crate::engine::restriction::Restriction;
+use crate::engine::pruning::Restriction;
 use crate::state::journal::{self, Event, Kind};
 use crate::state::{Changing, Network};
 

@@ -14,7 +14,6 @@ use cli::Dirs;
 
 use crate::state::LocalVolume;
 
-pub use prune::{Pruned, Pruning};
 pub use usage::VolumeUse;
 
 /// The volumes of one user.

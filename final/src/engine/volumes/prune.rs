@@ -5,34 +5,9 @@ use namespaces::as_root;
 
 use super::Volumes;
 use crate::engine::containers::Containers;
-use crate::engine::restriction::Restriction;
+use crate::engine::pruning::{Pruned, Pruning};
+use crate::state::Alone;
 use crate::state::journal::{self, Event, Kind};
-use crate::state::{Alone, LocalVolume};
-
-/// Which volumes go, of those that no container has.
-#[derive(Clone, Debug, Default)]
-pub struct Pruning {
-    /// Those with names, too.
-    pub all: bool,
-    /// Of these only some.
-    pub only: Restriction,
-}
-
-/// What went.
-#[derive(Debug, Default)]
-pub struct Pruned {
-    /// The volumes' names.
-    pub names: Vec<String>,
-    /// The bytes of the files that were in them.
-    pub freed: u64,
-}
-
-impl Pruning {
-    fn concerns(&self, volume: &LocalVolume) -> bool {
-        (self.all || volume.is_anonymous())
-            && self.only.admits(Some(volume.created), &volume.labels)
-    }
-}
 
 impl Volumes {
     /// Removes volumes.
@@ -44,7 +19,9 @@ impl Volumes {
         // Those that `--rm` would have removed, had nobody killed their shims, are no users.
         Containers::open(&self.dirs)?.list()?;
         let mut spare = self.list()?;
-        spare.retain(|it| which.concerns(it));
+        spare.retain(|it| {
+            (which.all || it.is_anonymous()) && which.only.admits(Some(it.created), &it.labels)
+        });
         let sizes = self.sizes(&spare)?;
         let alone = Alone::wait(&self.dirs)?;
         spare.retain(|it| !alone.users.contains_key(&it.name) && self.find(&it.name).is_ok());

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::plugs::Plugs;
 use super::relay::Relay;
-use crate::keeper::Registration;
+use crate::keeper::{Asking, Registration};
 use crate::state::{self, Port};
 
 /// Who answers questions for less than that may not do better at the next attempt.
@@ -126,6 +126,17 @@ impl Attached {
         }
     }
 
+    /// Lays the cables again that somebody took away altogether.
+    ///
+    /// # Errors
+    /// The kernel refused a message.
+    pub fn lay_again(&self) -> Result<()> {
+        match (&self.connection, &self.netns) {
+            (Some(Connection::Plugged(plugs)), Some(netns)) => plugs.lay_again(netns.as_fd()),
+            _ => Ok(()),
+        }
+    }
+
     /// Who copies what arrives at some of its ports.
     fn relay(&self) -> Option<&Relay> {
         match &self.connection {
@@ -164,7 +175,7 @@ impl Attached {
     }
 
     /// Has the container's questions for names answered, if it is in a network where there are names
-    /// and they are not yet. One that nobody answers runs all the same.
+    /// and they are not yet.
     pub fn settle_names(&mut self, id: &str, dirs: &Dirs) {
         let (Some(Connection::Plugged(plugs)), Some(netns)) = (&self.connection, &self.netns)
         else {
@@ -177,17 +188,22 @@ impl Attached {
         if self.names.is_some() {
             return;
         }
-        match Registration::new(dirs, id, netns.as_fd()) {
-            Ok(registration) => {
-                let since = Instant::now();
-                self.names = Some(Names {
-                    registration,
-                    since,
-                    short: 0,
-                });
-            }
+        self.names = Names::settled(Asking::of(dirs, id, netns.as_fd()));
+    }
+}
+
+impl Names {
+    /// Waits until the keeper answers. A container that nobody answers runs all the same.
+    pub(super) fn settled(asking: Result<Asking>) -> Option<Names> {
+        match asking.and_then(Asking::settle) {
+            Ok(registration) => Some(Names {
+                registration,
+                since: Instant::now(),
+                short: 0,
+            }),
             Err(error) => {
                 tracing::warn!("the container will not find others by their names: {error:#}");
+                None
             }
         }
     }

@@ -187,6 +187,22 @@ impl Plugs {
         handed
     }
 
+    /// Lays the cables again that somebody took away altogether.
+    ///
+    /// # Errors
+    /// The kernel refused a message.
+    pub fn lay_again(&self, netns: BorrowedFd<'_>) -> Result<()> {
+        for plug in &self.all {
+            let Held::Endpoint(endpoint) = &plug.held else {
+                continue;
+            };
+            let interface = plug.interface.as_str();
+            let laid = (self.place).within(|| endpoint.lay_again(netns, interface));
+            laid.with_context(|| format!("lay the cable to network {}", plug.network.name))?;
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, mut parted: Parted) {
         let n = parted.n.min(self.all.len());
         self.all.splice(n..n, mem::take(&mut parted.plugs.all));
@@ -341,7 +357,10 @@ impl Plug {
         let bridge = share.network.bridge(dirs)?;
         // Taken here, wherever the bridge is: that is who is called.
         let ports = match share.leads {
-            true => ports::reserve(container, |port| bridge.reserve(port))?,
+            true => {
+                let binding = share.network.binding()?;
+                ports::reserve(container, binding, |port| bridge.reserve(port))?
+            }
             false => Vec::new(),
         };
         let published = ports.iter().map(|port| ports::of(port.port())).collect();
@@ -361,6 +380,10 @@ impl Plug {
         };
         let lease = place.within(|| bridge.lease(wish));
         let lease = lease.with_context(|| format!("join the network {}", share.network.name))?;
+        let lease = match share.wanted.hardware {
+            Some(hardware) => lease.with_hardware_address(hardware),
+            None => lease,
+        };
         let mut plug = Plug {
             network: share.network,
             interface: share.interface,

@@ -19,15 +19,20 @@ const MANY: usize = 100;
 /// How often another port is picked where one is free in IPv4 and taken in IPv6.
 const ATTEMPTS: usize = 16;
 
-/// Takes all that it publishes: `-p`, and with `-P` what its image and `--expose` name.
+/// Takes all that it publishes: `-p`, and with `-P` what its image and `--expose` name; on the
+/// address of `binding` where none is named.
 ///
 /// # Errors
 /// One of them is taken.
 pub fn reserve(
     container: &Container,
+    binding: Option<IpAddr>,
     take: impl Fn(&Publish) -> Result<Reserved>,
 ) -> Result<Vec<Reserved>> {
-    let wanted = wanted(container)?;
+    let mut wanted = wanted(container)?;
+    for port in &mut wanted {
+        port.address = port.address.or(binding);
+    }
     make_room(wanted.len())?;
     // Who picks comes last: a port that somebody else asked for by its number is not picked.
     let (any, fixed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|port| port.host == 0);
@@ -39,8 +44,7 @@ pub fn reserve(
     Ok(all)
 }
 
-/// Lets this process have the descriptors for so many ports: three each. What runs in the container
-/// has as many then.
+/// Lets this process have the descriptors for so many ports: three each.
 fn make_room(ports: usize) -> Result<()> {
     match ports < MANY {
         true => Ok(()),

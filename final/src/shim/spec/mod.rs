@@ -37,7 +37,7 @@ use namespaces::Namespaces;
 
 pub use namespaces::running;
 pub use process::exec_process;
-pub use subpath::mount_all as mount_parts;
+pub use subpath::{mount_all as mount_parts, open_part};
 
 /// The directory of the bundle that the container's root file system is mounted on.
 pub const ROOTFS: &str = "merged";
@@ -60,12 +60,10 @@ pub fn of(container: &Container, places: &Places, dirs: &Dirs, root: BorrowedFd)
     spec.set_domainname(namespaces.domainname(container));
 
     let process = process::first(container, &namespaces, root)?;
-    let mut linux = spec
-        .linux()
-        .clone()
-        .context("the defaults are incomplete")?;
+    let linux = spec.linux_mut().take();
+    let mut linux = linux.context("the defaults are incomplete")?;
     security::apply(&mut linux, host, &process)?;
-    let defaults = spec.mounts().clone().unwrap_or_default();
+    let defaults = spec.mounts_mut().take().unwrap_or_default();
     let mut mounts = mounts::of(container, places, &namespaces, defaults)?;
     devices::apply(&mut linux, &mut mounts, host)?;
     resources::apply(&mut linux, host);

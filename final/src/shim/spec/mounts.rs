@@ -65,16 +65,16 @@ pub(super) fn of(
 /// One of docker's seven, for this container; `None`: it cannot have it.
 fn adapted(mut mount: Mount, container: &Container, namespaces: &Namespaces) -> Option<Mount> {
     let host = &container.host;
-    let guest = runtime::is_in_user_namespace();
+    let is_guest = runtime::is_in_user_namespace;
     let place = mount.destination().clone();
     let mut options = mount.options().clone().unwrap_or_default();
     let place = place.to_str().unwrap_or_default();
     // A file system shows one namespace's affairs, and belongs to the owner of that.
     let borrowed = match place {
         "/dev/shm" => namespaces.ipc == Whose::Host,
-        "/dev/mqueue" => guest && namespaces.ipc == Whose::Host,
-        "/proc" => guest && namespaces.pid == Whose::Host,
-        "/sys" => guest && namespaces.network == Whose::Host,
+        "/dev/mqueue" => namespaces.ipc == Whose::Host && is_guest(),
+        "/proc" => namespaces.pid == Whose::Host && is_guest(),
+        "/sys" => namespaces.network == Whose::Host && is_guest(),
         _ => false,
     };
     if borrowed {
@@ -99,7 +99,7 @@ fn adapted(mut mount: Mount, container: &Container, namespaces: &Namespaces) -> 
             options.retain(|option| !option.starts_with("size="));
             options.push(format!("size={size}"));
         }
-        "/dev/pts" if guest && !is_mapped(5) => {
+        "/dev/pts" if is_guest() && !is_mapped(5) => {
             options.retain(|option| !option.starts_with("gid="));
         }
         "/sys" | "/sys/fs/cgroup" if host.privileged => {

@@ -7,6 +7,7 @@ use oci_spec::runtime::{
     BoxBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType as Limit, Process, User,
 };
 
+use crate::shim::inherited_file_limit;
 use crate::shim::protocol::Exec;
 use crate::state::{Container, Ulimit};
 
@@ -142,14 +143,24 @@ fn may_set_groups() -> bool {
 
 fn limits(ulimits: &[Ulimit]) -> Result<Option<Vec<PosixRlimit>>> {
     let number = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
-    let limits = ulimits.iter().map(|ulimit| {
+    let limit = |kind, soft, hard| {
         let limit = PosixRlimitBuilder::default()
-            .typ(kind_of_limit(&ulimit.name)?)
-            .soft(number(ulimit.soft))
-            .hard(number(ulimit.hard));
+            .typ(kind)
+            .soft(soft)
+            .hard(hard);
         Ok(limit.build()?)
+    };
+    let limits = ulimits.iter().map(|ulimit| {
+        let (soft, hard) = (number(ulimit.soft), number(ulimit.hard));
+        limit(kind_of_limit(&ulimit.name)?, soft, hard)
     });
-    let limits: Vec<PosixRlimit> = limits.collect::<Result<_>>()?;
+    let mut limits: Vec<PosixRlimit> = limits.collect::<Result<_>>()?;
+    let files = |limit: &PosixRlimit| limit.typ() == Limit::RlimitNofile;
+    if let Some((soft, hard)) = inherited_file_limit()
+        && !limits.iter().any(files)
+    {
+        limits.push(limit(Limit::RlimitNofile, soft, hard)?);
+    }
     Ok(Some(limits).filter(|limits| !limits.is_empty()))
 }
 

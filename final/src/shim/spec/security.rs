@@ -28,7 +28,7 @@ pub(super) fn restrict(process: &mut Process, host: &HostConfig, privileged: boo
     Ok(())
 }
 
-/// What holds for all processes of the container.
+/// What holds for all processes of the container: `linux` is as the defaults have it.
 pub(super) fn apply(linux: &mut Linux, host: &HostConfig, process: &Process) -> Result<()> {
     if host.privileged {
         linux.set_masked_paths(None).set_readonly_paths(None);
@@ -41,6 +41,7 @@ pub(super) fn apply(linux: &mut Linux, host: &HostConfig, process: &Process) -> 
     linux.set_seccomp(match &host.seccomp {
         Seccomp::Unconfined => None,
         Seccomp::Default if host.privileged => None,
+        Seccomp::Default if bounding == runtime::default_capabilities() => return Ok(()),
         Seccomp::Default => Some(runtime::docker_seccomp(&bounding)),
         Seccomp::Profile(text) => {
             Some(profile::read(text, &bounding).context("--security-opt seccomp")?)
@@ -56,11 +57,7 @@ fn capabilities(host: &HostConfig) -> Result<Capabilities> {
     let mut set = match (added.all, dropped.all) {
         (true, _) => runtime::own_capabilities()?,
         (false, true) => Capabilities::new(),
-        (false, false) => runtime::default_spec(false)
-            .process()
-            .as_ref()
-            .and_then(|process| process.capabilities().as_ref()?.bounding().clone())
-            .unwrap_or_default(),
+        (false, false) => runtime::default_capabilities(),
     };
     set.retain(|capability| !dropped.named.contains(capability));
     // What is named on both sides is wanted, unless everything was.

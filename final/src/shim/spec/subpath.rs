@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, umount2};
@@ -29,12 +29,6 @@ pub fn mount_all(container: &Container, places: &Places) -> Result<()> {
 /// resolved once more by the runtime, and by then lead elsewhere (openat2(2), `RESOLVE_BENEATH`).
 /// Nobody but the shim and the container sees that. `n` tells the container's mounts apart.
 pub(super) fn pick(volume: &Volume, places: &Places, n: usize) -> Result<PathBuf> {
-    let Volume {
-        name,
-        source,
-        subpath,
-        ..
-    } = volume;
     let place = places.subpath(n);
     match fs::create_dir(&place) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -43,26 +37,35 @@ pub(super) fn pick(volume: &Volume, places: &Places, n: usize) -> Result<PathBuf
         }
         made => made.with_context(|| format!("make {}", place.display()))?,
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |path: &PathBuf| {
-        openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty())
-            .with_context(|| format!("open {}", path.display()))
-    };
-    let top = open(&PathBuf::from(source))?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let part = match look_up(&top, subpath.as_str(), flags, resolve) {
-        Ok(part) => part,
-        Err(Errno::XDEV) => bail!("the subpath {subpath} leads out of the volume {name}"),
-        Err(errno) => {
-            let what = format!("cannot access the subpath {subpath} of the volume {name}");
-            return Err(errno).context(what);
-        }
-    };
-    let tree = rootfs::copy_tree(part.as_fd(), true)?;
+    let tree = rootfs::copy_tree(open_part(volume, OFlags::PATH)?.as_fd(), true)?;
     rootfs::move_tree(
         &tree,
         &open(&place)?,
         "the container sees a part of a volume",
     )?;
     Ok(place)
+}
+
+/// Opens the directory of a volume that a container has of it.
+///
+/// # Errors
+/// It is not there, or leads out of the volume.
+pub fn open_part(volume: &Volume, access: OFlags) -> Result<OwnedFd> {
+    let Volume { name, subpath, .. } = volume;
+    let top = open(Path::new(&volume.source))?;
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    match look_up(&top, subpath.as_str(), flags, resolve) {
+        Ok(part) => Ok(part),
+        Err(Errno::XDEV) => bail!("the subpath {subpath} leads out of the volume {name}"),
+        Err(errno) => {
+            let what = format!("cannot access the subpath {subpath} of the volume {name}");
+            Err(errno).context(what)
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    openat(CWD, path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))
 }

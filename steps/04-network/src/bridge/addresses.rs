@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::iter;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnetwork::{Ipv4Network, Ipv6Network};
@@ -25,6 +25,7 @@ impl Bridge {
             is_for_hosts(subnet, address)
                 && address != subnet.ip()
                 && !taken.contains(&address)
+                && !self.spared.contains(&address.into())
                 // Its lease was lost, but somebody lives there.
                 && !links::exists(&host_end(address))
         };
@@ -49,6 +50,57 @@ impl Bridge {
                 )
             })
     }
+
+    /// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
+    /// the IPv4 address in its own, or the first of the range.
+    pub(super) fn pick_six(
+        &self,
+        place: &Place,
+        living: &[Record],
+        address: Ipv4Addr,
+        wanted: Option<Ipv6Addr>,
+    ) -> Result<Option<Ipv6Addr>> {
+        let Some(subnet) = place.six else {
+            return match wanted {
+                Some(wanted) => {
+                    bail!("no configured subnet or ip-range contain the IP address {wanted}")
+                }
+                None => Ok(None),
+            };
+        };
+        let entries = living.iter().flat_map(Record::read);
+        let taken: HashSet<_> = entries.filter_map(|entry| entry.six).collect();
+        let is_free = |address: &Ipv6Addr| {
+            subnet.contains(*address)
+                && ![subnet.network(), subnet.ip()].contains(address)
+                && !taken.contains(address)
+                && !self.spared.contains(&IpAddr::from(*address))
+        };
+        if let Some(wanted) = wanted {
+            ensure!(
+                subnet.contains(wanted),
+                "no configured subnet or ip-range contain the IP address {wanted}"
+            );
+            ensure!(is_free(&wanted), "Address already in use: {wanted}");
+            return Ok(Some(wanted));
+        }
+        let number = u32::from(address) - u32::from(place.gateway.network());
+        let alike = Ipv6Addr::from(u128::from(subnet.network()) | u128::from(number));
+        let range = self.shape.range6.unwrap_or(subnet);
+        iter::once(alike)
+            .filter(|alike| range.contains(*alike))
+            .chain(range.iter())
+            .find(is_free)
+            .map(Some)
+            .with_context(|| {
+                format!(
+                    "no available IPv6 addresses on this network's address pools: every address of \
+                 {}/{} is taken by a container",
+                    range.network(),
+                    range.prefix()
+                )
+            })
+    }
 }
 
 /// Whether a host can have the address: it is neither the subnet's own nor its broadcast.
@@ -63,51 +115,4 @@ pub(super) fn first_of_six(subnet: Ipv6Network) -> Result<Ipv6Network> {
     }
     let first = Ipv6Addr::from(u128::from(subnet.network()) + 1);
     Ok(Ipv6Network::new(first, subnet.prefix())?)
-}
-
-/// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
-/// the IPv4 address in its own.
-pub(super) fn pick_six(
-    place: &Place,
-    living: &[Record],
-    address: Ipv4Addr,
-    wanted: Option<Ipv6Addr>,
-) -> Result<Option<Ipv6Addr>> {
-    let Some(subnet) = place.six else {
-        return match wanted {
-            Some(wanted) => {
-                bail!("no configured subnet or ip-range contain the IP address {wanted}")
-            }
-            None => Ok(None),
-        };
-    };
-    let entries = living.iter().flat_map(Record::read);
-    let taken: HashSet<_> = entries.filter_map(|entry| entry.six).collect();
-    let is_free = |address: &Ipv6Addr| {
-        subnet.contains(*address)
-            && ![subnet.network(), subnet.ip()].contains(address)
-            && !taken.contains(address)
-    };
-    if let Some(wanted) = wanted {
-        ensure!(
-            subnet.contains(wanted),
-            "no configured subnet or ip-range contain the IP address {wanted}"
-        );
-        ensure!(is_free(&wanted), "Address already in use: {wanted}");
-        return Ok(Some(wanted));
-    }
-    let number = u32::from(address) - u32::from(place.gateway.network());
-    let alike = Ipv6Addr::from(u128::from(subnet.network()) | u128::from(number));
-    iter::once(alike)
-        .chain(subnet.iter())
-        .find(is_free)
-        .map(Some)
-        .with_context(|| {
-            format!(
-                "no available IPv6 addresses on this network's address pools: every address of \
-                 {}/{} is taken by a container",
-                subnet.network(),
-                subnet.prefix()
-            )
-        })
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Cursor;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 
 use super::*;
 use crate::scratch::Scratch;

@@ -10,13 +10,13 @@ use super::screen::{Screen, before_prompt};
 use crate::session::{self, Bound, Event, Kind, Session};
 
 /// How long a command may take that is given no other time.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long output may come late, after the prompt: from a background job.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(10);
 
 /// How long a shell that was not expected may wait before that counts.
-const STRANGE: Duration = Duration::from_secs(4);
+const STRANGE: Duration = Duration::from_secs(20);
 
 /// How long a command has to start before keys are pressed.
 const START: Duration = Duration::from_secs(1);

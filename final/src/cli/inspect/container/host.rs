@@ -181,6 +181,7 @@ fn security(host: &HostConfig) -> Vec<String> {
     if host.no_new_privileges {
         options.push("no-new-privileges".to_owned());
     }
+    options.extend(host.lsm.clone());
     match &host.seccomp {
         Seccomp::Default => {}
         Seccomp::Unconfined => options.push("seccomp=unconfined".to_owned()),

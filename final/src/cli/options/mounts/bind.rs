@@ -85,19 +85,8 @@ fn set_mode(volume: &mut Volume, mode: &str) -> Result<()> {
 mod tests {
     use std::env;
 
+    use super::super::tests::told;
     use super::*;
-
-    fn told(volume: &Volume) -> String {
-        format!(
-            "{} {}{} -> {} {}{}",
-            volume.r#type,
-            volume.source,
-            volume.name,
-            volume.destination,
-            if volume.writable { "rw" } else { "ro" },
-            if volume.anonymous { " anonymous" } else { "" },
-        )
-    }
 
     #[test]
     fn a_volume_s_source_is_a_path_a_name_or_nothing() {

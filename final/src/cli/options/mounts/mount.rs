@@ -201,19 +201,8 @@ fn fields(text: &str) -> Result<Vec<(String, String)>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::told;
     use super::*;
-
-    fn told(volume: &Volume) -> String {
-        format!(
-            "{} {}{} -> {} {}{}",
-            volume.r#type,
-            volume.source,
-            volume.name,
-            volume.destination,
-            if volume.writable { "rw" } else { "ro" },
-            if volume.anonymous { " anonymous" } else { "" },
-        )
-    }
 
     #[test]
     fn a_mount_is_written_in_docker_s_keys() {

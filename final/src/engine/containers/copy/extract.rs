@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -134,17 +133,7 @@ impl Extraction {
             EntryType::Directory => self.make_directory(&parent, &path, member),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let file = replace(&parent, name, || create(&parent, name))?;
-                let mut end = 0;
-                tar.read(member, |offset, bytes| {
-                    if bytes.iter().any(|&byte| byte != 0) {
-                        file.write_all_at(bytes, offset)?;
-                        end = offset + bytes.len() as u64;
-                    }
-                    Ok(())
-                })?;
-                if end < member.size {
-                    file.set_len(member.size)?;
-                }
+                tar.fill(member, &file)?;
                 self.describe(file.as_fd(), member)?;
                 rustix::fs::fchmod(&file, self.mode(member)).context("set the mode")?;
                 rustix::fs::futimens(&file, &times(member.mtime)).context("set the time")

@@ -18,6 +18,7 @@ use anyhow::{Result, bail, ensure};
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::engine::lexical;
 use crate::runtime::look_up;
 
 /// As many links as the kernel follows (path_resolution(7)).
@@ -44,7 +45,7 @@ impl Source {
     /// Finds a file by its path from the root that this process has. Its last part is followed only
     /// where that is asked for, or a slash says that it is a directory.
     pub(super) fn find(root: &OwnedFd, path: &[u8], follow: bool) -> Result<Source, Errno> {
-        let whole = lexical(path);
+        let whole = lexical::parts(path);
         let name = name_of(path);
         let (dir, last) = split(&whole);
         if means_directory(path) || last.is_empty() {
@@ -75,7 +76,7 @@ impl Source {
 
 /// What a path calls a source.
 pub(super) fn name_of(path: &[u8]) -> Name {
-    let whole = lexical(path);
+    let whole = lexical::parts(path);
     Name {
         base: split(&whole).1.to_vec(),
         content: last_part(path) == b".",
@@ -98,7 +99,7 @@ impl Destination {
     /// Finds a place by its path from the root that this process has. Links are followed to the last.
     pub(super) fn find(root: &OwnedFd, path: &[u8]) -> Result<Destination, Errno> {
         let means_directory = means_directory(path);
-        let mut rest = lexical(path);
+        let mut rest = lexical::parts(path);
         // Absolute links lead to this process's root: the container's, as long as it is a
         // container's that is searched.
         let mut from = root.try_clone().map_err(|_| Errno::MFILE)?;
@@ -191,19 +192,6 @@ fn last_part(path: &[u8]) -> &[u8] {
     named.next_back().unwrap_or_default()
 }
 
-/// The path without `.`, `..` and doubled slashes, by the letters alone, as docker does it.
-fn lexical(path: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|&byte| byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join(&b'/')
-}
-
 /// The directory and the last name: of `/a`, `/` and `a`.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
@@ -237,7 +225,7 @@ mod tests {
             (".", ""),
             ("/a/.", "a"),
         ] {
-            assert_eq!(lexical(path.as_bytes()), whole.as_bytes(), "{path}");
+            assert_eq!(lexical::parts(path.as_bytes()), whole.as_bytes(), "{path}");
         }
         assert_eq!(split(b"/a"), (&b"/"[..], &b"a"[..]));
         assert_eq!(split(b"a/b"), (&b"a"[..], &b"b"[..]));

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::unistd::{read, write};
+use nix::unistd::write;
+use rustix::buffer::spare_capacity;
 
 use super::super::exec::{Execed, Streams};
 use crate::shim::protocol::{Connection, Frame, Heard, LARGEST, Request, Stream};
@@ -157,13 +158,10 @@ impl Far {
         let Some((stream, file)) = outputs.get(n) else {
             return News::Nothing;
         };
-        let mut buffer = vec![0; CHUNK];
-        match read(file, &mut buffer) {
-            Ok(length @ 1..) => {
-                buffer.truncate(length);
-                News::Wrote(*stream, buffer)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => News::Nothing,
+        let mut buffer = Vec::with_capacity(CHUNK);
+        match rustix::io::read(file, spare_capacity(&mut buffer)) {
+            Ok(1..) => News::Wrote(*stream, buffer),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => News::Nothing,
             // A terminal without any slave says EIO.
             Ok(0) | Err(_) => {
                 outputs.remove(n);

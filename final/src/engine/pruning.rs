@@ -1,10 +1,26 @@
-//! What a `prune` is restricted to: `--filter until=`, `label=` and `label!=`.
+//! What all kinds of `prune` have in common: what they are restricted to, and what they come to.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
-use anyhow::{Error, Result};
 use jiff::Timestamp;
+
+/// Which images or volumes go, of those that no container has.
+#[derive(Clone, Debug, Default)]
+pub struct Pruning {
+    /// Those with names, too.
+    pub all: bool,
+    /// Of these only some.
+    pub only: Restriction,
+}
+
+/// What went.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The containers' ids, or the volumes' names.
+    pub names: Vec<String>,
+    /// The bytes of the files that were in them.
+    pub freed: u64,
+}
 
 /// Which objects are meant, by what can be said of each of them, whatever kind they are.
 #[derive(Clone, Debug, Default)]
@@ -36,22 +52,18 @@ pub struct Label {
     value: Option<String>,
 }
 
-impl FromStr for Label {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
+impl Label {
+    /// As it is written for `--filter label=`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key, Some(value.to_owned())),
             None => (text, None),
         };
-        Ok(Self {
-            key: key.to_owned(),
-            value,
-        })
+        let key = key.to_owned();
+        Self { key, value }
     }
-}
 
-impl Label {
     /// Whether it is one of an object's labels.
     #[must_use]
     pub fn is_among(&self, labels: &BTreeMap<String, String>) -> bool {

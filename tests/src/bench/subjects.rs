@@ -1,18 +1,17 @@
-//! Who keeps containers.
+//! Who keeps containers: minidocker, docker and podman, on one machine.
 
-use std::env;
 use std::path::PathBuf;
-use std::process::Command;
 
+use crate::engine::{Machine, Wanted};
+use crate::{Dockerd, Host, Output, busybox, made};
 use anyhow::{Context, Result, ensure};
-use harness::engine::{Machine, Wanted};
-use harness::{Dockerd, Host, busybox, made};
 
 /// The one that the others are compared with.
 pub const OURS: &str = "minidocker";
 
 /// Somebody with containers on the machine.
 pub struct Subject<'a> {
+    /// What it is called.
     pub name: &'static str,
     /// How its commands begin.
     program: &'static str,
@@ -21,7 +20,7 @@ pub struct Subject<'a> {
 
 /// A machine for all of them, which shows some files more, and has the image busybox as a file.
 pub fn machine(mut shown: Vec<(PathBuf, String)>) -> Machine {
-    build();
+    super::build();
     shown.push((made("clients"), "clients".to_owned()));
     let machine = Machine::with(Wanted {
         outside: true,
@@ -92,22 +91,8 @@ impl Subject<'_> {
     }
 
     /// Runs a script whose time does not matter.
-    pub fn shell(&self, script: &str) -> harness::Output {
+    pub fn shell(&self, script: &str) -> Output {
         let script = script.replace("$do", self.program);
         self.host.run(["bash", "-c", &script])
-    }
-}
-
-/// `cargo bench` builds this program only, and the test programs beside it. `MINIDOCKER=…` puts
-/// another program in the place of ours.
-fn build() {
-    if env::var_os("MINIDOCKER").is_some() {
-        return;
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--package", "final", "--quiet"]);
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cargo.status().is_ok_and(|status| status.success()) {
-        println!("!! {cargo:?} fails, and what lies there of an earlier build is measured");
     }
 }
