@@ -142,6 +142,11 @@ fn killed_at_any_moment_the_next_command_leaves_nothing() {
                 ["step04", "run", "-p", "8080:80", "sh", "-c", "sleep 0.02"],
             );
             running.kill_after(moment);
+            // Its child, which is about to end as well, has a hold on all that is its own until then.
+            wait_for("the child to be gone, too", 60, || {
+                let left = host.run(["pgrep", "-x", "step04"]);
+                left.text().is_empty().then_some(())
+            });
             // Student's port was held by a helper, which the kernel is ending now.
             wait_for("the next command to run", 60, || {
                 (host.run_as(user, RUN).code() == 0).then_some(())
