@@ -215,6 +215,14 @@ fn networks_are_apart_and_an_internal_one_leads_nowhere() {
         .ok();
     assert!(is_silent_outside(&host, "http://10.2.0.2"));
     assert!(is_silent_outside(&host, "http://10.3.0.2"));
+    // No answers come in either, to what somebody else asks under the address of one in there.
+    let answers = || shut.sh(&host, "nstat -asz IcmpInEchoReps");
+    let heard = answers();
+    one.sh(&host, "ip address add 10.3.0.2 dev lo");
+    let ask = "ping -c 2 -W 1 -I 10.3.0.2 192.0.2.2";
+    assert_eq!(one.try_sh(&host, ask), None);
+    assert_eq!(answers(), heard);
+    one.sh(&host, "ip address del 10.3.0.2 dev lo");
     // By a published port they have; the host reaches whom it likes.
     let get = format!("{CURL} http://192.0.2.1:8080");
     assert_eq!(one.try_sh(&host, &get).as_deref(), Some("two"));
