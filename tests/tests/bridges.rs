@@ -364,6 +364,9 @@ fn ipv6_leads_out_and_in_at_once() {
     // The host is a router, and learns its way from another all the same.
     let switches = "cd /proc/sys/net/ipv6/conf; cat all/forwarding wan/accept_ra mini-a/accept_ra";
     assert_eq!(host.shell(switches).trim(), "1\n2\n0");
+    // Containers learn theirs from nobody: a neighbour may send what only routers should.
+    let heeds = "cat /proc/sys/net/ipv6/conf/eth*/accept_ra";
+    assert_eq!(one.sh(&host, heeds).trim(), "0");
     let residents = host
         .run_as_student(["plugged", RUN, "residents", "mini-a=10.1.0.0/24"])
         .ok();

@@ -176,6 +176,9 @@ fn a_container_is_in_several_networks_in_dockers_order() {
         ];
         let expected = expected.map(|(link, address)| (link.to_owned(), address.to_owned()));
         assert_eq!(found, BTreeMap::from(expected));
+        // None of them heeds a neighbour who calls itself a router.
+        let heeds = "cat /proc/sys/net/ipv6/conf/eth*/accept_ra";
+        assert_eq!(machine.ok(&["exec", "alpha", "sh", "-c", heeds]), "0\n0\n0");
         let leads = ("172.30.1.1".to_owned(), "eth0".to_owned());
         assert_eq!(way_out(&machine, "alpha"), Some(leads));
         for (network, link, leads) in [

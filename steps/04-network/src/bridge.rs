@@ -598,6 +598,7 @@ impl Lease {
 
     /// The container's side of a cable, as it is wanted.
     fn configure(&self, cable: &Cable<'_>) -> Result<()> {
+        router::heed_no_router(cable.interface)?;
         links::adapt_inside(cable.interface, self.hardware, self.bridge.shape.mtu)?;
         links::configure(cable)
     }

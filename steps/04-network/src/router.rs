@@ -67,6 +67,16 @@ pub(crate) fn ensure_six() -> Result<()> {
     Ok(())
 }
 
+/// Has a link learn no way from its neighbours: any container may send what only routers should. To be
+/// called from within the link's namespace.
+pub(crate) fn heed_no_router(link: &str) -> Result<()> {
+    let why = "no neighbour tells the container of a way (CVE-2020-13401)";
+    match has_six() {
+        true => set(&format!("ipv6/conf/{link}/accept_ra"), "0", why),
+        false => Ok(()),
+    }
+}
+
 fn has_six() -> bool {
     Path::new("/proc/sys/net/ipv6").is_dir()
 }

@@ -125,7 +125,9 @@ impl LogFile {
             }
             return;
         }
-        for number in (1..self.max_file - 1).rev() {
+        // Somebody may want as many as a number can say.
+        let free = (1..self.max_file - 1).find(|&number| !self.aside(number).exists());
+        for number in (1..free.unwrap_or(self.max_file - 1)).rev() {
             let _ = fs::rename(self.aside(number), self.aside(number + 1));
         }
         if fs::rename(&self.path, self.aside(1)).is_err() {

@@ -269,3 +269,20 @@ fn the_driver_none_writes_nothing() {
     log.end();
     assert!(!place.path("").exists());
 }
+
+#[test]
+fn only_files_that_are_there_are_put_aside() {
+    let place = Place::new("all");
+    let config = LogConfig {
+        max_size: 1,
+        max_file: u32::MAX,
+        ..json_file()
+    };
+    let mut log = place.log(&config);
+    for number in 0..5 {
+        log.write(Stream::Out, format!("{number}\n").as_bytes());
+    }
+    let texts = ["", ".1", ".2", ".3", ".4"].map(|end| place.records(end));
+    let texts: Vec<&str> = texts.iter().flatten().map(|it| it.1.as_str()).collect();
+    assert_eq!(texts, ["4\n", "3\n", "2\n", "1\n", "0\n"]);
+}
