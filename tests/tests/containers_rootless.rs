@@ -414,7 +414,7 @@ fn without_a_cgroup_a_limit_and_a_pause_are_refused_and_the_rest_works() {
         // Nobody ends what it leaves behind then, which may write for ever.
         let line = "run -d --name noisy --pid host --network none host";
         machine.ok(&shell(line, "yes & exec sleep 0.1"));
-        wait_for("the container to end", 20, || {
+        wait_for("the container to end", 60, || {
             (machine.container("noisy").status() == "exited").then_some(())
         });
         machine.ok("rm noisy");

@@ -348,11 +348,13 @@ fn dockers_options_of_a_bridge_are_what_the_kernel_has() {
         // Nobody reaches a neighbour; everybody themselves and the gateway; and the ports are this
         // host's own, and nobody else's.
         for (asked, answered) in [("10.6.0.4", false), ("10.6.0.3", true), ("10.6.0.1", true)] {
-            let out = machine.minidocker(&format!("exec one ping -c1 -W1 {asked}"));
+            let patience = if answered { 20 } else { 1 };
+            let ping = format!("exec one ping -c1 -W{patience} {asked}");
+            let out = machine.minidocker(&ping);
             assert_eq!(out.code() == 0, answered, "{asked}: {out}");
         }
         assert_eq!(machine.ok("port two"), "80/tcp -> 127.0.0.1:8081");
-        wait_for("the port to be answered", 10, || {
+        wait_for("the port to be answered", 60, || {
             let curl = [
                 "curl",
                 "-sS",
@@ -375,7 +377,7 @@ fn dockers_options_of_a_bridge_are_what_the_kernel_has() {
                 assert_eq!(link_of(&machine, "two")["mtu"], 1400);
                 let out = machine.minidocker("exec one ping -c1 -W1 10.6.0.4");
                 assert_ne!(out.code(), 0, "{out}");
-                machine.ok("exec one ping -c1 -W5 10.6.0.1");
+                machine.ok("exec one ping -c1 -W20 10.6.0.1");
             }
         }
         machine.no_container_left();

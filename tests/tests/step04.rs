@@ -18,7 +18,7 @@ fn server(host: &Host, options: &[&str], port: u16) -> Running {
     running
 }
 
-const CURL: &str = "curl -sS --noproxy * --retry 5 --retry-connrefused -m 5";
+const CURL: &str = "curl -sS --noproxy * --retry 5 --retry-connrefused -m 20";
 
 /// Fetches `url` by curl in the host's network, its loopback included.
 fn fetch(host: &Host, url: &str) -> String {
@@ -152,7 +152,7 @@ fn the_outside_sees_the_hosts_address_not_the_containers() {
             "run",
             "sh",
             "-c",
-            "sleep 1 | busybox nc -w 3 192.0.2.2 7000",
+            "sleep 1 | busybox nc -w 20 192.0.2.2 7000",
         ])
         .ok();
     assert!(out.contains("192.0.2.1"), "{out}");

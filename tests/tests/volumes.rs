@@ -526,11 +526,11 @@ fn a_volume_that_is_a_file_system_is_mounted_for_who_uses_it() {
         );
         let pid = machine.container("first").init().pid;
         host.shell(&format!("kill -9 {pid}"));
-        wait_for("it to run again", 20, || {
+        wait_for("it to run again", 60, || {
             let first = machine.container("first");
             (first.status() == "running" && first.init().pid != pid).then_some(())
         });
-        wait_for("its file", 20, || {
+        wait_for("its file", 60, || {
             (machine.minidocker("exec first cat /m/f").text() == "x").then_some(())
         });
         // It goes with its user, killed or not, and the next one begins with nothing.

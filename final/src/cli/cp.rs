@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{ArgAction, Args};
 use minidocker::engine::containers::{Containers, Copying, Local};
 
-use crate::Context;
+use crate::{Context, tell};
 
 /// Copy files between a container and the host
 ///
@@ -69,7 +69,8 @@ impl Cp {
             (None, None) => bail!("must specify at least one container source"),
         };
         if !self.quiet.unwrap_or(!io::stdout().is_terminal()) {
-            eprintln!("Successfully copied {} to {to}", cli::size(count, 3));
+            let copied = cli::size(count, 3);
+            tell(&format!("Successfully copied {copied} to {to}"));
         }
         Ok(0)
     }

@@ -1,13 +1,13 @@
 //! `login` and `logout`
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use minidocker::engine::registries;
 use minidocker::registry::{Keychain, host_of};
 
-use crate::{PROGRAM, prompt};
+use crate::{PROGRAM, prompt, tell};
 
 /// Where docker logs in if nobody says where.
 const DOCKER_HUB: &str = "docker.io";
@@ -170,12 +170,6 @@ fn from_stdin() -> Result<String> {
         .read_to_string(&mut password)
         .context("read the password from standard input")?;
     Ok(password.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-/// What a person should know, and a program that reads standard output should not find there.
-fn tell(text: &str) {
-    // Where that cannot be written there is nobody to read it.
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use minidocker::engine::containers::logs::{Entry, Query};
 use minidocker::shim::protocol::Stream;
 
 use crate::time::moment;
-use crate::{Context, PROGRAM};
+use crate::{Context, PROGRAM, tell};
 
 /// How much is gathered before it is written, in bytes.
 const BUFFER: usize = 64 << 10;
@@ -73,8 +73,12 @@ impl Logs {
         }
         match logs.damaged() {
             0 => {}
-            1 => note("1 damaged line of the log was left out"),
-            lines => note(&format!("{lines} damaged lines of the log were left out")),
+            1 => tell(&format!(
+                "{PROGRAM}: 1 damaged line of the log was left out"
+            )),
+            lines => tell(&format!(
+                "{PROGRAM}: {lines} damaged lines of the log were left out"
+            )),
         }
         Ok(0)
     }
@@ -89,11 +93,6 @@ impl Logs {
         }
         paper.write(entry.stream, entry.text)
     }
-}
-
-fn note(text: &str) {
-    // Where that cannot be written there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{PROGRAM}: {text}");
 }
 
 /// Both streams, in the order in which they were written to.

@@ -13,9 +13,9 @@ mod export;
 mod filters;
 mod format;
 mod history;
+mod images;
 mod import;
 mod inspect;
-mod list;
 mod load;
 mod login;
 mod logs;
@@ -29,8 +29,8 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
-mod remove;
 mod rm;
+mod rmi;
 mod run;
 mod save;
 mod session;
@@ -86,8 +86,8 @@ enum Command {
     /// Manage containers
     #[command(subcommand)]
     Container(Container),
-    Images(list::Images),
-    Rmi(remove::Remove),
+    Images(images::Images),
+    Rmi(rmi::Remove),
     Inspect(inspect::Inspect),
     #[command(flatten)]
     OfImages(OfImages),
@@ -173,11 +173,11 @@ enum OfImages {
 )]
 enum Image {
     #[command(alias = "list")]
-    Ls(list::Images),
+    Ls(images::Images),
     #[command(alias = "remove")]
-    Rm(remove::Remove),
+    Rm(rmi::Remove),
     Inspect(inspect::InspectImages),
-    Prune(remove::Prune),
+    Prune(rmi::Prune),
     #[command(flatten)]
     Same(OfImages),
 }
@@ -195,7 +195,7 @@ fn main() -> ExitCode {
         && let Err(error) = run_where_sealed()
     {
         cli::complain(PROGRAM, &error);
-        return ExitCode::from(125);
+        return ExitCode::from(usage::NO_SENSE);
     }
     let Cli {
         command, explain, ..
@@ -209,7 +209,7 @@ fn main() -> ExitCode {
     let done = dirs.and_then(|dirs| run(command, &Context { dirs, explain }));
     if matches!(done, Ok(INTERRUPTED)) && io::stderr().is_terminal() {
         // The terminal has shown ^C, and what comes next begins below it.
-        let _ = writeln!(io::stderr());
+        tell("");
     }
     cli::end(PROGRAM, done, |_| 1)
 }
@@ -278,6 +278,12 @@ fn of_containers(command: OfContainers, context: &Context) -> Result<u8> {
         OfContainers::Top(top) => top.run(context),
         OfContainers::Stats(stats) => stats.run(context),
     }
+}
+
+/// What a person should know, and a program that reads standard output should not find there.
+fn tell(text: &str) {
+    // Where that cannot be written there is nobody to read it.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Does something to each of several things. Those that work are done, and of the others it is told

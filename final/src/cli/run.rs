@@ -13,6 +13,7 @@ use minidocker::state::Container;
 
 use crate::options::Options;
 use crate::session::{self, Keys};
+use crate::usage::NO_SENSE;
 use crate::{Context, PROGRAM};
 use id_file::IdFile;
 use origin::{Found, Origin, warn};
@@ -76,9 +77,6 @@ impl Create {
         Ok(0)
     }
 }
-
-/// The status of a command line that makes no sense, and of a container that could not be run.
-const NO_SENSE: u8 = 125;
 
 impl Run {
     /// What fails before the user's command runs has docker's statuses for it: 125, 126 and 127.

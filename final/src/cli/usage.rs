@@ -9,8 +9,10 @@ use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory, Error, Parser};
 
+use crate::tell;
+
 /// What a command line that makes no sense ends with.
-const NO_SENSE: u8 = 125;
+pub(crate) const NO_SENSE: u8 = 125;
 
 /// Reads this process's command line, or answers how the process is to end: help was asked for
 /// and printed, or what is wrong has been said.
@@ -43,8 +45,7 @@ pub(crate) fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         _ => {}
     }
     read(as_pflag(whole)).map_err(|error| {
-        // Where that cannot be written the exit status must do.
-        let _ = writeln!(io::stderr(), "{}", complaint(&error, &words, C::command()));
+        tell(&complaint(&error, &words, C::command()));
         ExitCode::from(NO_SENSE)
     })
 }

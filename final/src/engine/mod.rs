@@ -1,6 +1,7 @@
 //! What exists and what may happen to it, in files that any command may read and change.
 
 mod answer;
+mod checkup;
 pub mod containers;
 pub mod images;
 pub mod lexical;

@@ -128,25 +128,15 @@ pub(super) fn fill(container: &Container, dirs: &Dirs, root: BorrowedFd) -> Resu
 }
 
 fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> {
-    let part = match (volume.subpath.as_str(), &from) {
-        ("", _) => None,
-        (_, None) => return Ok(()),
-        _ => Some(File::from(spec::open_part(volume, OFlags::RDONLY)?)),
-    };
-    // A part is on its way under a name of its own.
-    let suffix = match &part {
-        Some(part) => format!(".{}", part.metadata()?.ino()),
-        None => String::new(),
-    };
-    let on_its_way = |word: &str| place.join(format!("{word}{suffix}"));
-    let (filling, filled) = (on_its_way("filling"), on_its_way("filled"));
+    let (to, own) = goal(volume)?;
+    let filling = place.join(format!("filling{own}"));
+    let filled = place.join(format!("filled{own}"));
     if from.is_none() && !filled.exists() {
         return Ok(());
     }
     // Of several that begin with one volume the others wait.
     let alone = File::open(place)?;
     alone.lock()?;
-    let to = part.map_or_else(|| File::open(&volume.source), Ok)?;
     // What is mounted in its place cannot be renamed to, and has a beginning of its own.
     let is_here = mount_of(&alone)? == mount_of(&to)?;
     let is_new = is_here && names_in(&to)?.is_empty();
@@ -162,6 +152,17 @@ fn fill_one(place: &Path, volume: &Volume, from: Option<OwnedFd>) -> Result<()> 
         pour(&filled, &to)?;
     }
     Ok(())
+}
+
+/// What is to be filled; and what tells its files from those of the volume's other parts, on their way
+/// there.
+fn goal(volume: &Volume) -> Result<(File, String)> {
+    if volume.subpath.is_empty() {
+        return Ok((File::open(&volume.source)?, String::new()));
+    }
+    let part = File::from(spec::open_part(volume, OFlags::RDONLY)?);
+    let own = format!(".{}", part.metadata()?.ino());
+    Ok((part, own))
 }
 
 /// In which mount a file is. Of one file system there may be several, and rename(2) leads from none to

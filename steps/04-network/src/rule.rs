@@ -1,7 +1,7 @@
 //! A rule of nf_tables: a row of expressions.
 //!
 //! ```text
-//! dnat ip to meta l4proto . th dport map @any           as nft(8) prints it
+//! meta nfproto ipv4 dnat ip to meta l4proto . th dport map @any      as nft(8) prints it
 //!
 //! meta     register 1 := the version of IP
 //! cmp      register 1 == IPv4, or the rule ends here

@@ -118,7 +118,7 @@ fn the_filter_of_a_process_that_is_added_is_that_of_the_first_instruction_for_in
                 "run -d --name aa --network none {options} host sleep 100"
             ));
             machine.ok("exec -d aa sleep 100");
-            machine.ok("exec -d -u 1 --privileged aa sleep 100");
+            machine.ok("exec -d --privileged aa sleep 100");
             // It is compiled once, and kept: nothing that happens meanwhile changes it.
             machine.ok("pause aa");
             machine.ok("unpause aa");
@@ -134,6 +134,7 @@ fn the_filter_of_a_process_that_is_added_is_that_of_the_first_instruction_for_in
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), 3, "each profile is another program: {seen:#?}");
+        machine.script("rm /tmp/p").ok();
         machine.nothing_left();
     });
 }

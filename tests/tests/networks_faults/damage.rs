@@ -136,10 +136,10 @@ fn cables_that_are_gone_altogether_are_laid_again_as_they_were() {
         let told = machine.ok("network reload");
         assert_eq!(told.lines().count(), 4, "{told}");
         assert_eq!(seen(), before, "{what}");
-        wait_for(what, 20, || {
+        wait_for(what, 60, || {
             (meet(&machine) && answers(8090) && answers(8091)).then_some(())
         });
-        machine.ok("exec one ping -c1 -W5 192.0.2.2");
+        machine.ok("exec one ping -c1 -W20 192.0.2.2");
         bystander.is_unharmed();
         assert_addresses(&machine);
     }
@@ -154,7 +154,7 @@ fn cables_that_are_gone_altogether_are_laid_again_as_they_were() {
          nsenter -t {pid} -n ip link add eth0 type bridge"
     ));
     let reload = machine.spawn("network reload");
-    wait_for("the bystander to answer", 20, || {
+    wait_for("the bystander to answer", 60, || {
         bystander.answers().then_some(())
     });
     host.shell(&format!("kill -9 {killed}"));
@@ -171,7 +171,7 @@ fn cables_that_are_gone_altogether_are_laid_again_as_they_were() {
         "kill -CONT {stopped}; nsenter -t {pid} -n ip link del eth0"
     ));
     machine.ok("network reload two one");
-    wait_for("all to be well", 20, || {
+    wait_for("all to be well", 60, || {
         (meet(&machine) && answers(8090)).then_some(())
     });
     machine.ok("rm -f one two alone");

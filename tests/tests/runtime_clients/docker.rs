@@ -80,7 +80,7 @@ fn docker_runs_containers() {
 
 /// docker's network library moves an interface into the container from a hook.
 fn bridge(docker: &Engine<'_>) {
-    let out = docker.call("run --rm busybox sh -c 'ip -4 -o address; ping -c 1 -w 5 172.17.0.1'");
+    let out = docker.call("run --rm busybox sh -c 'ip -4 -o address; ping -c 1 -w 20 172.17.0.1'");
     assert!(out.ok().contains(" 172.17.0."), "{out}");
 }
 

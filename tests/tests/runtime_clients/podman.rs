@@ -73,7 +73,7 @@ fn podman_runs_containers() {
 
 fn bridge(podman: &Engine<'_>) {
     let out = podman.call(
-        "run --rm --cap-add net_raw busybox sh -c 'ip -4 -o address; ping -c 1 -w 5 10.88.0.1'",
+        "run --rm --cap-add net_raw busybox sh -c 'ip -4 -o address; ping -c 1 -w 20 10.88.0.1'",
     );
     assert!(out.ok().contains(" 10.88.0."), "{out}");
 }

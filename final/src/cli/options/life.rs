@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use minidocker::engine::containers::parse_signal;
+use minidocker::engine::containers::known_signal;
 use minidocker::state::{Config, HostConfig, LogConfig, Restart};
 
 use super::size;
@@ -94,11 +94,6 @@ fn restart(text: &str) -> Result<Restart> {
         "invalid restart policy: maximum retry count can only be used with 'on-failure'"
     );
     Ok(policy)
-}
-
-fn known_signal(text: &str) -> Result<String> {
-    parse_signal(text)?;
-    Ok(text.to_owned())
 }
 
 fn driver(text: &str) -> Result<String> {

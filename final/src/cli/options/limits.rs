@@ -76,20 +76,12 @@ impl Limits {
     }
 }
 
-/// A number of processors, in thousand-millionths: exact, where a float would round.
+/// A number of processors, in thousand-millionths.
 fn billionths(text: &str) -> Result<u64> {
-    let wrong = || format!("{text:?} is no number of processors, such as 0.5 or 2");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    ensure!(
-        digits(whole) && digits(fraction) && whole.len() + fraction.len() > 0,
-        wrong()
-    );
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
     ensure!(fraction.len() <= 9, "value is too precise");
-    let nanos: u64 = format!("0{whole}{fraction:0<9}")
-        .parse()
-        .with_context(wrong)?;
-    Ok(nanos)
+    let nanos = size::times(text, 1_000_000_000).and_then(|nanos| Ok(u64::try_from(nanos)?));
+    nanos.with_context(|| format!("{text:?} is no number of processors, such as 0.5 or 2"))
 }
 
 /// `--ulimit`.

@@ -1,6 +1,6 @@
 //! Amounts of memory.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Bytes, in docker's notation: a number, with a fraction if need be, and one of the units
 /// `b k m g t p`, each 1024 times the last; `kb` and `kib` mean `k`.
@@ -36,16 +36,25 @@ fn read(text: &str) -> Result<u64> {
         "p" | "pb" | "pib" => 5,
         _ => bail!("{unit:?} is no unit"),
     };
-    let scale = 1_u128 << (10 * power);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = format!("{whole}{fraction}");
-    let places = u32::try_from(fraction.len())?;
-    // The digits as one whole number, so that nothing is rounded on the way.
-    let value: u128 = digits.parse().context("a number is missing")?;
-    let parts = 10_u128.checked_pow(places).context("too many digits")?;
-    let bytes = value.checked_mul(scale).context("too large")? / parts;
+    let bytes = times(number, 1 << (10 * power))?;
     // The kernel counts in signed numbers.
     Ok(i64::try_from(bytes).context("too large")?.unsigned_abs())
+}
+
+/// So many times a decimal number: exact, where a float would round.
+///
+/// # Errors
+/// It is no such number, or too large.
+pub(super) fn times(number: &str, scale: u128) -> Result<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    // The parser takes "+1".
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    ensure!(plain && !digits.is_empty(), "a number is missing");
+    let value: u128 = digits.parse().context("too many digits")?;
+    let places = u32::try_from(fraction.len())?;
+    let parts = 10_u128.checked_pow(places).context("too many digits")?;
+    Ok(value.checked_mul(scale).context("too large")? / parts)
 }
 
 #[cfg(test)]

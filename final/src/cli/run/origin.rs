@@ -1,13 +1,11 @@
 //! Where the image of a new container comes from.
 
-use std::io::{self, Write};
-
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use images::{Image, ImageName, Platform};
 use minidocker::engine::images::Images;
 
-use crate::{Context, pull};
+use crate::{Context, pull, tell};
 
 /// Where the image comes from.
 #[derive(Debug, Args)]
@@ -60,7 +58,7 @@ impl Origin {
         };
         let name: ImageName = named.parse()?;
         if found.is_err() && self.pull == When::Missing && !self.quiet {
-            let _ = writeln!(io::stderr(), "Unable to find image '{name}' locally");
+            tell(&format!("Unable to find image '{name}' locally"));
         }
         match pull::for_another(context, &name, platform, self.quiet)? {
             0 => Ok(with_warning(find()?, platform)),
@@ -102,5 +100,5 @@ fn shown(platform: &Platform) -> String {
 
 /// Tells what works otherwise than one might think.
 pub(super) fn warn(what: &str) {
-    let _ = writeln!(io::stderr(), "WARNING: {what}");
+    tell(&format!("WARNING: {what}"));
 }

@@ -5,7 +5,6 @@ use clap::Args;
 use images::ImageName;
 use jiff::Timestamp;
 use minidocker::engine::containers::{Containers, Disk};
-use minidocker::state::Status;
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -54,76 +53,38 @@ impl Df {
 
 /// A row for each kind of thing.
 fn kinds(disk: &Disk) -> Vec<Value> {
-    let lives = |status: Status| status.needs_shim();
-    let written: u64 = disk.containers.iter().map(|(_, size)| size).sum();
-    let stopped = disk
-        .containers
-        .iter()
-        .filter(|(it, _)| !lives(it.life.status));
-    let in_volumes: u64 = disk.volumes.iter().map(|volume| volume.size).sum();
-    let spare = disk.volumes.iter().filter(|volume| volume.containers == 0);
+    let images = disk.images.iter().map(|it| (it.containers > 0, 0));
+    let images: Vec<_> = images.collect();
+    let containers = disk.containers.iter();
+    let containers = containers.map(|(it, size)| (it.life.status.needs_shim(), *size));
+    let containers: Vec<_> = containers.collect();
+    let volumes = disk.volumes.iter().map(|it| (it.containers > 0, it.size));
+    let volumes: Vec<_> = volumes.collect();
+    let sums = |things: &[(bool, u64)]| {
+        let all = things.iter().map(|(_, size)| size).sum();
+        let spare = things.iter().filter(|(active, _)| !active);
+        (all, spare.map(|(_, size)| size).sum())
+    };
     vec![
-        Kind {
-            name: "Images",
-            total: disk.images.len(),
-            active: disk.images.iter().filter(|it| it.containers > 0).count(),
-            size: disk.layers,
-            spare: disk.spare_layers,
-        }
-        .row(),
-        Kind {
-            name: "Containers",
-            total: disk.containers.len(),
-            active: disk
-                .containers
-                .iter()
-                .filter(|(it, _)| lives(it.life.status))
-                .count(),
-            size: written,
-            spare: stopped.map(|(_, size)| size).sum(),
-        }
-        .row(),
-        Kind {
-            name: "Local Volumes",
-            total: disk.volumes.len(),
-            active: disk.volumes.iter().filter(|it| it.containers > 0).count(),
-            size: in_volumes,
-            spare: spare.map(|volume| volume.size).sum(),
-        }
-        .row(),
+        row("Images", &images, (disk.layers, disk.spare_layers)),
+        row("Containers", &containers, sums(&containers)),
+        row("Local Volumes", &volumes, sums(&volumes)),
         // There is none, but scripts count the lines.
-        Kind {
-            name: "Build Cache",
-            total: 0,
-            active: 0,
-            size: 0,
-            spare: 0,
-        }
-        .row(),
+        row("Build Cache", &[], (0, 0)),
     ]
 }
 
-struct Kind {
-    name: &'static str,
-    total: usize,
-    active: usize,
-    size: u64,
-    /// Bytes that could be freed.
-    spare: u64,
-}
-
-impl Kind {
-    fn row(&self) -> Value {
-        let spare = cli::size(self.spare, 4);
-        let share = self.spare.saturating_mul(100).checked_div(self.size);
-        json!({
-            "Active": self.active.to_string(),
-            "Reclaimable": share.map_or(spare.clone(), |share| format!("{spare} ({share}%)")),
-            "Size": cli::size(self.size, 4),
-            "TotalCount": self.total.to_string(),
-            "Type": self.name,
-        })
-    }
+/// Of `things` it is known which are active; they have so many bytes, some of which could be freed.
+fn row(kind: &str, things: &[(bool, u64)], (size, spare): (u64, u64)) -> Value {
+    let freed = cli::size(spare, 4);
+    let share = spare.saturating_mul(100).checked_div(size);
+    json!({
+        "Active": things.iter().filter(|(active, _)| *active).count().to_string(),
+        "Reclaimable": share.map_or(freed.clone(), |share| format!("{freed} ({share}%)")),
+        "Size": cli::size(size, 4),
+        "TotalCount": things.len().to_string(),
+        "Type": kind,
+    })
 }
 
 /// A table for each kind of thing.

@@ -9,7 +9,7 @@ use minidocker::engine::pruning::Pruning;
 use minidocker::engine::volumes::Volumes;
 
 use crate::prune::{COMMON, Scope, say_deleted, say_freed};
-use crate::{Context, remove};
+use crate::{Context, rmi};
 
 /// Remove what nobody uses: stopped containers, networks and images without containers, unfinished
 /// downloads
@@ -50,7 +50,7 @@ impl Prune {
         which.all = self.all;
         Images::change(&context.dirs, |images| {
             let removed = images.prune(&which)?;
-            remove::say(&removed)?;
+            rmi::say(&removed)?;
             say_freed(freed + removed.freed)?;
             Ok(0)
         })

@@ -1,7 +1,5 @@
 //! `volume create`
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use clap::Args;
 use minidocker::engine::volumes::Volumes;
@@ -36,8 +34,7 @@ impl Create {
             "create {}: error looking up volume plugin {driver}: plugin \"{driver}\" not found",
             name.unwrap_or_default()
         );
-        let none: &[PathBuf] = &[];
-        let (labels, options) = (labels(none, &self.label)?, labels(none, &self.opt)?);
+        let (labels, options) = (labels(&[], &self.label)?, labels(&[], &self.opt)?);
         let volume = Volumes::open(&context.dirs).create(name, labels, options)?;
         cli::say(&volume.name)?;
         Ok(0)

@@ -12,7 +12,6 @@
 //! Others go on meanwhile, so whatever looks wrong is looked at once more with the lock in hand of
 //! whoever could be about to make it right.
 
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 
 use super::{Catalogue, Containers, names, truth};
+use crate::engine::checkup::Checkup;
 use crate::keeper;
 use crate::runtime::Runtime;
 use crate::shim;
@@ -45,9 +45,7 @@ impl Containers {
     pub fn check(&self, mend: bool, tell: &dyn Fn(&Finding)) -> Result<u8> {
         let check = Check {
             containers: self,
-            mend,
-            tell,
-            remains: Cell::new(false),
+            checkup: Checkup::new(mend, tell),
         };
         let ids = state::ids(&self.dirs)?;
         // Opening a store would make what is missing of it; and what is damaged of it has been told.
@@ -64,36 +62,16 @@ impl Containers {
         check.network()?;
         check.keeper()?;
         check.networks()?;
-        Ok(u8::from(check.remains.get()))
+        Ok(check.checkup.status())
     }
 }
 
 struct Check<'c> {
     containers: &'c Containers,
-    mend: bool,
-    tell: &'c dyn Fn(&Finding),
-    remains: Cell<bool>,
+    checkup: Checkup<'c>,
 }
 
 impl Check<'_> {
-    /// Tells of something, and of what became of it.
-    fn found(&self, what: &str, mending: impl FnOnce() -> Result<String>) {
-        let (what, mended) = match self.mend.then(mending) {
-            None => (what.to_owned(), false),
-            Some(Ok(done)) => (format!("{what}; {done}"), true),
-            Some(Err(error)) => (format!("{what}; it stays so: {error:#}"), false),
-        };
-        self.remains.set(self.remains.get() || !mended);
-        (self.tell)(&Finding { what, mended });
-    }
-
-    /// Tells of something that only a person can decide about.
-    fn told(&self, what: &str) {
-        self.remains.set(true);
-        let (what, mended) = (what.to_owned(), false);
-        (self.tell)(&Finding { what, mended });
-    }
-
     fn container(&self, id: &str, images: Option<&Catalogue>) -> Result<()> {
         let places = Places::of(&self.containers.dirs, id);
         let container = match places.read() {
@@ -106,27 +84,32 @@ impl Check<'_> {
         };
         let name = &container.name;
         if !truth::is_true(&container, &places)? {
-            self.found(&format!("the shim of container {name} is gone"), || {
-                self.containers.look(id)?;
-                Ok("what it left was removed, and the end of its container written down".into())
-            });
+            self.checkup
+                .found(&format!("the shim of container {name} is gone"), || {
+                    self.containers.look(id)?;
+                    Ok(
+                        "what it left was removed, and the end of its container written down"
+                            .into(),
+                    )
+                });
         } else if container.life.status == Status::Removing && !shim::is_alive(&places)? {
-            self.found(&format!("container {name} is half removed"), || {
-                self.containers
-                    .discard(&Locked::open(&self.containers.dirs, id)?)?;
-                Ok("the rest of it was removed".into())
-            });
+            self.checkup
+                .found(&format!("container {name} is half removed"), || {
+                    self.containers
+                        .discard(&Locked::open(&self.containers.dirs, id)?)?;
+                    Ok("the rest of it was removed".into())
+                });
             return Ok(());
         }
         if images.is_some_and(|images| images.of(&container).is_none()) {
             let image = &container.image;
-            self.told(&format!(
+            self.checkup.told(&format!(
                 "the image of container {name} is gone: {image}; load or pull it again, or \
                  `minidocker rm {name}`"
             ));
         }
         if self.containers.names.get(name)?.as_deref() != Some(id) {
-            self.found(
+            self.checkup.found(
                 &format!("the name {name} does not lead to its container"),
                 || {
                     let locked = Locked::open(&self.containers.dirs, id)?;
@@ -142,10 +125,11 @@ impl Check<'_> {
     fn state(&self, id: &str, places: &Places, error: &str, images: Option<&Catalogue>) {
         if let Some(version) = version(places).filter(|version| *version != state::VERSION) {
             let what = format!("the state of container {id} is of version {version}");
-            self.told(&format!("{what}; use the minidocker that wrote it"));
+            self.checkup
+                .told(&format!("{what}; use the minidocker that wrote it"));
             return;
         }
-        self.found(&format!("the state of container {id} is lost: {error}"), || {
+        self.checkup.found(&format!("the state of container {id} is lost: {error}"), || {
             let lost = self.lost(id, places, images)?;
             let name = lost.name.clone();
             Locked::create(&self.containers.dirs, lost)?;
@@ -226,10 +210,11 @@ impl Check<'_> {
             if leads(&name)? || !place.join(&name).exists() {
                 continue;
             }
-            self.found(&format!("the name {name} leads to no container"), || {
-                fs::remove_file(place.join(&name)).context("remove it")?;
-                Ok("it is free now".into())
-            });
+            self.checkup
+                .found(&format!("the name {name} leads to no container"), || {
+                    fs::remove_file(place.join(&name)).context("remove it")?;
+                    Ok("it is free now".into())
+                });
         }
         Ok(())
     }
@@ -247,7 +232,7 @@ impl Check<'_> {
                 true => format!("a shim lives in {path}, and its container is gone"),
                 false => format!("{path} is left of a container that is gone"),
             };
-            self.found(&what, || {
+            self.checkup.found(&what, || {
                 // Without its first process, a shim ends.
                 self.delete(&id)?;
                 as_root(|| fs::remove_dir_all(&places.run).context("remove it"))?;
@@ -265,7 +250,7 @@ impl Check<'_> {
                 continue;
             }
             let what = format!("the runtime still has container {id}, which does not run");
-            self.found(&what, || {
+            self.checkup.found(&what, || {
                 let _locked = Locked::open(&self.containers.dirs, &id);
                 ensure!(!self.lives(&id)?, "it was started just now");
                 self.delete(&id)?;
@@ -323,13 +308,13 @@ impl Check<'_> {
                 continue;
             }
             if is_populated && !is_ours {
-                self.told(&format!(
+                self.checkup.told(&format!(
                     "{what}, and there are processes in it; if nobody else's container is \
                      there, end them with: echo 1 > {shown}/cgroup.kill"
                 ));
                 continue;
             }
-            self.found(&what, || {
+            self.checkup.found(&what, || {
                 let _locked = Locked::open(&self.containers.dirs, &id);
                 ensure!(!self.lives(&id)?, "it was started just now");
                 if is_ours {
@@ -358,7 +343,7 @@ impl Check<'_> {
                 continue;
             }
             let what = format!("something is still mounted on {}", point.display());
-            self.found(&what, || {
+            self.checkup.found(&what, || {
                 umount2(point, MntFlags::MNT_DETACH).context("unmount it")?;
                 Ok("it was unmounted".into())
             });
@@ -381,7 +366,7 @@ impl Check<'_> {
             return Ok(());
         }
         let what = format!("dead containers left in the network: {left}");
-        self.found(&what, || {
+        self.checkup.found(&what, || {
             network::sweep(&dirs.run, false)?;
             shim::sweep_network(dirs)?;
             let left = look()?;
@@ -400,10 +385,11 @@ impl Check<'_> {
             return Ok(());
         };
         let shown = socket.display();
-        self.found(&format!("nobody listens at {shown} any more"), || {
-            keeper::sweep(dirs)?;
-            Ok("it was removed".into())
-        });
+        self.checkup
+            .found(&format!("nobody listens at {shown} any more"), || {
+                keeper::sweep(dirs)?;
+                Ok("it was removed".into())
+            });
         Ok(())
     }
 
@@ -414,10 +400,10 @@ impl Check<'_> {
             let what = format!("{error:#}");
             // One of another version is somebody's, and whole.
             if !what.contains("is damaged") {
-                self.told(&what);
+                self.checkup.told(&what);
                 continue;
             }
-            self.found(&what, || {
+            self.checkup.found(&what, || {
                 let _alone = Changing::begin(dirs)?;
                 fs::remove_file(&path).context("remove it")?;
                 Ok("it was removed".into())

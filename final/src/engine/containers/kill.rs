@@ -69,6 +69,14 @@ pub fn parse_signal(text: &str) -> Result<i32> {
         .with_context(|| format!("invalid signal: {text}"))
 }
 
+/// The same text, if it names a signal.
+///
+/// # Errors
+/// As [`parse_signal`].
+pub fn known_signal(text: &str) -> Result<String> {
+    parse_signal(text).map(|_| text.to_owned())
+}
+
 /// Those for programs' own purposes are counted from either end: `RTMIN+3` is a request to systemd.
 fn real_time(name: &str) -> Option<i32> {
     let offset = |text: &str, sign: char| match text.strip_prefix(sign) {

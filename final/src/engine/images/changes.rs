@@ -9,7 +9,7 @@ use images::Config;
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
-use crate::engine::containers::parse_signal;
+use crate::engine::containers::known_signal;
 use crate::engine::containers::ports::parse_expose;
 use crate::engine::lexical;
 
@@ -92,7 +92,7 @@ fn change(config: &mut Config, instruction: &str, rest: &str) -> Result<()> {
                 false => lexical::absolute(&format!("{}/{to}", config.working_dir)),
             };
         }
-        "STOPSIGNAL" => config.stop_signal = signal(expand(rest()?)?)?,
+        "STOPSIGNAL" => config.stop_signal = known_signal(&expand(rest()?)?)?,
         "HEALTHCHECK" => {
             let check = healthcheck(rest()?)?;
             config.extra.insert("Healthcheck".to_owned(), check);
@@ -136,11 +136,6 @@ fn set(env: &mut Vec<String>, name: &str, value: &str) {
         Some(old) => *old = new,
         None => env.push(new),
     }
-}
-
-fn signal(text: String) -> Result<String> {
-    parse_signal(&text)?;
-    Ok(text)
 }
 
 /// `NONE`, or options and a command.

@@ -5,6 +5,7 @@ use images::Finding;
 use namespaces::as_root;
 
 use super::Volumes;
+use crate::engine::checkup::Checkup;
 use crate::state::{Alone, LocalVolume};
 
 impl Volumes {
@@ -14,30 +15,25 @@ impl Volumes {
     /// # Errors
     /// Their directory cannot be read.
     pub fn check(&self, mend: bool, tell: &dyn Fn(&Finding)) -> Result<u8> {
-        let mut remains = false;
-        let mut found = |what: String, mended: bool| {
-            remains |= !mended;
-            tell(&Finding { what, mended });
-        };
+        let checkup = Checkup::new(mend, tell);
         for name in LocalVolume::names(&self.dirs)? {
             if let Err(error) = LocalVolume::read(&self.dirs, &name) {
                 let help = format!("remove that file, or `minidocker volume rm {name}`");
-                found(format!("{error:#}; {help}"), false);
+                checkup.told(&format!("{error:#}; {help}"));
             }
         }
         // Of a container whose state is damaged it was told already.
         if let Ok(alone) = Alone::wait(&self.dirs) {
             let leaving = alone.take_out(&[])?;
-            let what = match leaving.count() {
-                0 => return Ok(u8::from(remains)),
-                count => format!("half made or half removed volumes: {count}"),
-            };
-            match mend.then(|| as_root(|| leaving.remove())) {
-                None => found(what, false),
-                Some(Ok(())) => found(format!("{what}; the rest was removed"), true),
-                Some(Err(error)) => found(format!("{what}; it stays so: {error:#}"), false),
+            let count = leaving.count();
+            if count > 0 {
+                let what = format!("half made or half removed volumes: {count}");
+                checkup.found(&what, || {
+                    as_root(|| leaving.remove())?;
+                    Ok("the rest was removed".into())
+                });
             }
         }
-        Ok(u8::from(remains))
+        Ok(checkup.status())
     }
 }

@@ -19,7 +19,7 @@ const LATE: Duration = Duration::from_secs(10);
 const STRANGE: Duration = Duration::from_secs(20);
 
 /// How long a command has to start before keys are pressed.
-const START: Duration = Duration::from_secs(1);
+const START: Duration = Duration::from_secs(3);
 
 const PROMPTS: [&str; 4] = ["$ ", "# ", "vm# ", "> "];
 
