@@ -198,6 +198,11 @@ fn ps_prints_what_a_template_asks_for() {
         "NAMES     kind      STATE\nruns      a         RUNNING"
     );
     machine.fails(1, &["ps", "--format", "{{.Colour}}"]);
+    let label = "made=\u{1b}[2J";
+    machine.ok(&["create", "-l", label, "--name", "rude", "host", "true"]);
+    let labels = machine.ok("ps -l --format {{.Labels}}");
+    assert_eq!(labels, r"made=\u{1b}[2J");
+    machine.ok("rm rude");
     machine.ok("exec runs dd if=/dev/zero of=/large bs=1000 count=5");
     let size = machine.ok("ps -s --filter name=runs --format {{.Size}}");
     assert!(

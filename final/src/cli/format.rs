@@ -71,9 +71,11 @@ impl Form {
     }
 }
 
-/// Labels, or what else has keys and values, as docker writes them: `a=1,b=2`.
+/// Labels, or what else has keys and values, as docker writes them: `a=1,b=2`. They may be an image's,
+/// and a terminal takes no orders from it.
 pub(crate) fn joined(labels: &Labels, between: &str) -> String {
     let pairs = labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let pairs = pairs.map(|pair| cli::printable(&pair, usize::MAX));
     pairs.collect::<Vec<_>>().join(between)
 }
 
