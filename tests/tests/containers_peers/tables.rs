@@ -18,7 +18,7 @@ pub const MOVES: [(&str, Look); 61] = [
     ("wait one", Same),
     ("logs one", Same),
     ("port one", Same),
-    ("diff one", Same),
+    ("diff one | sort", Same),
     ("ps -a --format '{{.Names}} {{.State}} {{.Status}}'", Same),
     ("start one", Same),
     ("start one", Same),
