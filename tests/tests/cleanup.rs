@@ -155,7 +155,7 @@ fn nothing_is_removed_through_a_mount() {
     host.shell("mkdir -p /run/mount /run/precious; echo mine >/run/precious/file");
     let before = host.snapshot();
     host.shell(
-        "mkdir -p /var/lib/minidocker/containers/dead/merged/data
+        "mkdir -p /var/lib/minidocker/containers/dead/upper /var/lib/minidocker/containers/dead/merged/data
          mount --bind /run/precious /var/lib/minidocker/containers/dead/merged/data",
     );
     let error = host.run(["step05", "run", "host", "true"]).exits(125);
