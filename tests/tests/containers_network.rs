@@ -418,11 +418,8 @@ fn what_a_killed_shim_leaves_the_next_command_removes() {
         let published = format!("tcp . 8080 : {}", address(&machine, "alpha"));
         assert!(before.contains(&published), "{before}");
         let a = machine.container("alpha");
-        let (shim, init) = (a.shim().expect("a shim"), a.init().pid);
-        host.shell(&format!("kill -9 {shim}"));
-        wait_for("the shim to be gone", 60, || {
-            a.process(shim).is_none().then_some(())
-        });
+        let init = a.init().pid;
+        a.kill_shim();
         machine.ok(next);
         // Who starts another looks at none but that one, and at the network.
         if !next.starts_with("run") {

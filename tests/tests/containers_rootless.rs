@@ -232,11 +232,8 @@ fn the_carrier_and_the_container_end_with_a_killed_shim() {
             hide_all_but(&machine, Some(carrier));
             machine.ok(&shell("run -d --name alpha -p 8080:80 host", SERVER));
             let alpha = machine.container("alpha");
-            let (shim, init) = (alpha.shim().expect("a shim"), alpha.init().pid);
-            machine.host().shell(&format!("kill -9 {shim}"));
-            wait_for("the shim to be gone", 60, || {
-                alpha.process(shim).is_none().then_some(())
-            });
+            let init = alpha.init().pid;
+            alpha.kill_shim();
             wait_for("the carrier to end", 60, || {
                 carriers(&machine).is_empty().then_some(())
             });

@@ -684,8 +684,7 @@ fn damage(machine: &Machine) -> Vec<String> {
     fs::write(state("empty"), "").expect("empty it");
     let halved = machine.container("halved");
     halved.edit(|state| state["life"]["status"] = "removing".into());
-    let shim = machine.container("killed").shim().expect("a shim");
-    machine.host().run(["kill", "-9", &shim.to_string()]).ok();
+    machine.container("killed").kill_shim();
     let (torn, empty, stacked) = (id("torn"), id("empty"), id("stacked"));
     let names = machine.data().join("names");
     fs::rename(names.join("lost"), names.join("stray")).expect("rename");

@@ -665,11 +665,7 @@ fn each_network_of_a_container_has_a_bridge_while_it_is_in_use() {
     assert_eq!(links(&machine), before);
     machine.ok("start web");
     // It is killed with all that it held, and the next command finds what it left.
-    let shim = machine.container("web").shim().expect("a shim");
-    machine.host().run(["kill", "-9", &shim.to_string()]).ok();
-    wait_for("the shim to be gone", 60, || {
-        machine.shims().is_empty().then_some(())
-    });
+    machine.container("web").kill_shim();
     machine.ok("ps -a");
     assert_eq!(links(&machine), before);
     machine.ok("network rm front back");

@@ -596,11 +596,7 @@ fn what_a_killed_shim_leaves_in_any_network_goes_with_the_next_command() {
     machine.ok("network connect bridge alpha");
     assert_ne!(host.shell(links), before);
     let alpha = machine.container("alpha");
-    let shim = alpha.shim().expect("a shim");
-    host.shell(&format!("kill -9 {shim}"));
-    wait_for("the shim to be gone", 60, || {
-        alpha.process(shim).is_none().then_some(())
-    });
+    alpha.kill_shim();
     machine.ok("ps");
     assert_eq!(host.shell(links), before);
     assert_eq!(

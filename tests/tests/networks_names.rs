@@ -273,8 +273,7 @@ fn the_next_question_sees_what_has_changed() {
         is("right", "other", "");
         machine.ok("start other");
         is("right", "other", &address(machine, "other", "back"));
-        let shim = machine.container("other").shim().expect("a shim");
-        machine.host().shell(&format!("kill -9 {shim}"));
+        machine.container("other").kill_shim();
         wait_for("the name to be gone with the shim", 60, || {
             short(machine, "right", "other").is_empty().then_some(())
         });

@@ -382,8 +382,7 @@ fn whoever_is_killed_the_others_stay_connected_and_nothing_is_left() {
         });
 
         // A shim: its address is free again, its cable goes.
-        let shim = machine.container("beta").shim().expect("a shim");
-        machine.host().shell(&format!("kill -9 {shim}"));
+        machine.container("beta").kill_shim();
         machine.ok("rm -f beta");
         machine.ok("run -d --name delta --network front host sleep 1000");
         let enter = format!("nsenter -t {} -n", uplink(&machine));

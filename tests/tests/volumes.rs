@@ -343,8 +343,7 @@ fn a_volume_outlives_its_containers_and_an_anonymous_one_the_others() {
         // A shim that is killed removes nothing, and who comes next does.
         machine.ok("run -d --rm --name killed --network none -v /anon host sleep 1000");
         assert_eq!(on_disk(machine).len(), 3);
-        let shim = machine.container("killed").shim().expect("a shim");
-        machine.host().shell(&format!("kill -9 {shim}"));
+        machine.container("killed").kill_shim();
         wait_for("the container to be gone", 60, || {
             machine.ok("ps -aq").is_empty().then_some(())
         });
@@ -534,8 +533,7 @@ fn a_volume_that_is_a_file_system_is_mounted_for_who_uses_it() {
             (machine.minidocker("exec first cat /m/f").text() == "x").then_some(())
         });
         // It goes with its user, killed or not, and the next one begins with nothing.
-        let shim = machine.container("first").shim().expect("a shim");
-        host.shell(&format!("kill -9 {shim}"));
+        machine.container("first").kill_shim();
         assert_eq!(run(machine, "-v mem:/m", "ls -A /m"), "");
         assert_eq!(
             run(

@@ -104,6 +104,19 @@ impl<'a> Container<'a> {
         mine.map(|(pid, _)| pid)
     }
 
+    /// Kills its shim, and waits until all that it held is given back. What it was the parent of lives.
+    ///
+    /// # Panics
+    /// Where there is none, or it does not go.
+    #[track_caller]
+    pub fn kill_shim(&self) {
+        let shim = self.shim().expect("a shim");
+        self.machine.host().shell(&format!("kill -9 {shim}"));
+        wait_for("the shim to be gone", 60, || {
+            self.process(shim).is_none().then_some(())
+        });
+    }
+
     /// A namespace of the first process: `net:[4026532000]`.
     ///
     /// # Panics
