@@ -190,8 +190,10 @@ fn boot(phases: &Phases) -> Result<()> {
 
 /// The rehearsal, told in one piece when it is over: others are telling something meanwhile.
 fn rehearsed() -> Result<bool> {
-    let mut lab = Command::new(std::env::current_exe().context("find this program")?);
-    let output = lab.arg("rehearse").output().context("run a rehearsal")?;
+    let mut lab = Command::new("cargo");
+    lab.args(["lab", "rehearse"])
+        .current_dir(crate::workspace()?);
+    let output = lab.output().context("run a rehearsal")?;
     let mut told = std::io::stdout().lock();
     writeln!(told, "\n-- rehearsal")?;
     told.write_all(&output.stdout)?;

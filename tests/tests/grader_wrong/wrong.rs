@@ -564,7 +564,7 @@ pub const WITH_CONTROLLERS: &[&[Wrong]] = &[
             ("        set_limits();\n", ""),
             (
                 "    int status = wait_for(own.child, &signals);\n",
-                "    for (volatile long work = 0; work < 50000000; work++) {}\n    set_limits();\n    \
+                "    sleep(5);\n    set_limits();\n    \
                  int status = wait_for(own.child, &signals);\n",
             ),
         ],
@@ -577,7 +577,7 @@ pub const WITH_CONTROLLERS: &[&[Wrong]] = &[
             ("    join_cgroup(own.child);\n", ""),
             (
                 "    int status = wait_for(own.child, &signals);\n",
-                "    for (volatile long work = 0; work < 50000000; work++) {}\n    join_cgroup(own.child);\n    \
+                "    sleep(5);\n    join_cgroup(own.child);\n    \
                  int status = wait_for(own.child, &signals);\n",
             ),
         ],
