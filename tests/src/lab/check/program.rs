@@ -399,6 +399,17 @@ pub fn words(pid: i32) -> Vec<Vec<u8>> {
     line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
 
+/// Waits for the ends of processes whose engine was killed: each has its turn to die, on a busy machine
+/// late. Returns whether all have ended.
+pub fn have_ended(pids: &[i32]) -> bool {
+    let has_ended = |pid: &i32| {
+        let stat = std::fs::read_to_string(proc(*pid, "stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        state.is_empty() || state.starts_with(['Z', 'X'])
+    };
+    until(patience(), || pids.iter().all(has_ended).then_some(())).is_some()
+}
+
 /// A file below /proc/PID.
 pub fn proc(pid: i32, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{name}"))
