@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use cli::Dirs;
 use serde::Serialize;
 
-use super::{Container, Places, is_at};
+use super::{Container, Missing, Places, is_at};
 
 /// A container whose state nobody else changes. The lock is the open directory's, so that a process
 /// that was forked off holds it too.
@@ -150,7 +150,7 @@ fn lock(places: &Places, id: &str) -> Result<File> {
     let path = &places.data;
     loop {
         let directory = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => anyhow!("No such container: {id}"),
+            ErrorKind::NotFound => Missing::container(id).into(),
             _ => anyhow!(error).context(format!("open {}", path.display())),
         })?;
         directory

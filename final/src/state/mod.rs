@@ -31,6 +31,7 @@ mod networks;
 mod volumes;
 mod wanted;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -168,6 +169,26 @@ pub fn version(text: &[u8]) -> serde_json::Result<u32> {
         version: u32,
     }
     serde_json::from_slice(text).map(|form: Form| form.version)
+}
+
+/// Nothing is called so: the sentence that says it.
+#[derive(Debug)]
+pub struct Missing(pub String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+impl Missing {
+    /// No container is.
+    #[must_use]
+    pub fn container(what: &str) -> Missing {
+        Missing(format!("No such container: {what}"))
+    }
 }
 
 /// The ids of all containers that are there, in no order.

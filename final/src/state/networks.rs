@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Event, Kind};
 use super::locked::replace;
-use super::{VERSION, is_id, names_in, parse};
+use super::{Missing, VERSION, is_id, names_in, parse};
 
 /// Those that are always there, with their ids.
 const PREDEFINED: [(&str, &str); 3] = [
@@ -233,7 +233,7 @@ impl Network {
     /// Finds the network of a name, an id, or the beginning of an id that no other has.
     ///
     /// # Errors
-    /// There is none ("network NAME not found"), or there are several.
+    /// There is none ([`Missing`]), or there are several.
     pub fn find(dirs: &Dirs, what: &str) -> Result<Network> {
         let is_called = |it: &Network| it.id == what || it.name == what;
         // Most containers want one of these, and for them no file is read.
@@ -260,7 +260,7 @@ impl Network {
                 "network {what} is ambiguous ({} matches found based on ID prefix)",
                 others + 1
             ),
-            (None, _) => bail!("network {what} not found"),
+            (None, _) => Err(Missing(format!("network {what} not found")).into()),
         }
     }
 
