@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ use anyhow::{Context, Result};
 use cli::Dirs;
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use nix::poll::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
+use super::watch::{Watch, time_until};
 use super::{Container, is_at};
 
 /// A file that has so many bytes is put aside.
@@ -169,7 +169,7 @@ pub fn read(dirs: &Dirs, span: Span, each: &mut dyn FnMut(&Event) -> Result<()>)
     };
     fs::create_dir_all(&dirs.run).with_context(|| format!("make {}", dirs.run.display()))?;
     // Watched before it is read: what happens in between is seen at least once.
-    let watch = watch(dirs)?;
+    let watch = Watch::of(&dirs.run)?;
     let [current, before] = places(dirs);
     // In this order: a file that is put aside now is read once, not left out.
     let mut newer = Reader::open(&current)?;
@@ -197,22 +197,10 @@ pub fn read(dirs: &Dirs, span: Span, each: &mut dyn FnMut(&Event) -> Result<()>)
     }
 }
 
-fn watch(dirs: &Dirs) -> Result<OwnedFd> {
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-        .context("watch for events (inotify_init1)")?;
-    let changes = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::MOVED_TO;
-    inotify::add_watch(&watch, &dirs.run, changes)
-        .with_context(|| format!("watch {} (inotify_add_watch)", dirs.run.display()))?;
-    Ok(watch)
-}
-
 /// Waits for a change; `false`: it is later than `until`.
-fn wait(watch: &OwnedFd, until: Option<Timestamp>) -> Result<bool> {
-    let left = until.map(|until| until.duration_since(Timestamp::now()).as_millis() + 1);
-    let timeout = match left {
-        None => PollTimeout::NONE,
-        Some(left) if left <= 0 => return Ok(false),
-        Some(left) => PollTimeout::try_from(left.min(60_000)).unwrap_or(PollTimeout::MAX),
+fn wait(watch: &Watch, until: Option<Timestamp>) -> Result<bool> {
+    let Some(timeout) = time_until(until) else {
+        return Ok(false);
     };
     match poll(
         &mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)],
@@ -221,9 +209,7 @@ fn wait(watch: &OwnedFd, until: Option<Timestamp>) -> Result<bool> {
         Err(Errno::EINTR) => {}
         ready => _ = ready.context("wait for events (poll)")?,
     }
-    // Which file it was does not matter; all that is told is taken away.
-    let mut told = [0_u8; 4096];
-    while rustix::io::read(watch, &mut told).is_ok_and(|length| length > 0) {}
+    watch.heed();
     Ok(true)
 }
 

@@ -30,6 +30,7 @@ mod names;
 mod networks;
 mod volumes;
 mod wanted;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::fs::{self, File};
