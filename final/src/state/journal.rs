@@ -10,18 +10,18 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::Dirs;
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde::{Deserialize, Serialize};
 
-use super::watch::{Watch, time_until};
 use super::{Container, is_at};
 
 /// A file that has so many bytes is put aside.
@@ -169,7 +169,7 @@ pub fn read(dirs: &Dirs, span: Span, each: &mut dyn FnMut(&Event) -> Result<()>)
     };
     fs::create_dir_all(&dirs.run).with_context(|| format!("make {}", dirs.run.display()))?;
     // Watched before it is read: what happens in between is seen at least once.
-    let watch = Watch::of(&dirs.run)?;
+    let watch = watch(&dirs.run)?;
     let [current, before] = places(dirs);
     // In this order: a file that is put aside now is read once, not left out.
     let mut newer = Reader::open(&current)?;
@@ -197,8 +197,35 @@ pub fn read(dirs: &Dirs, span: Span, each: &mut dyn FnMut(&Event) -> Result<()>)
     }
 }
 
+/// Tells that something is written in a directory, made there, or moved to it (inotify(7)).
+pub(crate) fn watch(directory: &Path) -> Result<OwnedFd> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+        .context("inotify_init1; see /proc/sys/fs/inotify/max_user_instances")?;
+    let changes = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, directory, changes)
+        .with_context(|| format!("watch {} (inotify_add_watch)", directory.display()))?;
+    Ok(watch)
+}
+
+/// Takes away all that was told: which file it was does not matter.
+pub(crate) fn heed(watch: &OwnedFd) {
+    let mut told = [0_u8; 4096];
+    while rustix::io::read(watch, &mut told).is_ok_and(|length| length > 0) {}
+}
+
+/// How long there is to wait at once; `None`: the moment has passed.
+pub(crate) fn time_until(until: Option<Timestamp>) -> Option<PollTimeout> {
+    let Some(until) = until else {
+        return Some(PollTimeout::NONE);
+    };
+    match until.duration_since(Timestamp::now()).as_millis() {
+        ..0 => None,
+        left => Some(PollTimeout::try_from((left + 1).min(60_000)).unwrap_or(PollTimeout::MAX)),
+    }
+}
+
 /// Waits for a change; `false`: it is later than `until`.
-fn wait(watch: &Watch, until: Option<Timestamp>) -> Result<bool> {
+fn wait(watch: &OwnedFd, until: Option<Timestamp>) -> Result<bool> {
     let Some(timeout) = time_until(until) else {
         return Ok(false);
     };
@@ -209,7 +236,7 @@ fn wait(watch: &Watch, until: Option<Timestamp>) -> Result<bool> {
         Err(Errno::EINTR) => {}
         ready => _ = ready.context("wait for events (poll)")?,
     }
-    watch.heed();
+    heed(watch);
     Ok(true)
 }
 
@@ -221,7 +248,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(path: &PathBuf) -> Result<Option<Reader>> {
+    fn open(path: &Path) -> Result<Option<Reader>> {
         match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             file => Ok(Some(Reader {

@@ -30,7 +30,6 @@ mod names;
 mod networks;
 mod volumes;
 mod wanted;
-pub(crate) mod watch;
 
 use std::fmt;
 use std::fs::{self, File};

@@ -5,7 +5,7 @@ mod files;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::Containers;
 use crate::shim::protocol::{Connection, Heard};
-use crate::state::watch::{Watch, time_until};
+use crate::state::journal;
 pub use entry::Entry;
 use files::{Files, Next};
 
@@ -46,7 +46,7 @@ pub struct Logs {
 #[derive(Debug)]
 struct Coming {
     /// Tells that the log has changed.
-    changes: Watch,
+    changes: OwnedFd,
     /// Tells that the container has ended, or its shim is gone.
     shim: Connection,
 }
@@ -70,7 +70,7 @@ impl Containers {
         {
             // Watched before it is read: nothing is missed in between.
             // Not the file: another will have its name when it is full.
-            let changes = Watch::of(path.parent().unwrap_or(&path))?;
+            let changes = journal::watch(path.parent().unwrap_or(&path))?;
             coming = Some(Coming { changes, shim });
         }
         Ok(Logs {
@@ -128,7 +128,7 @@ impl Logs {
         let Some(coming) = &self.coming else {
             return Ok(false);
         };
-        let Some(timeout) = time_until(self.query.until) else {
+        let Some(timeout) = journal::time_until(self.query.until) else {
             return Ok(false);
         };
         let mut polled = [coming.changes.as_fd(), coming.shim.as_fd()]
@@ -138,7 +138,7 @@ impl Logs {
             Err(errno) => return Err(errno).context("wait for more of the log"),
         }
         if polled[0].any() == Some(true) {
-            coming.changes.heed();
+            journal::heed(&coming.changes);
         }
         let over =
             polled[1].any() == Some(true) && !matches!(coming.shim.hear(), Ok(Heard::Nothing));
