@@ -135,19 +135,25 @@ fn pasta(program: &Path, to: &Target, ports: &[Publish], _: &Path) -> Result<Car
         ("--tcp-ports", crate::Protocol::Tcp),
         ("--udp-ports", crate::Protocol::Udp),
     ] {
-        let mut wanted = ports
-            .iter()
-            .filter(|port| port.protocol == protocol)
-            .peekable();
-        if wanted.peek().is_none() {
+        let wanted = ports.iter().filter(|port| port.protocol == protocol);
+        let wanted: Vec<_> = wanted.collect();
+        if wanted.is_empty() {
             arguments.extend([option.into(), "none".into()]);
         }
-        for port in wanted {
-            let address = port
-                .address
-                .map(|address| format!("{address}/"))
-                .unwrap_or_default();
-            let ports = format!("{address}{}:{}", port.host, port.container);
+        // Thousands, one by one, are more than execve(2) takes.
+        for range in wanted.chunk_by(|port, next| next.follows(port)) {
+            let (Some(first), Some(last)) = (range.first(), range.last()) else {
+                continue;
+            };
+            let address = first.address.map(|address| format!("{address}/"));
+            let ports = format!(
+                "{}{}-{}:{}-{}",
+                address.unwrap_or_default(),
+                first.host,
+                last.host,
+                first.container,
+                last.container
+            );
             arguments.extend([option.into(), ports.into()]);
         }
     }
