@@ -26,6 +26,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid, pipe2};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::publish::Publish;
 
@@ -84,6 +85,16 @@ impl Carrier {
         );
         tracing::warn!("the container has only its loopback network: {why}");
         Ok(None)
+    }
+
+    /// What can be read when it has ended.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn ended(&self) -> Result<OwnedFd> {
+        // It is waited for when this is dropped: until then the number is nobody else's.
+        let process = rustix::process::Pid::from_child(&self.child);
+        pidfd_open(process, PidfdFlags::empty()).context("pidfd_open")
     }
 }
 
