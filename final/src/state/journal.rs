@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde::{Deserialize, Serialize};
 
-use super::Container;
+use super::{Container, is_at};
 
 /// A file that has so many bytes is put aside.
 const LARGEST: u64 = 1 << 20;
@@ -145,15 +145,6 @@ fn append(dirs: &Dirs, event: &Event) -> Result<()> {
 
 fn places(dirs: &Dirs) -> [PathBuf; 2] {
     ["events.json", "events.json.1"].map(|name| dirs.run.join(name))
-}
-
-/// Whether the open file is the one of that name.
-fn is_at(file: &File, path: &PathBuf) -> std::io::Result<bool> {
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        there => there.map(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-    }
 }
 
 /// Which events are to be read.

@@ -47,7 +47,7 @@ use anyhow::{Result, bail};
 use cli::Dirs;
 
 use crate::shim::protocol::{Connection, Frame, Heard, Request};
-use crate::state::{self, Container, Locked, Names, Places};
+use crate::state::{self, Container, Locked, Missing, Names, Places};
 
 pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
@@ -102,7 +102,7 @@ impl Containers {
     pub fn find(&self, what: &str) -> Result<Container> {
         match self.look(&self.id_of(what)?)? {
             Some(container) => Ok(container),
-            None => bail!("No such container: {what}"),
+            None => Err(Missing::container(what).into()),
         }
     }
 
@@ -129,7 +129,7 @@ impl Containers {
         match (found.next(), found.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => bail!("Multiple IDs found with provided prefix: {what}"),
-            _ => bail!("No such container: {what}"),
+            _ => Err(Missing::container(what).into()),
         }
     }
 
