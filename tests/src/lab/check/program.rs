@@ -403,7 +403,7 @@ pub fn words(pid: i32) -> Vec<Vec<u8>> {
 /// late. Returns whether all have ended.
 pub fn have_ended(pids: &[i32]) -> bool {
     let has_ended = |pid: &i32| {
-        let stat = std::fs::read_to_string(proc(*pid, "stat")).unwrap_or_default();
+        let stat = fs::read_to_string(proc(*pid, "stat")).unwrap_or_default();
         let state = stat.rsplit(") ").next().unwrap_or_default();
         state.is_empty() || state.starts_with(['Z', 'X'])
     };
