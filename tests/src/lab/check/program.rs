@@ -200,7 +200,7 @@ impl Running {
         self.ended = true;
         // Who has inherited a pipe keeps it open: no waiting for a process
         // that stayed behind.
-        let end = Instant::now() + Duration::from_millis(500);
+        let end = Instant::now() + Duration::from_secs(2);
         while self.unread() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -220,7 +220,8 @@ impl Running {
     pub fn until(&mut self, text: &str) -> Found<String> {
         let end = Instant::now() + patience();
         loop {
-            let over = !matches!(self.child.try_wait(), Ok(None));
+            // What it has said before its end may not be read yet.
+            let over = !matches!(self.child.try_wait(), Ok(None)) && !self.unread();
             self.refuse_floods()?;
             let printed = String::from_utf8_lossy(&look(&self.stdout).bytes).into_owned();
             if printed.contains(text) {
