@@ -4,6 +4,7 @@ use harness::{Host, Output, Running, Setup, User, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::checks::{Checks, assert_nothing_left};
+use crate::engine::expect_size;
 use crate::{command, machine};
 
 /// No plugin that would look at the real machine's directories.
@@ -126,8 +127,9 @@ fn terminal(host: &Host) {
     terminal.expect("# ");
     terminal.send("tty\n");
     terminal.expect("/dev/pts/0");
-    terminal.send("stty size; exit 5\n");
-    terminal.expect("24 80");
+    // Which ctr tells when the shell runs.
+    expect_size(&mut terminal, "24 80");
+    terminal.send("exit 5\n");
     assert_eq!(terminal.wait(), 5);
 }
 

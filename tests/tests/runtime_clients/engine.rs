@@ -165,7 +165,7 @@ fn not_executable(engine: &Engine<'_>) {
 }
 
 /// Types until the shell on the other side sees a window of that size.
-fn expect_size(terminal: &mut Terminal, size: &str) {
+pub fn expect_size(terminal: &mut Terminal, size: &str) {
     let mut line = String::new();
     // The command's words must not be what is waited for.
     write!(
