@@ -596,10 +596,12 @@ fn settle_link() -> Result<()> {
     };
     let has_six = is_zero("disable_ipv6") && is_zero("addr_gen_mode");
     for _ in 0..6000 {
-        let show = ["-br", "address", "show", "dev", "wan"];
-        let seen = Command::new("ip").args(show).output().context("run ip")?;
-        let seen = String::from_utf8_lossy(&seen.stdout);
-        if seen.contains(" UP ") && (!has_six || seen.contains(" fe80:")) {
+        // Where /sys is left as it is here it knows nothing of this network.
+        let state = fs::read_to_string("/sys/class/net/wan/operstate");
+        let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        let mut addresses = addresses.lines();
+        let is_addressed = addresses.any(|it| it.starts_with("fe80") && it.ends_with(" wan"));
+        if state.map_or(true, |state| state.trim() == "up") && (is_addressed || !has_six) {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
