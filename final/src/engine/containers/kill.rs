@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::Containers;
 use super::stop::note_by_hand;
 use crate::shim::protocol::Request;
-use crate::state::{Container, Status};
+use crate::state::Container;
 
 impl Containers {
     /// Sends a signal to a container's first process; SIGKILL goes to all of its processes.
@@ -18,10 +18,7 @@ impl Containers {
         let mut locked = self.lock(what)?;
         let (id, name) = (&locked.container.id, &locked.container.name);
         ensure!(
-            matches!(
-                locked.container.life.status,
-                Status::Running | Status::Paused
-            ),
+            locked.container.life.status.has_processes(),
             "cannot kill container: {name}: container {id} is not running"
         );
         // Who wants it to end does not want it started again.
@@ -30,12 +27,9 @@ impl Containers {
         }
         let container = locked.container.clone();
         drop(locked);
-        let all = signal == libc::SIGKILL;
-        if !all {
-            self.ask(&container, &Request::Signal { signal, all })?;
-            return Ok(container);
-        }
-        if let Some(shim) = self.watch(&container)? {
+        if signal != libc::SIGKILL {
+            self.ask(&container, &Request::Signal { signal, all: false })?;
+        } else if let Some(shim) = self.watch(&container)? {
             self.kill_all(&container, &shim)?;
         }
         Ok(container)
