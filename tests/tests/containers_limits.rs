@@ -93,5 +93,10 @@ fn a_fork_bomb_stays_where_it_is() {
     let words = shell("run --rm --pids-limit 8 --network none host", script);
     let out = machine.minidocker(&words);
     assert!(!out.text().contains("forked") && out.code() != 0, "{out}");
+    // A full container takes one more command from outside all the same.
+    machine.ok("run -d --name full --pids-limit 1 --network none host sleep 1000");
+    let cgroup = machine.ok(&["exec", "full", "cat", "/proc/self/cgroup"]);
+    assert!(cgroup.ends_with("0::/"), "{cgroup}");
+    machine.no_container_left();
     machine.nothing_left();
 }

@@ -4,12 +4,13 @@ mod container;
 mod image;
 mod network;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use minidocker::engine::containers::Containers;
 use minidocker::engine::images::Images;
 use minidocker::engine::networks::Networks;
 use minidocker::engine::volumes::Volumes;
+use minidocker::state::Missing;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -226,15 +227,9 @@ fn of_any(context: &Context, name: &str, size: bool) -> Result<Document> {
         &|| of_network(context, name),
         &|| of_volume(context, name),
     ];
-    let is_missing = |error: &Error| {
-        let said = error.to_string();
-        said.starts_with("No such ")
-            || said.ends_with("no such volume")
-            || said == format!("network {name} not found")
-    };
     for look in looks {
         match look() {
-            Err(error) if is_missing(&error) => {}
+            Err(error) if error.is::<Missing>() || error.is::<images::Missing>() => {}
             found => return found,
         }
     }

@@ -28,8 +28,6 @@ use namespaces::{Inside, Isolation, Signals};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::CloneFlags;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, setsid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinSet, LocalSet};
@@ -39,7 +37,7 @@ use super::neighbours::Directory;
 use super::registration::{HERE, Request, sockets};
 use super::{SOCKET, place};
 use crate::shim::protocol::{Connection, Heard, Listener};
-use crate::shim::{give_memory_back, let_streams_go, raise_file_limit};
+use crate::shim::{give_memory_back, leave, let_streams_go, raise_file_limit};
 
 /// How long a keeper stays without anybody to answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -102,7 +100,8 @@ fn begin(dirs: &Dirs, listener: &Listener, overlay: &Path) -> Result<()> {
 
 /// The life of a keeper, from its birth in a shim's image on.
 fn live(inside: &Inside, dirs: &Dirs, listener: &Listener, overlay: &Path) -> Result<u8> {
-    leave(inside, listener)?;
+    // Away from the shim: its session, its working directory, its files, its death.
+    leave(inside, "keeper", &[listener.as_fd()])?;
     let_layers_go(overlay)?;
     let _signals = Signals::hold()?;
     // Each container is three descriptors, each question that is passed on another one. With fewer it
@@ -122,18 +121,6 @@ fn live(inside: &Inside, dirs: &Dirs, listener: &Listener, overlay: &Path) -> Re
     });
     LocalSet::new().block_on(&runtime, keeper.serve(listener))?;
     Ok(0)
-}
-
-/// Away from the shim: its session, its working directory, its files, its death.
-fn leave(inside: &Inside, listener: &Listener) -> Result<()> {
-    inside.outlive_parent()?;
-    setsid().context("begin a session")?;
-    chdir("/").context("chdir to /")?;
-    umask(Mode::from_bits_truncate(0o022));
-    // As much of "minidocker-keeper" as a name has room for (prctl(2), PR_SET_NAME).
-    nix::sys::prctl::set_name(c"minidocker-keep").context("name the keeper")?;
-    cli::speak_as("keeper");
-    inside.close_files(0, &[listener.as_fd()])
 }
 
 /// A copy of a mount namespace holds all that is mounted in it: the layers of the shim's container

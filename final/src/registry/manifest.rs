@@ -175,7 +175,8 @@ impl Outline {
         let says = own.or(header).unwrap_or_default();
         ensure!(
             self.schema_version != 1 && !says.starts_with(SCHEMA1),
-            "it is of docker's schema 1, which is out of use since 2016; ask the publisher to push the image with a newer docker"
+            "it is of docker's schema 1, which is out of use since 2016; ask the publisher to push the \
+             image with a newer docker"
         );
         let known = |kind: &&str| MANIFESTS.contains(kind) || INDEXES.contains(kind);
         let kinds: Vec<&str> = [own, header.filter(known)].into_iter().flatten().collect();

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 /// Where the result of a program is when it ends.
 pub(super) const RESULT: Register = Register(0);
 /// Points to what the program is to look at when it begins.
-pub(super) const CONTEXT: Register = Register(1);
+const CONTEXT: Register = Register(1);
 
 /// One of the ten registers that a program may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

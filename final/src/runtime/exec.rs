@@ -48,6 +48,10 @@ impl Container {
         let own_pid = plan.has_agent().then(Told::make).transpose()?;
         let mut kept = plan.kept_files();
         kept.extend(own_pid.as_ref().map(|told| told.reader.as_fd()));
+        // Born under the container's limits: to be moved there afterwards takes an RCU grace period
+        // of the kernel's, which is some milliseconds.
+        let (before, after) = affinity;
+        let cgroup = group.as_ref().filter(|_| before.is_none());
         let isolation = Isolation {
             namespaces: CloneFlags::empty(),
             ids: None,
@@ -60,7 +64,7 @@ impl Container {
             time_offsets: None,
             propagation: None,
             hostname: None,
-            cgroup: None,
+            cgroup: cgroup.map(AsFd::as_fd),
         };
         let has_users = kinds.contains(CloneFlags::CLONE_NEWUSER);
         let live = |inside: &Inside| {
@@ -81,9 +85,8 @@ impl Container {
 
         // Under the container's limits before its first instruction. (step 3)
         let pid = held.pid();
-        let (before, after) = affinity;
         scheduling::confine(pid, before.as_ref())?;
-        if let Some(group) = group {
+        if let Some(group) = group.filter(|_| !held.born_in_cgroup()) {
             group.join(pid, Pid::from_raw(self.record().pid))?;
         }
         scheduling::confine(pid, after.as_ref())?;

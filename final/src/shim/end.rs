@@ -1,6 +1,5 @@
 //! What follows when a container's first process has ended.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Error, Result};
@@ -106,28 +105,33 @@ pub(super) fn not_begun(locked: &mut Locked, error: &Error) -> Result<()> {
 /// The last of a shim: from here on the container needs none, and whoever waited is told.
 pub(super) fn leave(mut shim: Shim<'_>, locked: &mut Locked) -> Result<u8> {
     let status = locked.container.life.exit_code;
-    locked.container.life.status = Status::Exited;
-    // On a full disk it stays as it was; the next command finds that there is no shim, and what it
-    // has left.
-    let saved = locked.save();
-    clear(shim.places);
-    if saved.is_err()
-        && let Err(error) = shim.places.keep_last_word(&locked.container.life)
-    {
-        tracing::warn!("{error:#}");
-    }
-    if locked.container.host.auto_remove {
-        locked.discard(shim.dirs)?;
-    }
+    let left = match locked.container.host.auto_remove {
+        true => locked.discard(shim.dirs),
+        false => lay_down(locked),
+    };
     locked.unlock()?;
     shim.clients.tell_all(status);
     shim.linger()?;
-    saved.map(|()| 0)
+    left.map(|()| 0)
+}
+
+/// Writes down that the container has ended. On a full disk its state stays as it was; the next
+/// command finds that there is no shim, and what it has left.
+fn lay_down(locked: &mut Locked) -> Result<()> {
+    locked.container.life.status = Status::Exited;
+    let saved = locked.save();
+    clear(&locked.places);
+    if saved.is_err()
+        && let Err(error) = locked.places.keep_last_word(&locked.container.life)
+    {
+        tracing::warn!("{error:#}");
+    }
+    saved
 }
 
 /// Removes what nobody needs without a shim; its lock goes with it.
 pub(super) fn clear(places: &Places) {
-    if let Err(error) = fs::remove_dir_all(&places.run) {
-        tracing::warn!("{} stays behind: {error}", places.run.display());
+    if let Err(error) = places.forget() {
+        tracing::warn!("{error:#}");
     }
 }

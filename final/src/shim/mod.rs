@@ -35,6 +35,7 @@ mod streams;
 mod users;
 mod volumes;
 
+use std::ffi::CString;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -151,7 +152,11 @@ fn live(inside: &Inside, charge: &Charge, member: Option<&Membership>) -> Result
     let membership = member.map(Membership::keep).transpose()?;
     kept.extend(membership.map(AsFd::as_fd));
     kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
-    leave(inside, &kept)?;
+    leave(inside, "shim", &kept)?;
+    // Whoever limits the size of files (setrlimit(2), RLIMIT_FSIZE) loses lines of a log then, and
+    // not the container.
+    let too_large = SigSet::from(Signal::SIGXFSZ);
+    too_large.thread_block().context("hold SIGXFSZ back")?;
     let _signals = Signals::hold()?;
     stack_layers(&charge.dirs, &locked)?;
 
@@ -216,17 +221,15 @@ fn take_lock(places: &Places) -> Result<File> {
 
 /// Away from whoever started us: their session, their working directory, their files but those that
 /// are `kept`.
-fn leave(inside: &Inside, kept: &[BorrowedFd]) -> Result<()> {
+pub(crate) fn leave(inside: &Inside, name: &'static str, kept: &[BorrowedFd]) -> Result<()> {
     inside.outlive_parent()?;
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
     umask(Mode::from_bits_truncate(0o022));
-    nix::sys::prctl::set_name(c"minidocker-shim").context("name the shim")?;
-    cli::speak_as("shim");
-    // Whoever limits the size of files (setrlimit(2), RLIMIT_FSIZE) loses lines of a log then, and
-    // not the container.
-    let too_large = SigSet::from(Signal::SIGXFSZ);
-    too_large.thread_block().context("hold SIGXFSZ back")?;
+    // A name has room for fifteen bytes, so a keeper is `minidocker-keep` (prctl(2), PR_SET_NAME).
+    let known_as = CString::new(format!("minidocker-{name}"))?;
+    nix::sys::prctl::set_name(&known_as).context("give the process a name")?;
+    cli::speak_as(name);
     inside.close_files(0, kept)
 }
 

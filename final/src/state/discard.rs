@@ -1,8 +1,5 @@
 //! The end of a container: nothing of it stays.
 
-use std::fs;
-use std::io::ErrorKind;
-
 use anyhow::{Context, Result};
 use cli::Dirs;
 use images::Store;
@@ -36,12 +33,7 @@ impl Locked {
                 Err(errno) => return Err(errno).context("unmount what the container saw"),
             }
         }
-        match fs::remove_dir_all(&self.places.run) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("remove {}", self.places.run.display()));
-            }
-            _ => {}
-        }
+        self.places.forget()?;
         if self.container.host.auto_remove {
             remove_anonymous(dirs, &self.container)?;
         }

@@ -2,14 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use cli::Dirs;
 use serde::Serialize;
 
-use super::{Container, Places};
+use super::{Container, Missing, Places, is_at};
 
 /// A container whose state nobody else changes. The lock is the open directory's, so that a process
 /// that was forked off holds it too.
@@ -151,18 +150,14 @@ fn lock(places: &Places, id: &str) -> Result<File> {
     let path = &places.data;
     loop {
         let directory = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => anyhow!("No such container: {id}"),
+            ErrorKind::NotFound => Missing::container(id).into(),
             _ => anyhow!(error).context(format!("open {}", path.display())),
         })?;
         directory
             .lock()
             .with_context(|| format!("lock {}", path.display()))?;
         // While we waited it may have been removed.
-        let ours = directory
-            .metadata()
-            .with_context(|| format!("stat {}", path.display()))?;
-        let there = fs::metadata(path);
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        if is_at(&directory, path).with_context(|| format!("stat {}", path.display()))? {
             return Ok(directory);
         }
     }

@@ -31,11 +31,16 @@ mod networks;
 mod volumes;
 mod wanted;
 
-use std::path::PathBuf;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use host::{Bind, Device, HostConfig, LogConfig, Port, Restart, Seccomp, Ulimit, Wanted};
@@ -46,7 +51,7 @@ pub use networks::{Changing, Network};
 pub use volumes::{Alone, FileSystem, LocalVolume, begin_creation, remove_anonymous, volume_place};
 pub use wanted::{Config, Recursion, Volume};
 
-/// The version of `state.json` that is written.
+/// The version of the files of state that is written.
 pub const VERSION: u32 = 1;
 
 /// A container: what it is to be, and where it is in its life.
@@ -121,26 +126,68 @@ impl Places {
         self.data.join(format!("{}-json.log", id.to_string_lossy()))
     }
 
+    /// Removes what a reboot may forget, if it is there.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn forget(&self) -> Result<()> {
+        remove_directory(&self.run)
+    }
+
     /// Reads the state as it is now; it may be another in a moment.
     ///
     /// # Errors
     /// There is none, or it is damaged.
     pub fn read(&self) -> Result<Container> {
         let path = self.state();
-        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let container: Container = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} is damaged; `minidocker system check` says what can be done",
-                path.display()
-            )
-        })?;
-        ensure!(
-            container.version == VERSION,
-            "{} is of version {}, and this minidocker knows version {VERSION}",
-            path.display(),
-            container.version
-        );
-        Ok(container)
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let help = "`minidocker system check` says what can be done";
+        parse(&text, &path, help)
+    }
+}
+
+/// What a file of state says, if it is of the version that we know.
+fn parse<T: DeserializeOwned>(text: &[u8], path: &Path, help: &str) -> Result<T> {
+    let shown = path.display();
+    let damaged = || format!("{shown} is damaged; {help}");
+    // Of another version the rest may not look like ours.
+    let version = version(text).with_context(damaged)?;
+    ensure!(
+        version == VERSION,
+        "{shown} is of version {version}, and this minidocker knows version {VERSION}"
+    );
+    serde_json::from_slice(text).with_context(damaged)
+}
+
+/// The version that a file of state names.
+///
+/// # Errors
+/// It is damaged.
+pub fn version(text: &[u8]) -> serde_json::Result<u32> {
+    #[derive(Deserialize)]
+    struct Form {
+        version: u32,
+    }
+    serde_json::from_slice(text).map(|form: Form| form.version)
+}
+
+/// Nothing is called so: the sentence that says it.
+#[derive(Debug)]
+pub struct Missing(pub String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+impl Missing {
+    /// No container is.
+    #[must_use]
+    pub fn container(what: &str) -> Missing {
+        Missing(format!("No such container: {what}"))
     }
 }
 
@@ -149,22 +196,47 @@ impl Places {
 /// # Errors
 /// The directory cannot be read.
 pub fn ids(dirs: &Dirs) -> Result<Vec<String>> {
-    let place = dirs.data.join("containers");
-    let entries = match std::fs::read_dir(&place) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("list {}", place.display()))?,
+    // Those of the steps have shorter names.
+    ids_in(&dirs.data.join("containers"))
+}
+
+/// The names in a directory that are ids, in no order; none where there is no directory.
+///
+/// # Errors
+/// It cannot be read.
+pub fn ids_in(place: &Path) -> Result<Vec<String>> {
+    let mut names = names_in(place)?;
+    names.retain(|name| is_id(name));
+    Ok(names)
+}
+
+/// All names in a directory that are text.
+fn names_in(place: &Path) -> Result<Vec<String>> {
+    let list = || -> io::Result<Vec<String>> {
+        let names = fs::read_dir(place)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(Result::transpose).collect()
     };
-    let mut ids = Vec::new();
-    for entry in entries {
-        let name = entry
-            .with_context(|| format!("list {}", place.display()))?
-            .file_name();
-        // Those of the steps have shorter names.
-        if let Some(id) = name.to_str().filter(|name| is_id(name)) {
-            ids.push(id.to_owned());
-        }
+    match list() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.with_context(|| format!("list {}", place.display())),
     }
-    Ok(ids)
+}
+
+/// Removes a directory and all that is in it, if it is there.
+pub(crate) fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("remove {}", path.display())),
+    }
+}
+
+/// Whether the open file is the one of that name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        there => there.map(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+    }
 }
 
 /// Whether the text is a whole id.

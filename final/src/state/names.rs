@@ -4,15 +4,14 @@
 //! its name no other's state is read. Whoever makes one holds its lock (flock) until the container
 //! is there; a file whose container is not there, and that nobody has locked, is free to be taken.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write, read_to_string};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use cli::Dirs;
 
-use super::{Places, is_id};
+use super::{Places, is_at, is_id, names_in};
 
 /// Docker's rule for what people call containers and volumes.
 #[must_use]
@@ -80,11 +79,10 @@ impl Names {
     /// # Errors
     /// The directory cannot be read.
     pub fn all(&self) -> Result<Vec<String>> {
-        let entries = fs::read_dir(&self.place);
-        let entries = entries.with_context(|| format!("list {}", self.place.display()))?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names = names_in(&self.place)?;
         // What begins with a dot is on its way.
-        Ok(names.filter(|name| !name.starts_with('.')).collect())
+        names.retain(|name| !name.starts_with('.'));
+        Ok(names)
     }
 
     /// Gives the name to the container `id`. What is returned is to be held until the container is
@@ -156,18 +154,18 @@ impl Names {
     /// # Errors
     /// The names cannot be read.
     pub fn sweep(&self, there: &[String]) -> Result<()> {
-        let shown = self.place.display();
-        let entries = fs::read_dir(&self.place).with_context(|| format!("list {shown}"))?;
-        let files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-        if files.len() <= there.len() {
+        let names = names_in(&self.place)?;
+        if names.len() <= there.len() {
             return Ok(());
         }
         // Whoever creates a container has taken its name first, and holds this lock, shared.
-        let place = File::open(&self.place).with_context(|| format!("open {shown}"))?;
+        let place =
+            File::open(&self.place).with_context(|| format!("open {}", self.place.display()))?;
         if place.try_lock().is_err() {
             return Ok(());
         }
-        for file in files {
+        for name in names {
+            let file = self.place.join(name);
             let id = fs::read_to_string(&file).unwrap_or_default();
             if !is_id(id.trim()) || !Places::of(&self.dirs, id.trim()).data.exists() {
                 // A disk that is read-only keeps them.
@@ -191,15 +189,11 @@ impl Names {
 
 /// Removes the file of a name, whose lock we have, unless there is another in its place by now.
 fn remove(file: &File, path: &Path) -> Result<()> {
-    let which = |found: Metadata| (found.dev(), found.ino());
-    let is_ours = |there: Metadata| {
-        file.metadata()
-            .is_ok_and(|ours| which(ours) == which(there))
+    let removed = match is_at(file, path) {
+        Ok(true) => fs::remove_file(path),
+        looked => looked.map(drop),
     };
-    if !fs::metadata(path).is_ok_and(is_ours) {
-        return Ok(());
-    }
-    match fs::remove_file(path) {
+    match removed {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed.with_context(|| format!("remove {}", path.display())),
     }

@@ -19,12 +19,9 @@ use jiff::Timestamp;
 use network::bridge::{Bridge, Shape};
 use serde::{Deserialize, Serialize};
 
-use super::is_id;
 use super::journal::{Event, Kind};
 use super::locked::replace;
-
-/// The version of a network's file that is written.
-const VERSION: u32 = 1;
+use super::{Missing, VERSION, is_id, names_in, parse};
 
 /// Those that are always there, with their ids.
 const PREDEFINED: [(&str, &str); 3] = [
@@ -236,7 +233,7 @@ impl Network {
     /// Finds the network of a name, an id, or the beginning of an id that no other has.
     ///
     /// # Errors
-    /// There is none ("network NAME not found"), or there are several.
+    /// There is none ([`Missing`]), or there are several.
     pub fn find(dirs: &Dirs, what: &str) -> Result<Network> {
         let is_called = |it: &Network| it.id == what || it.name == what;
         // Most containers want one of these, and for them no file is read.
@@ -263,7 +260,7 @@ impl Network {
                 "network {what} is ambiguous ({} matches found based on ID prefix)",
                 others + 1
             ),
-            (None, _) => bail!("network {what} not found"),
+            (None, _) => Err(Missing(format!("network {what} not found")).into()),
         }
     }
 
@@ -339,9 +336,9 @@ impl Changing {
             .and_then(|directory| directory.lock().map(|()| directory))
             .with_context(|| format!("lock {}", place.display()))?;
         // Who was writing these has been killed: with the lock in our hands nobody else is.
-        for path in entries(&place)? {
-            if path.extension().is_some_and(|extension| extension == "new") {
-                let _ = fs::remove_file(path);
+        for name in names_in(&place)? {
+            if name.ends_with(".new") {
+                let _ = fs::remove_file(place.join(name));
             }
         }
         Ok(Changing { place, _lock: lock })
@@ -375,41 +372,21 @@ fn place(dirs: &Dirs) -> PathBuf {
 
 /// The files of those that people made, in no order.
 fn files(dirs: &Dirs) -> Result<Vec<PathBuf>> {
-    let mut paths = entries(&place(dirs))?;
-    paths.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_suffix(".json").is_some_and(is_id)
-    });
-    Ok(paths)
-}
-
-/// What is in their directory, where there is one.
-fn entries(place: &Path) -> Result<Vec<PathBuf>> {
-    let list = || -> std::io::Result<Vec<PathBuf>> {
-        let paths = fs::read_dir(place)?.map(|entry| Ok(entry?.path()));
-        paths.collect()
-    };
-    match list() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        paths => paths.with_context(|| format!("list {}", place.display())),
-    }
+    let place = place(dirs);
+    let mut names = names_in(&place)?;
+    names.retain(|name| name.strip_suffix(".json").is_some_and(is_id));
+    Ok(names.iter().map(|name| place.join(name)).collect())
 }
 
 fn read(path: &Path) -> Result<Network> {
     let shown = path.display();
     let text = fs::read(path).with_context(|| format!("read {shown}"))?;
-    let network: Network = serde_json::from_slice(&text).with_context(|| {
-        format!("{shown} is damaged: remove it, and make the network again under the same name")
-    })?;
-    ensure!(
-        network.version == VERSION,
-        "{shown} is of version {}, and this minidocker knows version {VERSION}",
-        network.version
-    );
+    let help = "remove it, and make the network again under the same name";
+    let network: Network = parse(&text, path, help)?;
     let is_its_own = path.file_stem().is_some_and(|stem| *stem == *network.id);
     ensure!(
         is_its_own && network.subnet.is_some(),
-        "{shown} is damaged: remove it, and make the network again under the same name"
+        "{shown} is damaged; {help}"
     );
     Ok(network)
 }

@@ -25,10 +25,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{self, Event, Kind};
-use super::{Container, Places, Status, ids, is_id, is_name, new_id};
-
-/// The version of `volume.json` that is written.
-const VERSION: u32 = 1;
+use super::{Container, Places, Status, VERSION, ids, is_id, is_name, names_in, new_id, parse};
 
 /// The label of a volume that nobody gave a name: docker's.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -200,19 +197,9 @@ impl LocalVolume {
             }
             text => text.with_context(|| format!("read {}", path.display()))?,
         };
-        let mut volume: LocalVolume = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} is damaged; without it the volume {name} has no labels and no options, and all \
-                 its files",
-                path.display()
-            )
-        })?;
-        ensure!(
-            volume.version == VERSION,
-            "{} is of version {}, and this minidocker knows version {VERSION}",
-            path.display(),
-            volume.version
-        );
+        let help =
+            format!("without it the volume {name} has no labels and no options, and all its files");
+        let mut volume: LocalVolume = parse(&text, &path, &help)?;
         name.clone_into(&mut volume.name);
         Ok(Some(volume))
     }
@@ -255,7 +242,7 @@ impl LocalVolume {
     /// # Errors
     /// Their directory cannot be read.
     pub fn names(dirs: &Dirs) -> Result<Vec<String>> {
-        let mut names = entries(dirs)?;
+        let mut names = names_in(&dirs.data.join("volumes"))?;
         names.retain(|name| is_name(name));
         names.sort_unstable();
         Ok(names)
@@ -349,17 +336,6 @@ fn check(options: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-/// What is in the volumes' directory.
-fn entries(dirs: &Dirs) -> Result<Vec<String>> {
-    let place = dirs.data.join("volumes");
-    let entries = match fs::read_dir(&place) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("list {}", place.display()))?,
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.collect())
-}
-
 /// A name that no volume has.
 fn beside(name: &str) -> Result<String> {
     let digits = new_id()?;
@@ -415,7 +391,7 @@ impl Alone<'_> {
     pub fn take_out(self, volumes: &[&str]) -> Result<Leaving> {
         let all = self.dirs.data.join("volumes");
         let mut leaving = Leaving::default();
-        for entry in entries(self.dirs)? {
+        for entry in names_in(&all)? {
             if entry.starts_with('.') {
                 leaving.add(&all.join(entry))?;
             }
@@ -557,7 +533,7 @@ mod tests {
         }
 
         fn entries(&self) -> Vec<String> {
-            let mut all = entries(&self.0).expect("list");
+            let mut all = names_in(&self.0.data.join("volumes")).expect("list");
             all.sort_unstable();
             all
         }

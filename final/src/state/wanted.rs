@@ -113,9 +113,7 @@ pub enum Recursion {
 }
 
 impl Recursion {
-    /// Whether nothing else was asked for.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
+    fn is_default(&self) -> bool {
         *self == Recursion::Enabled
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   parent                      porter                         child
-//!     │  fork ───────────────────▶ what is left to do outside
+//!     │  clone3 ─────────────────▶ what is left to do outside
 //!     │                            │  setns(…): each namespace
 //!     │                            │  clone3(CLONE_PARENT|…) ───▶ the parent's child
 //!     │ ◀── pid and pidfd ──────── │                              │ waits at the gate
@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
 
 use crate::gate::Gate;
 use crate::{Isolation, Process, names};
@@ -59,43 +59,39 @@ impl fmt::Debug for Outside<'_> {
     }
 }
 
-/// As `clone`, in the namespaces that [`Isolation::joined`] names.
+/// As `clone`, in the namespaces that [`Isolation::joined`] names. The porter is
+/// born in `cgroup`, and whoever comes of her is in it.
 pub(crate) fn clone_elsewhere(
     isolation: &Isolation,
+    cgroup: Option<BorrowedFd>,
     ours: &Gate,
     theirs: &Gate,
 ) -> Result<Option<(Process, bool)>> {
-    tracing::info!(
-        call = "clone(SIGCHLD)",
-        "a porter, who goes into the namespaces and comes to an end there"
-    );
     let before = children();
-    // SAFETY: the process has one thread (`refuse_threads`), so the child finds no lock held.
-    match unsafe { fork() }.context("fork the porter")? {
-        ForkResult::Parent { child: porter } => {
-            // We hold her end of the gate as well, so that nobody would tell us of her end there.
-            while waitpid(porter, None) == Err(Errno::EINTR) {}
-            if !ours.has_word()? {
-                bury_sister(&before);
-                bail!("the process that goes into the namespaces was killed on the way");
-            }
-            let (pid, pidfd) = ours.receive_process()?;
-            let process = Process {
-                pid: Pid::from_raw(pid),
-                pidfd,
-                ended: false,
-            };
-            Ok(Some((process, false)))
-        }
-        ForkResult::Child => match carry(isolation, ours, theirs) {
-            Ok(None) => Ok(None),
+    let what = "a porter, who goes into the namespaces and comes to an end there";
+    let Some((mut porter, in_cgroup)) = crate::clone(CloneFlags::empty(), cgroup, what)? else {
+        match carry(isolation, ours, theirs) {
+            Ok(None) => return Ok(None),
             Ok(Some(())) => leave(0),
             Err(error) => {
                 theirs.report(&error);
                 leave(125)
             }
-        },
+        }
+    };
+    // We hold her end of the gate as well, so that nobody would tell us of her end there.
+    porter.reap()?;
+    if !ours.has_word()? {
+        bury_sister(&before);
+        bail!("the process that goes into the namespaces was killed on the way");
     }
+    let (pid, pidfd) = ours.receive_process()?;
+    let process = Process {
+        pid: Pid::from_raw(pid),
+        pidfd,
+        ended: false,
+    };
+    Ok(Some((process, in_cgroup)))
 }
 
 /// Ends the child that a porter had made before she was killed, and could not tell us of. As long as
@@ -139,7 +135,7 @@ fn carry(isolation: &Isolation, ours: &Gate, gate: &Gate) -> Result<Option<()>> 
         gate.outlive_other_files(outside.passed, &kept)?;
     }
     let flags = isolation.clone_flags() | CloneFlags::CLONE_PARENT;
-    let Some((mut sister, _)) = crate::clone(flags, None)? else {
+    let Some((mut sister, _)) = crate::clone(flags, None, crate::CHILD)? else {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("die with the parent")?;
         return Ok(None);
     };

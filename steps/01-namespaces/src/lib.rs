@@ -186,18 +186,25 @@ fn refuse_threads() -> Result<()> {
 
 /// Returns the held child in the parent, and `None` in the child.
 fn born(isolation: &Isolation, gate: Gate, theirs: &Gate) -> Result<Option<Held>> {
-    let flags = isolation.clone_flags();
-    let child = match isolation.joins() {
-        true => join::clone_elsewhere(isolation, &gate, theirs)?,
-        false => clone(flags, isolation.cgroup)?,
+    let bear = |cgroup| match isolation.joins() {
+        true => join::clone_elsewhere(isolation, cgroup, &gate, theirs),
+        false => clone(isolation.clone_flags(), cgroup, CHILD),
+    };
+    let child = match bear(isolation.cgroup) {
+        // The cgroup had no room for a porter beside the child, or took neither.
+        Err(error) if isolation.joins() && isolation.cgroup.is_some() => {
+            tracing::debug!("{error:#}");
+            bear(None)?
+        }
+        child => child?,
     };
     let Some((mut process, mut in_cgroup)) = child else {
         return Ok(None);
     };
     // Kernels since 6.14 kill a child at birth where its parent's cgroup was
     // once emptied by cgroup.kill and its own was not, or the other way round.
-    if in_cgroup && !says_a_word(&process, &gate)? {
-        let Some((again, _)) = clone(flags, None)? else {
+    if in_cgroup && !isolation.joins() && !says_a_word(&process, &gate)? {
+        let Some((again, _)) = bear(None)? else {
             return Ok(None);
         };
         (process, in_cgroup) = (again, false);
@@ -225,9 +232,16 @@ fn says_a_word(process: &Process, gate: &Gate) -> Result<bool> {
     Ok(waiting[0].any() == Some(true))
 }
 
+/// What most clones are for.
+const CHILD: &str = "a child in namespaces of its own; it waits at the gate";
+
 /// Returns the child and whether it was born in `cgroup`, and `None` in the child.
-fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Option<(Process, bool)>> {
-    let (born, in_cgroup) = match clone3(flags, cgroup) {
+fn clone(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd>,
+    what: &str,
+) -> Result<Option<(Process, bool)>> {
+    let (born, in_cgroup) = match clone3(flags, cgroup, what) {
         // Container engines' seccomp filters answer ENOSYS for clone3(2),
         // because they cannot look into its argument.
         Err(Errno::ENOSYS) => (clone2(flags), false),
@@ -253,7 +267,11 @@ fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Option<(Proces
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// clone3(2) with no stack and no shared memory behaves like fork(2).
-fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<(libc::pid_t, RawFd), Errno> {
+fn clone3(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd>,
+    what: &str,
+) -> Result<(libc::pid_t, RawFd), Errno> {
     let mut pidfd: RawFd = -1;
     let mut all = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
     if cgroup.is_some() {
@@ -265,7 +283,7 @@ fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<(libc::pid_t,
             names_and_bar(flags),
             if cgroup.is_some() { "|CLONE_INTO_CGROUP" } else { "" },
         ),
-        "a child in namespaces of its own; it waits at the gate"
+        "{what}"
     );
     let arguments = libc::clone_args {
         flags: all,

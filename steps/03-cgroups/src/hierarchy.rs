@@ -16,7 +16,7 @@ use nix::unistd::{Pid, geteuid};
 use crate::directory::Directory;
 
 /// What gives an ordinary user a cgroup of their own, for one command.
-pub(crate) const DELEGATE: &str = "systemd-run --user --scope -p Delegate=yes --";
+const DELEGATE: &str = "systemd-run --user --scope -p Delegate=yes --";
 
 /// What gives all controllers to version 2.
 const UNIFY: &str = "boot with the kernel parameter systemd.unified_cgroup_hierarchy=1, or try it in a \

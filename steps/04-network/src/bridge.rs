@@ -418,7 +418,7 @@ impl Bridge {
     /// the host knows no other way.
     fn settle(&self) -> Result<Place> {
         links::remove_orphan(&self.name, &self.gateways()?)?;
-        let routed = links::routed()?;
+        let routed = links::routes()?;
         let remembered = self.book.place().ok();
         let last_time = remembered
             .and_then(|place| self.subnets.iter().find(|net| is_in(&place, **net)))
@@ -430,9 +430,8 @@ impl Bridge {
                     Some(IpNetwork::V4(**subnet)),
                     self.shape.six.map(IpNetwork::V6),
                 ];
-                let own = own.iter().flatten();
-                !own.clone()
-                    .any(|own| routed.iter().any(|known| collide(*known, *own)))
+                let mut own = own.into_iter().flatten();
+                !own.any(|own| routed.iter().any(|known| collide(*known, own)))
             })
             .with_context(|| {
                 let mut tried: Vec<_> = self.subnets.iter().map(ToString::to_string).collect();
@@ -643,7 +642,7 @@ impl Lease {
             lease.bridge.adapt(&host_end)?;
             cable
         };
-        links::inside(netns, || lease.configure(&cable))?;
+        links::within(netns, || lease.configure(&cable))?;
         Ok(Endpoint { lease })
     }
 }
@@ -683,11 +682,7 @@ fn is_in(place: &Place, subnet: Ipv4Network) -> bool {
 
 /// Whether a subnet would hide, or be hidden by, what the host knows already.
 fn collide(known: IpNetwork, subnet: IpNetwork) -> bool {
-    match (known, subnet) {
-        (IpNetwork::V4(known), IpNetwork::V4(subnet)) => known.overlaps(subnet),
-        (IpNetwork::V6(known), IpNetwork::V6(subnet)) => known.overlaps(subnet),
-        _ => false,
-    }
+    known.contains(subnet.network()) || subnet.contains(known.network())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! They lie in `<run_dir>/network/containers/<id>`, to be bind-mounted over the container's own. An
 //! flock on the directory says that the container lives; one that can be taken is a dead one's.
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -149,28 +149,17 @@ pub(crate) fn dead(containers: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Removes the directories whose lock nobody holds. Meanwhile others may go by themselves.
+/// Removes those, with the networks' lock in hand: nobody takes a directory of that name meanwhile.
 pub(crate) fn sweep(containers: &Path) -> Result<()> {
-    let remove = |path: &Path| match File::open(path)?.try_lock() {
-        Ok(()) => fs::remove_dir_all(path),
-        Err(TryLockError::WouldBlock) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error),
-    };
-    let all = || -> std::io::Result<()> {
-        for entry in fs::read_dir(containers)? {
-            match remove(&entry?.path()) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other?,
-            }
+    for directory in dead(containers) {
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.with_context(|| {
+                format!("remove what a dead container left, {}", directory.display())
+            })?,
         }
-        Ok(())
-    };
-    all().with_context(|| {
-        format!(
-            "remove what dead containers left in {}",
-            containers.display()
-        )
-    })
+    }
+    Ok(())
 }
 
 /// What every container's hosts begins with.

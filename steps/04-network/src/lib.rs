@@ -39,7 +39,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use ipnetwork::IpNetwork;
 use nix::unistd::Pid;
 
 pub mod bridge;
@@ -63,6 +62,7 @@ mod user;
 use bridge::{Bridge, Endpoint, Lease, Wish};
 pub use detour::detour;
 use files::{Files, Identity};
+pub use links::{is_privileged, loopback_up, new_netns, routes, within};
 pub use publish::{Protocol, Publish, Reserved};
 pub use strays::{leftovers, sweep};
 pub use user::{Carrier, Target};
@@ -237,40 +237,6 @@ pub fn netns_of(pid: Pid) -> Result<File> {
     File::open(&path).with_context(|| format!("open {path}"))
 }
 
-/// A network namespace that nobody is in, as one is born: with a `lo` that is down. It goes with the
-/// last descriptor.
-///
-/// # Errors
-/// The kernel makes none.
-pub fn new_netns() -> Result<File> {
-    links::new_netns()
-}
-
-/// Whether the caller may change the network that it is in. To be privileged is not enough: root of
-/// a user namespace has no rights over a network that was made outside.
-pub fn is_privileged() -> Result<bool> {
-    links::may_change()
-}
-
-/// Works in another network namespace, in a thread that goes there and ends.
-///
-/// # Errors
-/// It is not ours to enter, and what the work says.
-pub fn within<T: Send>(
-    netns: BorrowedFd<'_>,
-    work: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
-    links::inside(netns, work)
-}
-
-/// The subnets to which this network namespace has a way of its own: routes of /8 and longer.
-///
-/// # Errors
-/// The kernel does not answer.
-pub fn routes() -> Result<Vec<IpNetwork>> {
-    links::routed()
-}
-
 /// Sets a container's default routes, in the place of those it has.
 ///
 /// # Errors
@@ -280,16 +246,10 @@ pub fn lead_out(
     gateway: Ipv4Addr,
     gateway6: Option<Ipv6Addr>,
 ) -> Result<()> {
-    links::inside(netns, || links::lead_out(gateway, gateway6))
+    within(netns, || links::lead_out(gateway, gateway6))
 }
 
 /// Sets `lo` up in another network namespace, for a container without a bridge.
 pub fn loopback_up_in(netns: BorrowedFd<'_>) -> Result<()> {
-    links::inside(netns, links::loopback_up)
-}
-
-/// Sets `lo` up in the caller's network namespace. For a container that has no bridge to be
-/// plugged into from outside, before it executes its program.
-pub fn loopback_up() -> Result<()> {
-    links::loopback_up()
+    within(netns, loopback_up)
 }

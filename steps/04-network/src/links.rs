@@ -175,10 +175,7 @@ pub(crate) fn adapt_port(host_end: &str, mtu: Option<u32>, apart: bool) -> Resul
             port,
         ));
     }
-    match requests.is_empty() {
-        true => Ok(()),
-        false => carry_out(&requests),
-    }
+    carry_out(&requests)
 }
 
 /// The same for the other end, from within its namespace, before it is up: its own link-local address
@@ -197,11 +194,7 @@ pub(crate) fn adapt_inside(
         )
     };
     let requests = [hardware.map(called), mtu.map(|mtu| resize(interface, mtu))];
-    let requests: Vec<_> = requests.into_iter().flatten().collect();
-    match requests.is_empty() {
-        true => Ok(()),
-        false => carry_out(&requests),
-    }
+    carry_out(&requests.into_iter().flatten().collect::<Vec<_>>())
 }
 
 fn resize(link: &str, mtu: u32) -> Request {
@@ -246,8 +239,12 @@ pub(crate) fn configure(cable: &Cable<'_>) -> Result<()> {
     // } todo!("task 04.3: give the container its address and its way out (book: 4.3)")
 }
 
-/// Whether this process may change the network that it is in: `lo` is told to stay as it is.
-pub(crate) fn may_change() -> Result<bool> {
+/// Whether the caller may change the network that it is in. To be privileged is not enough: root of
+/// a user namespace has no rights over a network that was made outside.
+///
+/// # Errors
+/// The kernel does not answer.
+pub fn is_privileged() -> Result<bool> {
     let call = "RTM_NEWLINK lo";
     let why = "it changes nothing; refused, it says that this network is not ours to change";
     let lo = LinkUnspec::new_with_index(LOOPBACK).build();
@@ -261,14 +258,21 @@ pub(crate) fn may_change() -> Result<bool> {
     }
 }
 
-/// `lo` up, in the namespace of this thread.
-pub(crate) fn loopback_up() -> Result<()> {
+/// Sets `lo` up in the caller's network namespace. For a container that has no bridge to be
+/// plugged into from outside, before it executes its program.
+///
+/// # Errors
+/// It is not ours to change.
+pub fn loopback_up() -> Result<()> {
     carry_out(&[loopback()])
 }
 
 /// Works in another network namespace. setns(2) changes one thread, so that a thread goes there,
 /// and its end is the way back; sockets that it opens belong to that namespace.
-pub(crate) fn inside<T: Send>(
+///
+/// # Errors
+/// It is not ours to enter, and what the work says.
+pub fn within<T: Send>(
     netns: BorrowedFd<'_>,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
@@ -288,9 +292,12 @@ pub(crate) fn inside<T: Send>(
     })
 }
 
-/// Makes a network namespace. unshare(2) takes the thread along that calls it, so that is one that
-/// ends.
-pub(crate) fn new_netns() -> Result<File> {
+/// Makes a network namespace that nobody is in, with a `lo` that is down. It goes with the last
+/// descriptor. unshare(2) takes the thread along that calls it, so that is one that ends.
+///
+/// # Errors
+/// The kernel makes none.
+pub fn new_netns() -> Result<File> {
     let make = || {
         tracing::info!(
             call = "unshare(CLONE_NEWNET)",
@@ -357,7 +364,10 @@ pub(crate) fn remove_condemned(names: &[String], keep: Option<BorrowedFd<'_>>) -
 /// The networks to which this host knows a way, its own addresses among them. Routes shorter than /8
 /// (the default route, a VPN's two halves of everything) say where strangers live, and are no claim
 /// on an address.
-pub(crate) fn routed() -> Result<Vec<IpNetwork>> {
+///
+/// # Errors
+/// The kernel does not answer.
+pub fn routes() -> Result<Vec<IpNetwork>> {
     let questions = [
         RouteMessageBuilder::<Ipv4Addr>::new().build(),
         RouteMessageBuilder::<Ipv6Addr>::new().build(),

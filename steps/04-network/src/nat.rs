@@ -103,7 +103,7 @@ pub(crate) const PORTS6: Set = Set::map(
     &[Field::Ipv6, Field::Protocol, Field::Port],
     &[Field::Ipv6, Field::Port],
 );
-pub(crate) const ANY6: Set = Set::map(
+const ANY6: Set = Set::map(
     "any6",
     &[Field::Protocol, Field::Port],
     &[Field::Ipv6, Field::Port],

@@ -31,13 +31,9 @@ pub(crate) struct Request {
 
 /// A link that is not there yet.
 pub(crate) fn create(call: String, why: &'static str, link: LinkMessage) -> Request {
-    let message = RouteNetlinkMessage::NewLink(link);
     Request {
-        call,
-        why,
-        message,
         flags: NLM_F_CREATE | NLM_F_EXCL,
-        harmless: 0,
+        ..change(call, why, link)
     }
 }
 
@@ -75,6 +71,9 @@ fn encode(mut message: NetlinkMessage<RouteNetlinkMessage>) -> Vec<u8> {
 /// Sends requests in one datagram, which the kernel works through in their order. It does not stop
 /// at one that it refuses: whoever gets the error takes down what the others made.
 pub(crate) fn carry_out(requests: &[Request]) -> Result<()> {
+    if requests.is_empty() {
+        return Ok(());
+    }
     let mut bytes = Vec::new();
     for (sequence, request) in requests.iter().enumerate() {
         request.explain();

@@ -18,7 +18,7 @@ use std::net::Ipv6Addr;
 
 use ipnetwork::Ipv4Network;
 
-use crate::nft::{Attributes, Field, Set};
+use crate::nft::{Attributes, Field, NFTA_DATA_VALUE, NFTA_LIST_ELEM, Set};
 use crate::publish::Protocol;
 
 /// For questions that can be asked both ways.
@@ -27,10 +27,8 @@ pub(crate) const IS: bool = true;
 pub(crate) const IS_NOT: bool = false;
 
 // linux/netfilter/nf_tables.h; libc has the rest, but not the attributes
-const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
 const NFTA_VERDICT_CHAIN: u16 = 2;
@@ -134,16 +132,12 @@ impl Rule {
 
     /// The sender's address is in the set.
     pub fn comes_from_one_of(self, addresses: Set) -> Self {
-        let (version, place) = match addresses.key {
-            [Field::Ipv6] => (libc::NFPROTO_IPV6, [SOURCE6, 16]),
-            _ => (libc::NFPROTO_IPV4, [SOURCE, 4]),
+        let (version, offset, length) = match addresses.key {
+            [Field::Ipv6] => (libc::NFPROTO_IPV6, SOURCE6, 16),
+            _ => (libc::NFPROTO_IPV4, SOURCE, 4),
         };
-        let [offset, length] = place;
         self.version(version)
-            .payload(
-                libc::NFT_REG_1,
-                &[libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length],
-            )
+            .address(libc::NFT_REG_1, offset, length)
             .lookup(IS, addresses)
     }
 
@@ -162,10 +156,7 @@ impl Rule {
     /// The receiver is another than this.
     pub fn destination_is_not(self, address: Ipv6Addr) -> Self {
         self.version(libc::NFPROTO_IPV6)
-            .payload(
-                libc::NFT_REG_1,
-                &[libc::NFT_PAYLOAD_NETWORK_HEADER, DESTINATION6, 16],
-            )
+            .address(libc::NFT_REG_1, DESTINATION6, 16)
             .compare(IS_NOT, &address.octets())
     }
 
@@ -238,14 +229,8 @@ impl Rule {
         let mut register = libc::NFT_REG32_00;
         for field in map.key {
             rule = match field {
-                Field::Ipv4 => rule.payload(
-                    register,
-                    &[libc::NFT_PAYLOAD_NETWORK_HEADER, DESTINATION, 4],
-                ),
-                Field::Ipv6 => rule.payload(
-                    register,
-                    &[libc::NFT_PAYLOAD_NETWORK_HEADER, DESTINATION6, 16],
-                ),
+                Field::Ipv4 => rule.address(register, DESTINATION, 4),
+                Field::Ipv6 => rule.address(register, DESTINATION6, 16),
                 Field::Protocol => rule.load(register, "meta", &[libc::NFT_META_L4PROTO]),
                 Field::Port => {
                     rule.payload(register, &[libc::NFT_PAYLOAD_TRANSPORT_HEADER, PORT, 2])
@@ -288,12 +273,17 @@ impl Rule {
 
     fn address_in(self, offset: i32, subnet: Ipv4Network) -> Self {
         self.version(libc::NFPROTO_IPV4)
-            .payload(
-                libc::NFT_REG_1,
-                &[libc::NFT_PAYLOAD_NETWORK_HEADER, offset, 4],
-            )
+            .address(libc::NFT_REG_1, offset, 4)
             .mask(subnet.mask().octets())
             .compare(IS, &subnet.network().octets())
+    }
+
+    /// The register, with those that follow, becomes an address of the packet.
+    fn address(self, register: i32, offset: i32, length: i32) -> Self {
+        self.payload(
+            register,
+            &[libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length],
+        )
     }
 
     /// The register becomes bytes of the packet: of which header, from where, how many.

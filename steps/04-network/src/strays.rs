@@ -65,11 +65,7 @@ pub fn sweep(run_dir: &Path, privileged: bool) -> Result<()> {
     for bridge in &bridges {
         bridge.forget_if_empty()?;
     }
-    let containers = files::containers(run_dir);
-    if containers.is_dir() {
-        files::sweep(&containers)?;
-    }
-    Ok(())
+    files::sweep(&files::containers(run_dir))
 }
 
 /// Links that no living container needs, and whether that holds of the table.

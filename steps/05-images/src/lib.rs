@@ -56,6 +56,7 @@ mod unpacking;
 mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -275,7 +276,7 @@ impl Store {
     /// may also be the one under which a registry has it.
     ///
     /// # Errors
-    /// There is none, or there are several.
+    /// There is none ([`Missing`]), or there are several.
     pub fn find(&self, what: &str) -> Result<Image> {
         let images = self.images()?;
         if let Ok(name) = what.parse::<ImageName>()
@@ -292,7 +293,7 @@ impl Store {
             (Some(_), Some(_)) if !id.is_empty() => {
                 bail!("several images have ids that begin with {id:?}; give more of it")
             }
-            _ => bail!("No such image: {what}"),
+            _ => Err(Missing(what.to_owned()).into()),
         }
     }
 
@@ -546,6 +547,18 @@ impl Store {
         replace(&dir.join("index.json"), &serde_json::to_vec_pretty(&index)?)
     }
 }
+
+/// No image is called so.
+#[derive(Debug)]
+pub struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "No such image: {}", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
 
 /// Takes flock(2) on a directory: the kernel gives it back however the process ends.
 fn lock(dir: &Path, how: impl Fn(&File) -> std::io::Result<()>) -> Result<File> {

@@ -102,7 +102,7 @@ impl Wanted {
             "name" => Wanted::Name(Pattern::new(value)),
             "label" => Wanted::Label(Label::new(value)),
             "exited" => Wanted::Exited(value.parse().with_context(invalid)?),
-            "status" => Wanted::Status(status(value).with_context(invalid)?),
+            "status" => Wanted::Status(serde_json::from_value(value.into()).with_context(invalid)?),
             "ancestor" => Wanted::Image(descendants(value, containers)?),
             "volume" => Wanted::Volume(value.to_owned()),
             "network" => Wanted::Network(networks.find(value).map_or(value.into(), |it| it.name)),
@@ -150,20 +150,6 @@ impl Wanted {
             Wanted::Health(passes) => *passes,
         }
     }
-}
-
-fn status(text: &str) -> Option<Status> {
-    [
-        Status::Created,
-        Status::Running,
-        Status::Paused,
-        Status::Restarting,
-        Status::Removing,
-        Status::Exited,
-        Status::Dead,
-    ]
-    .into_iter()
-    .find(|status| status.to_string() == text)
 }
 
 /// The ids of an image and of those that were made on top of it: they begin with its layers, and

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use minidocker::engine::volumes::Volumes;
+use minidocker::state::Missing;
 
 use crate::{Context, complaint};
 
@@ -25,7 +26,7 @@ impl Rm {
         let mut status = 0;
         for name in &self.volumes {
             let removed = match volumes.remove(name) {
-                Err(error) if self.force && error.to_string().ends_with("no such volume") => Ok(()),
+                Err(error) if self.force && error.is::<Missing>() => Ok(()),
                 removed => removed,
             };
             status |= complaint(&removed.and_then(|()| cli::say(name)));

@@ -123,7 +123,10 @@ impl Check<'_> {
 
     /// A state that cannot be read.
     fn state(&self, id: &str, places: &Places, error: &str, images: Option<&Catalogue>) {
-        if let Some(version) = version(places).filter(|version| *version != state::VERSION) {
+        let version = fs::read(places.state()).map(|text| state::version(&text));
+        if let Ok(Ok(version)) = version
+            && version != state::VERSION
+        {
             let what = format!("the state of container {id} is of version {version}");
             self.checkup
                 .told(&format!("{what}; use the minidocker that wrote it"));
@@ -222,7 +225,7 @@ impl Check<'_> {
     /// Directories of shims without a container. Those of containers were looked at with these.
     fn runs(&self) -> Result<()> {
         let place = self.containers.dirs.run.join("containers");
-        for id in ids_in(&place) {
+        for id in state::ids_in(&place)? {
             let places = Places::of(&self.containers.dirs, &id);
             if places.data.exists() || !places.run.exists() {
                 continue;
@@ -235,7 +238,7 @@ impl Check<'_> {
             self.checkup.found(&what, || {
                 // Without its first process, a shim ends.
                 self.delete(&id)?;
-                as_root(|| fs::remove_dir_all(&places.run).context("remove it"))?;
+                as_root(|| places.forget())?;
                 Ok("it was removed".into())
             });
         }
@@ -245,7 +248,7 @@ impl Check<'_> {
     /// The runtime's state of containers that don't run.
     fn runtimes(&self) -> Result<()> {
         let place = self.containers.dirs.run.join("runtime");
-        for id in ids_in(&place) {
+        for id in state::ids_in(&place)? {
             if self.is_accounted_for(&id)? || !place.join(&id).exists() {
                 continue;
             }
@@ -289,7 +292,7 @@ impl Check<'_> {
         let Some(group) = Lasting::find(Path::new(GROUP))? else {
             return Ok(());
         };
-        for id in ids_in(group.path()) {
+        for id in state::ids_in(group.path())? {
             let path = Path::new(GROUP).join(&id);
             let Some(left) = Lasting::find(&path)? else {
                 continue;
@@ -399,7 +402,9 @@ impl Check<'_> {
         for (path, error) in Network::damaged(dirs)? {
             let what = format!("{error:#}");
             // One of another version is somebody's, and whole.
-            if !what.contains("is damaged") {
+            let is_whole =
+                |text: Vec<u8>| state::version(&text).is_ok_and(|it| it != state::VERSION);
+            if fs::read(&path).map_or(true, is_whole) {
                 self.checkup.told(&what);
                 continue;
             }
@@ -417,18 +422,4 @@ impl Check<'_> {
 fn is_younger(path: &Path, age: Duration) -> bool {
     let made = fs::metadata(path).and_then(|found| found.modified());
     made.is_ok_and(|made| made.elapsed().is_ok_and(|passed| passed < age))
-}
-
-/// The version that a state file names, if it can be read so far.
-fn version(places: &Places) -> Option<u32> {
-    let text = fs::read(places.state()).ok()?;
-    let state: Value = serde_json::from_slice(&text).ok()?;
-    u32::try_from(state.get("version")?.as_u64()?).ok()
-}
-
-/// The names in a directory that are ids; none where there is no directory.
-fn ids_in(place: &Path) -> Vec<String> {
-    let entries = fs::read_dir(place).into_iter().flatten();
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| state::is_id(name)).collect()
 }

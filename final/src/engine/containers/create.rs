@@ -12,7 +12,8 @@ use super::{Containers, names, settings};
 use crate::engine::networks;
 use crate::state::journal::{self, Event};
 use crate::state::{
-    Config, Container, HostConfig, Life, Locked, Volume, begin_creation, check_name, new_id,
+    Config, Container, HostConfig, Life, Locked, VERSION, Volume, begin_creation, check_name,
+    new_id,
 };
 
 /// What a user asks for beside the image.
@@ -61,7 +62,7 @@ impl Containers {
         let (name, taken) = self.take_name(wish.name.as_deref(), &id)?;
         let made = self.make(
             Container {
-                version: 1,
+                version: VERSION,
                 id: id.clone(),
                 name: name.clone(),
                 created: Timestamp::now(),

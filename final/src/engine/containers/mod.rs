@@ -47,7 +47,7 @@ pub mod ports;
 use anyhow::{Result, bail};
 use cli::Dirs;
 
-use crate::state::{self, Container, Locked, Names, Places};
+use crate::state::{self, Container, Locked, Missing, Names, Places};
 
 pub(super) use ask::{PATIENCE, answer_of};
 pub use catalogue::Catalogue;
@@ -103,7 +103,7 @@ impl Containers {
     pub fn find(&self, what: &str) -> Result<Container> {
         match self.look(&self.id_of(what)?)? {
             Some(container) => Ok(container),
-            None => bail!("No such container: {what}"),
+            None => Err(Missing::container(what).into()),
         }
     }
 
@@ -130,7 +130,7 @@ impl Containers {
         match (found.next(), found.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => bail!("Multiple IDs found with provided prefix: {what}"),
-            _ => bail!("No such container: {what}"),
+            _ => Err(Missing::container(what).into()),
         }
     }
 

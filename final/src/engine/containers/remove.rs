@@ -106,9 +106,9 @@ impl Containers {
             container.life.error
         );
         let places = Places::of(&self.dirs, &container.id);
-        let runtime = crate::runtime::Runtime::at(places.runtime);
+        let runtime = crate::runtime::Runtime::at(places.runtime.clone());
         runtime.delete(&container.id.parse()?, true)?;
-        let _ = std::fs::remove_dir_all(&places.run);
+        let _ = places.forget();
         as_root(|| images::Store::open(&self.dirs.data)?.discard_container(&container.id))?;
         // It could not say what it is called.
         for name in self.names.all()? {

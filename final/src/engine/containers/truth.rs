@@ -100,12 +100,7 @@ impl Containers {
     fn bury(&self, locked: &Locked) -> Result<()> {
         shim::end_runtime(&locked.container, &locked.places)?;
         shim::sweep_network(&self.dirs)?;
-        match fs::remove_dir_all(&locked.places.run) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", locked.places.run.display()))
-            }
-            _ => Ok(()),
-        }
+        locked.places.forget()
     }
 
     /// Removes a container whose lock we have, as the root of its files.

@@ -8,7 +8,7 @@ use cli::Dirs;
 
 use super::Containers;
 use crate::engine::lexical;
-use crate::state::{Container, LocalVolume, Places, Status, Volume};
+use crate::state::{Container, LocalVolume, Missing, Places, Status, Volume};
 
 /// The volumes that were made for a container that is about to be.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ fn inherited(all: &Containers, from: &str) -> Result<Vec<Volume>> {
     let other = Places::of(&all.dirs, &all.id_of(name)?).read()?;
     ensure!(
         other.life.status != Status::Removing,
-        "No such container: {name}"
+        Missing::container(name)
     );
     let read_only = mode.split(',').any(|word| word == "ro");
     let mounts = other.mounts.into_iter().map(|mount| Volume {

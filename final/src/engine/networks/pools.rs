@@ -87,11 +87,7 @@ pub(super) fn unique_local(id: &str) -> Result<Ipv6Network> {
 }
 
 fn overlap(one: IpNetwork, two: IpNetwork) -> bool {
-    match (one, two) {
-        (IpNetwork::V4(one), IpNetwork::V4(two)) => one.overlaps(two),
-        (IpNetwork::V6(one), IpNetwork::V6(two)) => one.overlaps(two),
-        _ => false,
-    }
+    one.contains(two.network()) || two.contains(one.network())
 }
 
 #[cfg(test)]

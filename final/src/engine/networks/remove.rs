@@ -1,14 +1,11 @@
 //! `network rm`.
 
-use std::fs;
-use std::io::ErrorKind;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::Networks;
 use crate::shim;
 use crate::state::journal;
-use crate::state::{Changing, Network};
+use crate::state::{Changing, Network, remove_directory};
 
 impl Networks {
     /// Removes a network. Containers that don't run and are configured for it do not hinder: they
@@ -53,12 +50,7 @@ impl Networks {
         shim::sweep_network(&self.dirs)?;
         changing.remove(network)?;
         let known = self.dirs.run.join("network").join(network.link());
-        match fs::remove_dir_all(&known) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("remove {}", known.display()));
-            }
-            _ => {}
-        }
+        remove_directory(&known)?;
         journal::tell(&self.dirs, &network.event("destroy"));
         Ok(())
     }

@@ -9,10 +9,10 @@ mod prune;
 mod remove;
 mod usage;
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use cli::Dirs;
 
-use crate::state::LocalVolume;
+use crate::state::{LocalVolume, Missing};
 
 pub use usage::VolumeUse;
 
@@ -32,10 +32,10 @@ impl Volumes {
     /// The volume that is called so.
     ///
     /// # Errors
-    /// There is none, or what is written of it is damaged.
+    /// There is none ([`Missing`]), or what is written of it is damaged.
     pub fn find(&self, name: &str) -> Result<LocalVolume> {
         let found = LocalVolume::read(&self.dirs, name)?;
-        found.with_context(|| format!("get {name}: no such volume"))
+        found.ok_or_else(|| missing(name))
     }
 
     /// All of them, by their names.
@@ -51,4 +51,8 @@ impl Volumes {
     pub fn mountpoint(&self, volume: &LocalVolume) -> std::path::PathBuf {
         volume.place(&self.dirs).join("_data")
     }
+}
+
+fn missing(name: &str) -> Error {
+    Missing(format!("get {name}: no such volume")).into()
 }

@@ -13,6 +13,8 @@ use rustix::fs::{major, minor};
 use crate::runtime;
 use crate::state::{Device, HostConfig};
 
+use super::mounts::mount;
+
 /// What of the host's `/dev` is the container's own.
 const OWN: [&str; 6] = ["pts", "shm", "mqueue", "fd", "console", "ptmx"];
 
@@ -146,15 +148,6 @@ fn device(path: &Path) -> Result<LinuxDevice> {
 }
 
 fn bound(source: &Path, device: &LinuxDevice) -> Mount {
-    let mut mount = Mount::default();
-    mount
-        .set_destination(device.path().clone())
-        .set_typ(Some("bind".to_owned()))
-        .set_source(Some(source.to_owned()))
-        .set_options(Some(
-            ["bind", "rprivate", "nosuid", "noexec"]
-                .map(str::to_owned)
-                .to_vec(),
-        ));
-    mount
+    let options = ["bind", "rprivate", "nosuid", "noexec"];
+    mount("bind", source, device.path().clone(), &options)
 }

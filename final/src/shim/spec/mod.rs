@@ -40,7 +40,7 @@ pub use process::exec_process;
 pub use subpath::{mount_all as mount_parts, open_part};
 
 /// The directory of the bundle that the container's root file system is mounted on.
-pub const ROOTFS: &str = "merged";
+const ROOTFS: &str = "merged";
 
 /// Configures the container for the runtime. Its bundle is `places.data`, and `root` what will be
 /// its `/`, where users and groups are looked up.

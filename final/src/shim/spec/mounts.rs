@@ -173,16 +173,21 @@ fn bound(source: &Path, volume: &Volume) -> Result<Mount> {
 
 /// What is below a read-only place is read-only as well.
 fn bind(source: &Path, destination: &Path, read_only: bool) -> Mount {
-    let mut options = vec!["rbind", "rprivate"];
-    if read_only {
-        options.extend(["ro", "rro"]);
-    }
+    let options: &[&str] = match read_only {
+        true => &["rbind", "rprivate", "ro", "rro"],
+        false => &["rbind", "rprivate"],
+    };
+    mount("bind", source, destination.to_owned(), options)
+}
+
+pub(super) fn mount(kind: &str, source: &Path, destination: PathBuf, options: &[&str]) -> Mount {
+    let options = options.iter().map(|option| (*option).to_owned());
     let mut mount = Mount::default();
     mount
-        .set_destination(destination.to_owned())
-        .set_typ(Some("bind".to_owned()))
+        .set_destination(destination)
+        .set_typ(Some(kind.to_owned()))
         .set_source(Some(source.to_owned()))
-        .set_options(Some(options.into_iter().map(str::to_owned).collect()));
+        .set_options(Some(options.collect()));
     mount
 }
 
@@ -196,13 +201,7 @@ fn tmpfs(place: &str, wanted: &str, writable: bool) -> Mount {
     if !writable {
         options.push("ro");
     }
-    let mut mount = Mount::default();
-    mount
-        .set_destination(clean(place))
-        .set_typ(Some("tmpfs".to_owned()))
-        .set_source(Some("tmpfs".into()))
-        .set_options(Some(options.into_iter().map(str::to_owned).collect()));
-    mount
+    mount("tmpfs", Path::new("tmpfs"), clean(place), &options)
 }
 
 /// `/app/` and `/app` are one place.

@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceTyp
 
 use crate::runtime::{Runtime, Status};
 use crate::shim;
-use crate::state::{Container, Places};
+use crate::state::{Container, Missing, Places};
 
 /// So many containers in a row may share each other's network until its owner is found.
 const MOST_SHARING: usize = 64;
@@ -195,9 +195,7 @@ fn hostname_of(container: &Container) -> String {
 /// It does not run.
 pub fn running(dirs: &Dirs, id: &str) -> Result<(Container, i32)> {
     let places = Places::of(dirs, id);
-    let container = places
-        .read()
-        .with_context(|| format!("No such container: {id}"))?;
+    let container = places.read().with_context(|| Missing::container(id))?;
     let pid = match container.host.runtime {
         None => first_process(&places, id)?,
         // As long as its shim lives, nobody else gets that pid.
@@ -222,7 +220,7 @@ fn first_process(places: &Places, id: &str) -> Result<Option<i32>> {
 fn refuse_private(dirs: &Dirs, id: &str) -> Result<()> {
     let container = Places::of(dirs, id)
         .read()
-        .with_context(|| format!("No such container: {id}"))?;
+        .with_context(|| Missing::container(id))?;
     ensure!(
         !["", "private", "none"].contains(&container.host.ipc_mode.as_str()),
         "cannot join IPC of container {}: non-shareable IPC (hint: create it with --ipc shareable)",

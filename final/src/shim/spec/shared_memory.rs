@@ -1,14 +1,11 @@
 //! `/dev/shm` of another container, for one that shares its IPC namespace: POSIX shared memory is
 //! made of files (shm_overview(7)), which a namespace alone does not share.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use namespaces::{Isolation, Joined, Signals};
-use nix::mount::{MntFlags, umount2};
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -16,22 +13,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::shim::protocol::{Connection, Frame, Heard};
 use crate::state::Places;
 
+use super::subpath::lay_beside;
+
 /// Mounts what the process `pid` has at `/dev/shm` beside our container's root, and returns where.
-/// Nobody but the shim and the container sees that.
 pub(super) fn borrow(pid: i32, places: &Places) -> Result<PathBuf> {
     let place = places.data.join("shm");
-    match fs::create_dir(&place) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            // From the last start; in another shim's namespace it is gone already.
-            let _ = umount2(&place, MntFlags::MNT_DETACH);
-        }
-        made => made.with_context(|| format!("make {}", place.display()))?,
-    }
     let tree = tree_of(pid).context("share /dev/shm with the other container")?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(CWD, &place, flags, Mode::empty())
-        .with_context(|| format!("open {}", place.display()))?;
-    rootfs::move_tree(&tree, &directory, "both containers see one shared memory")?;
+    lay_beside(&place, &tree, "both containers see one shared memory")?;
     Ok(place)
 }
 

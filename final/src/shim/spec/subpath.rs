@@ -27,23 +27,25 @@ pub fn mount_all(container: &Container, places: &Places) -> Result<()> {
 
 /// Mounts a part of a volume beside the container's root, and returns where: a path would be
 /// resolved once more by the runtime, and by then lead elsewhere (openat2(2), `RESOLVE_BENEATH`).
-/// Nobody but the shim and the container sees that. `n` tells the container's mounts apart.
+/// `n` tells the container's mounts apart.
 pub(super) fn pick(volume: &Volume, places: &Places, n: usize) -> Result<PathBuf> {
     let place = places.subpath(n);
-    match fs::create_dir(&place) {
+    let tree = rootfs::copy_tree(open_part(volume, OFlags::PATH)?.as_fd(), true)?;
+    lay_beside(&place, &tree, "the container sees a part of a volume")?;
+    Ok(place)
+}
+
+/// Mounts a tree at a place beside the container's root. Nobody but the shim and the container sees
+/// that.
+pub(super) fn lay_beside(place: &Path, tree: &OwnedFd, why: &'static str) -> Result<()> {
+    match fs::create_dir(place) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             // From the last start; in another shim's namespace it is gone already.
-            let _ = umount2(&place, MntFlags::MNT_DETACH);
+            let _ = umount2(place, MntFlags::MNT_DETACH);
         }
         made => made.with_context(|| format!("make {}", place.display()))?,
     }
-    let tree = rootfs::copy_tree(open_part(volume, OFlags::PATH)?.as_fd(), true)?;
-    rootfs::move_tree(
-        &tree,
-        &open(&place)?,
-        "the container sees a part of a volume",
-    )?;
-    Ok(place)
+    rootfs::move_tree(tree, &open(place)?, why)
 }
 
 /// Opens the directory of a volume that a container has of it.

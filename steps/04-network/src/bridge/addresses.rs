@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context, Result, bail, ensure};
-use ipnetwork::{Ipv4Network, Ipv6Network};
+use anyhow::{Context, Result, ensure};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Bridge, host_end};
 use crate::leases::{Place, Record};
@@ -21,34 +21,19 @@ impl Bridge {
     ) -> Result<Ipv4Addr> {
         let subnet = place.gateway;
         let taken: HashSet<_> = living.iter().map(|other| other.address).collect();
-        let is_free = |address: Ipv4Addr| {
-            is_for_hosts(subnet, address)
-                && address != subnet.ip()
-                && !taken.contains(&address)
-                && !self.spared.contains(&address.into())
+        let is_free = |address: &Ipv4Addr| {
+            is_for_hosts(subnet, *address)
+                && *address != subnet.ip()
+                && !taken.contains(address)
+                && !self.spared.contains(&IpAddr::from(*address))
                 // Its lease was lost, but somebody lives there.
-                && !links::exists(&host_end(address))
+                && !links::exists(&host_end(*address))
         };
-        if let Some(wanted) = wanted {
-            ensure!(
-                subnet.contains(wanted),
-                "no configured subnet or ip-range contain the IP address {wanted}"
-            );
-            ensure!(is_free(wanted), "Address already in use: {wanted}");
-            return Ok(wanted);
-        }
         let range = self.shape.range.unwrap_or(subnet);
-        range
-            .iter()
-            .find(|address| is_free(*address))
-            .with_context(|| {
-                format!(
-                    "no available IPv4 addresses on this network's address pools: every address of \
-                     {}/{} is taken by a container",
-                    range.network(),
-                    range.prefix()
-                )
-            })
+        match wanted {
+            Some(wanted) => in_subnet(wanted, Some(subnet.into()), is_free(&wanted)),
+            None => range.iter().find(is_free).with_context(|| none_left(range)),
+        }
     }
 
     /// An IPv6 address that nobody has: the wanted one, or the one of the same number in its subnet as
@@ -61,12 +46,9 @@ impl Bridge {
         wanted: Option<Ipv6Addr>,
     ) -> Result<Option<Ipv6Addr>> {
         let Some(subnet) = place.six else {
-            return match wanted {
-                Some(wanted) => {
-                    bail!("no configured subnet or ip-range contain the IP address {wanted}")
-                }
-                None => Ok(None),
-            };
+            return wanted
+                .map(|wanted| in_subnet(wanted, None, false))
+                .transpose();
         };
         let entries = living.iter().flat_map(Record::read);
         let taken: HashSet<_> = entries.filter_map(|entry| entry.six).collect();
@@ -77,12 +59,7 @@ impl Bridge {
                 && !self.spared.contains(&IpAddr::from(*address))
         };
         if let Some(wanted) = wanted {
-            ensure!(
-                subnet.contains(wanted),
-                "no configured subnet or ip-range contain the IP address {wanted}"
-            );
-            ensure!(is_free(&wanted), "Address already in use: {wanted}");
-            return Ok(Some(wanted));
+            return in_subnet(wanted, Some(subnet.into()), is_free(&wanted)).map(Some);
         }
         let number = u32::from(address) - u32::from(place.gateway.network());
         let alike = Ipv6Addr::from(u128::from(subnet.network()) | u128::from(number));
@@ -92,15 +69,34 @@ impl Bridge {
             .chain(range.iter())
             .find(is_free)
             .map(Some)
-            .with_context(|| {
-                format!(
-                    "no available IPv6 addresses on this network's address pools: every address of \
-                 {}/{} is taken by a container",
-                    range.network(),
-                    range.prefix()
-                )
-            })
+            .with_context(|| none_left(range))
     }
+}
+
+/// The wanted address, if it is one of the subnet's that nobody has.
+fn in_subnet<A: Copy + Into<IpAddr>>(
+    wanted: A,
+    subnet: Option<IpNetwork>,
+    is_free: bool,
+) -> Result<A> {
+    let shown = wanted.into();
+    ensure!(
+        subnet.is_some_and(|subnet| subnet.contains(shown)),
+        "no configured subnet or ip-range contain the IP address {shown}"
+    );
+    ensure!(is_free, "Address already in use: {shown}");
+    Ok(wanted)
+}
+
+fn none_left(range: impl Into<IpNetwork>) -> String {
+    let range = range.into();
+    let version = if range.is_ipv4() { "IPv4" } else { "IPv6" };
+    format!(
+        "no available {version} addresses on this network's address pools: every address of \
+         {}/{} is taken by a container",
+        range.network(),
+        range.prefix()
+    )
 }
 
 /// Whether a host can have the address: it is neither the subnet's own nor its broadcast.

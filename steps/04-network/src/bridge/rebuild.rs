@@ -63,7 +63,7 @@ impl Endpoint {
             lease.bridge.adapt(&host_end)?;
         }
         let adapted = || lease.configure(&cable);
-        links::inside(netns, adapted).inspect_err(|_| {
+        links::within(netns, adapted).inspect_err(|_| {
             // One that is half laid would look whole to the next who comes.
             if let Ok(true) = links::condemn(&host_end) {
                 let _ = links::remove_condemned(slice::from_ref(&host_end), None);
