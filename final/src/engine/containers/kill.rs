@@ -20,16 +20,24 @@ impl Containers {
         ensure!(
             matches!(
                 locked.container.life.status,
-                Status::Running | Status::Paused
+                Status::Running | Status::Paused | Status::Restarting
             ),
             "cannot kill container: {name}: container {id} is not running"
         );
         // Who wants it to end does not want it started again.
-        if signal == libc::SIGKILL || signal == stop_signal(&locked.container)? {
+        let ends = signal == libc::SIGKILL || signal == stop_signal(&locked.container)?;
+        if ends {
             note_by_hand(&mut locked);
         }
         let container = locked.container.clone();
         drop(locked);
+        // One that waits to be started again has nothing to end but the wait. Where that is over by
+        // now, the shim says so.
+        if container.life.status == Status::Restarting
+            && (!ends || self.ask(&container, &Request::Cancel).is_err())
+        {
+            return Ok(container);
+        }
         let all = signal == libc::SIGKILL;
         if !all {
             self.ask(&container, &Request::Signal { signal, all })?;
