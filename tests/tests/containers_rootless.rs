@@ -153,14 +153,15 @@ fn is_connected(machine: &Machine, carrier: &str) {
         // Of a known length: old versions of pasta lose ends of connections.
         "busybox wget -q -O - http://192.0.2.2:7000/index.html"
     );
-    let inside = machine.ok(&shell("exec alpha", &script));
-    for expected in [
+    let expected = [
         "from-outside\n",
         "inet 127.0.0.1/8",
         "inet 10.0.2.100/24",
         "nameserver 10.0.2.3\n",
         "\n10.0.2.100\t",
-    ] {
+    ];
+    let inside = machine.ok(&shell("exec alpha", &script));
+    for expected in expected {
         assert!(inside.contains(expected), "{carrier}: {expected}: {inside}");
     }
     for (outside, url) in [
@@ -180,6 +181,38 @@ fn is_connected(machine: &Machine, carrier: &str) {
     );
     let said = machine.fails(125, "run --rm -p 8080:80 host true");
     assert!(said.contains("8080"), "{said}");
+    // Another one takes the place of one that was killed, with its ports.
+    machine.host().shell(&format!("kill -9 {}", found[0].0));
+    wait_for("another carrier", 60, || {
+        let now = carriers(machine);
+        (now.len() == 1 && now[0].1 == shim && now[0].0 != found[0].0).then_some(())
+    });
+    wait_for("the way out", 60, || {
+        let inside = machine.minidocker(&shell("exec alpha", &script)).text();
+        let is_there = |expected: &&str| inside.contains(*expected);
+        expected.iter().all(is_there).then_some(())
+    });
+    for outside in [true, false] {
+        assert_eq!(
+            fetch(machine, outside, "http://192.0.2.1:8080/"),
+            "rootless"
+        );
+    }
+    assert_eq!(machine.ok("port alpha"), listed);
+    // One that cannot is tried again when somebody wants it.
+    let lame = format!("$(readlink -f /usr/bin/{carrier})");
+    let last = carriers(machine)[0].0;
+    machine
+        .host()
+        .shell(&format!("mount --bind /bin/false {lame}; kill -9 {last}"));
+    wait_for("no carrier", 60, || {
+        carriers(machine).is_empty().then_some(())
+    });
+    let said = machine.fails(1, "network reload alpha");
+    assert!(said.contains(carrier), "{said}");
+    machine.host().shell(&format!("umount {lame}"));
+    machine.ok("network reload alpha");
+    assert_eq!(fetch(machine, true, "http://192.0.2.1:8080/"), "rootless");
     // A restart has another one.
     machine.ok("restart -t 0 alpha");
     assert_eq!(fetch(machine, true, "http://192.0.2.1:8080/"), "rootless");

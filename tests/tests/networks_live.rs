@@ -490,10 +490,10 @@ fn a_port_is_one_containers_in_every_protocol_and_family() {
 }
 
 #[test]
-fn a_container_publishes_hundreds_of_ports() {
+fn a_container_publishes_thousands_of_ports() {
     let machine = online(Who::Root);
     let host = machine.host();
-    let options = "run -d --name alpha --hostname web -p 8000-8499:80-579";
+    let options = "run -d --name alpha --hostname web -p 8000-13499:80-5579";
     machine
         .script(&format!(
             "ulimit -Sn 1024; minidocker {options} host sh -c '{SERVER}'"
@@ -516,6 +516,12 @@ fn a_container_publishes_hundreds_of_ports() {
     assert_eq!(
         machine.ok(&shell(asked, "ulimit -Sn; ulimit -Hn")),
         "99\n100"
+    );
+    let many = "ulimit -n 1000; minidocker run --rm -p 20000-20999:1-1000 host true";
+    let said = machine.script(many).exits(125);
+    assert!(
+        said.contains("1000 published ports") && said.contains("ulimit -Hn"),
+        "{said}"
     );
     done(&machine);
 }

@@ -240,13 +240,17 @@ fn a_published_port_answers_by_all_ways() {
         machine.ok("network create front");
         for network in ["front", "bridge"] {
             let options = format!("--network {network} -p 8080:80 -p 127.0.0.1:8081:80 -p 8082:9");
-            serve(&machine, "alpha", &options);
+            let ranges = "-p 8940-8999:21-80 -p 9000-9999:80-1079";
+            serve(&machine, "alpha", &format!("{options} {ranges}"));
             assert!(called(&machine, RELAY).is_empty(), "nobody has called");
             for (outside, place) in [
                 (false, "127.0.0.1:8080"),
                 (false, "[::1]:8080"),
                 (false, "192.0.2.1:8080"),
                 (false, "127.0.0.1:8081"),
+                (false, "127.0.0.1:8999"),
+                (false, "[::1]:9000"),
+                (true, "192.0.2.1:9000"),
                 (true, "192.0.2.1:8080"),
             ] {
                 let heard = fetch(&machine, outside, &format!("http://{place}/"));
@@ -348,7 +352,7 @@ fn whoever_is_killed_the_others_stay_connected_and_nothing_is_left() {
         hide_all_but(&machine, Some(carrier));
         let outside = server_outside(&machine);
         machine.ok("network create front");
-        serve(&machine, "alpha", "--network front");
+        serve(&machine, "alpha", "--network front -p 8080:80");
         machine.ok("run -d --name beta --network front host sleep 1000");
 
         // The uplink: another one connects the same namespace.
@@ -372,6 +376,41 @@ fn whoever_is_killed_the_others_stay_connected_and_nothing_is_left() {
         wait_for("the old carrier to be gone", 60, || {
             (carriers(&machine).len() == 1).then_some(())
         });
+
+        // The carrier, without which an uplink is nothing: the same. The bridges stay.
+        for old in carriers(&machine) {
+            machine.host().shell(&format!("kill -9 {}", old.0));
+        }
+        wait_for("the outside to be reached again", 60, || {
+            (ask_for(&machine, "beta", "192.0.2.2:7000", 1) == "from-outside").then_some(())
+        });
+        assert_eq!(namespace(&machine, uplink(&machine), "net"), bridges);
+        assert_eq!(ask(&machine, "gamma", "alpha"), "i-am-alpha");
+        assert_eq!(
+            fetch(&machine, true, "http://192.0.2.1:8080/"),
+            "i-am-alpha"
+        );
+        assert_eq!(carriers(&machine).len(), 1);
+        // Where none can be begun that is told, and tried again when somebody wants it.
+        let lame = format!("$(readlink -f /usr/bin/{carrier})");
+        machine.host().shell(&format!(
+            "mount --bind /bin/false {lame}; kill -9 {}",
+            carriers(&machine)[0].0
+        ));
+        wait_for("nobody to be an uplink any more", 60, || {
+            called(&machine, UPLINK).is_empty().then_some(())
+        });
+        let said = machine.fails(1, "network reload");
+        assert!(said.contains(carrier), "{said}");
+        let said = machine.fails(125, "run --rm --network front host true");
+        assert!(said.contains("network reload"), "{said}");
+        assert_eq!(ask(&machine, "gamma", "alpha"), "i-am-alpha");
+        machine.host().shell(&format!("umount {lame}"));
+        machine.ok("network reload");
+        for name in ["alpha", "beta", "gamma"] {
+            assert_eq!(ask(&machine, name, "192.0.2.2:7000"), "from-outside");
+        }
+        assert_eq!(namespace(&machine, uplink(&machine), "net"), bridges);
 
         // The keeper: another one answers for names.
         for keeper in called(&machine, "minidocker-keep") {

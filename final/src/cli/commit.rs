@@ -1,6 +1,7 @@
 //! `commit`
 
 use anyhow::Result;
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use images::ImageName;
 use minidocker::engine::containers::Containers;
@@ -31,7 +32,8 @@ pub(crate) struct Commit {
     /// Whether the container's processes stand still meanwhile
     #[arg(
         short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", action = ArgAction::Set
+        require_equals = true, default_missing_value = "true", action = ArgAction::Set,
+        value_parser = BoolishValueParser::new()
     )]
     pause: bool,
 }

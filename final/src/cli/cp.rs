@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use minidocker::engine::containers::{Containers, Copying, Local};
 
@@ -25,7 +26,8 @@ pub(crate) struct Cp {
     /// Do not say how much was copied; the default where standard output is no terminal
     #[arg(
         short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", action = ArgAction::Set
+        default_missing_value = "true", action = ArgAction::Set,
+        value_parser = BoolishValueParser::new()
     )]
     quiet: Option<bool>,
     /// Where from

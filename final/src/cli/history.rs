@@ -1,7 +1,8 @@
 //! `history`
 
 use anyhow::Result;
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use minidocker::engine::images::{Images, Step};
 use serde_json::{Value, json};
@@ -26,8 +27,8 @@ pub(crate) struct History {
         require_equals = true,
         default_value = "true",
         default_missing_value = "true",
-        value_parser = clap::builder::BoolishValueParser::new(),
-        action = clap::ArgAction::Set
+        value_parser = BoolishValueParser::new(),
+        action = ArgAction::Set
     )]
     human: bool,
     /// Do not shorten ids and commands

@@ -222,6 +222,9 @@ impl Container {
         match self.status()? {
             Status::Created => {}
             Status::Creating => bail!("cannot start a container whose creation was given up"),
+            Status::Stopped if self.home.has_gate() => {
+                bail!("cannot start a container whose first process ended before it was started")
+            }
             Status::Stopped => bail!("cannot start a container that has stopped"),
             _ => bail!("cannot start an already running container"),
         }

@@ -234,7 +234,7 @@ impl<'a> ProcessPlan<'a> {
         dup2_stdin(input)
             .and_then(|()| dup2_stdout(output))
             .and_then(|()| dup2_stderr(errors))
-            .context("take the standard streams")
+            .context("take the standard streams, for which RLIMIT_NOFILE has to be 3 at least")
     }
 
     /// So that the user may open `/dev/stdout` anew, as programs do that log

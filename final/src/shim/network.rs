@@ -9,7 +9,9 @@
 //! What is held here dies with the shim, of kill -9 too: the kernel closes sockets, drops the locks on
 //! the leases and ends the carrier. The links and the rules stay, until the next command [`sweep`]s.
 
+mod again;
 mod attached;
+mod carried;
 mod changes;
 mod edits;
 mod files;
@@ -25,15 +27,17 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use cli::Dirs;
-use network::{Carrier, Publish, Reserved, Target};
+use network::{Carrier, Publish, Reserved};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::keeper::Asking;
 use crate::runtime;
 use crate::state::{self, Container, HostConfig, Places};
+use again::Again;
 pub use attached::Attached;
-use attached::{Carried, Connection, Names};
+use attached::{Connection, Names};
+use carried::Carried;
 pub use changes::Change;
 use files::{Files, Servers};
 use plugs::Plugs;
@@ -162,22 +166,8 @@ impl Network {
             (Way::Carried(ports, copied), Some(netns)) => {
                 // The carrier brings it up as well; but there may be none.
                 network::loopback_up_in(netns.as_fd())?;
-                let again = || netns.try_clone().context("dup a network namespace");
-                let to = Target::Netns(again()?);
-                let carrier = Carrier::connect(&to, &ports, &places.run)?;
-                let connect = |carrier| -> Result<_> {
-                    let mut relay = ports::relay(copied.iter(), Some(again()?))?;
-                    if let Some(relay) = &mut relay {
-                        relay.lead_to(|port| (Carrier::ADDRESS, port.container).into());
-                    }
-                    let copied = copied.iter().map(Reserved::port);
-                    Ok(Connection::Carried(Box::new(Carried {
-                        carrier,
-                        ports: ports.into_iter().chain(copied).map(ports::of).collect(),
-                        relay,
-                    })))
-                };
-                carrier.map(connect).transpose()?
+                let carried = Carried::connect(netns, ports, &copied, &places.run)?;
+                carried.map(|carried| Connection::Carried(Box::new(carried)))
             }
             (Way::Loopback, Some(netns)) => {
                 network::loopback_up_in(netns.as_fd())?;
@@ -189,7 +179,8 @@ impl Network {
             connection,
             names: asking.and_then(Names::settled),
             netns,
-            directory: places.data,
+            outside: Again::default(),
+            places,
             resolv_conf,
         })
     }

@@ -13,16 +13,13 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, listen, recv, recvmsg, sendmsg, setsockopt, socket,
-    sockopt::ReceiveTimeout,
+    UnixAddr, accept4, bind, connect, listen, recv, recvmsg, sendmsg, socket,
 };
-use nix::sys::time::{TimeVal, TimeValLike};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Places, Wanted};
@@ -75,7 +72,7 @@ pub enum Request {
         /// Its name.
         network: String,
     },
-    /// To have its cables laid again that are gone altogether.
+    /// To have made anew what is gone of its networks altogether: cables, the way outside.
     Replug,
     /// To have it not started again: somebody has written down that it was stopped by hand.
     Cancel,
@@ -298,16 +295,6 @@ impl Connection {
             Heard::Nothing => Heard::Nothing,
             Heard::End => Heard::End,
         })
-    }
-
-    /// Hears [nothing](Heard::Nothing) when it has waited for so long.
-    ///
-    /// # Errors
-    /// What setsockopt(2) refuses.
-    pub fn set_patience(&self, patience: Duration) -> Result<()> {
-        // Nothing at all would be for ever.
-        let patience = TimeVal::microseconds(i64::try_from(patience.as_micros())?.max(1));
-        setsockopt(&self.0, ReceiveTimeout, &patience).context("set the patience of a socket")
     }
 
     /// No longer waits, neither to send nor to hear.

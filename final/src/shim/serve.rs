@@ -319,7 +319,7 @@ impl Shim<'_> {
             }
             Request::Connect { network, wanted } => self.connect(run, &network, wanted),
             Request::Disconnect { network } => self.disconnect(run, &network),
-            Request::Replug => run.network.lay_again(),
+            Request::Replug => run.network.make_anew(self.id.as_str(), self.dirs),
             // It runs, and what is written down counts when it ends.
             Request::Cancel => Ok(()),
         };

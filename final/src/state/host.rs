@@ -190,7 +190,7 @@ pub struct Wanted {
 pub type Bind = String;
 
 /// A published port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Port {
     /// The address of the host that answers; `None` is each of them.

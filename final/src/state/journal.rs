@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::Dirs;
@@ -169,7 +169,7 @@ pub fn read(dirs: &Dirs, span: Span, each: &mut dyn FnMut(&Event) -> Result<()>)
     };
     fs::create_dir_all(&dirs.run).with_context(|| format!("make {}", dirs.run.display()))?;
     // Watched before it is read: what happens in between is seen at least once.
-    let watch = watch(dirs)?;
+    let watch = watch(&dirs.run)?;
     let [current, before] = places(dirs);
     // In this order: a file that is put aside now is read once, not left out.
     let mut newer = Reader::open(&current)?;
@@ -197,22 +197,37 @@ pub fn read(dirs: &Dirs, span: Span, each: &mut dyn FnMut(&Event) -> Result<()>)
     }
 }
 
-fn watch(dirs: &Dirs) -> Result<OwnedFd> {
+/// Tells that something is written in a directory, made there, or moved to it (inotify(7)).
+pub(crate) fn watch(directory: &Path) -> Result<OwnedFd> {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-        .context("watch for events (inotify_init1)")?;
+        .context("inotify_init1; see /proc/sys/fs/inotify/max_user_instances")?;
     let changes = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::MOVED_TO;
-    inotify::add_watch(&watch, &dirs.run, changes)
-        .with_context(|| format!("watch {} (inotify_add_watch)", dirs.run.display()))?;
+    inotify::add_watch(&watch, directory, changes)
+        .with_context(|| format!("watch {} (inotify_add_watch)", directory.display()))?;
     Ok(watch)
+}
+
+/// Takes away all that was told: which file it was does not matter.
+pub(crate) fn heed(watch: &OwnedFd) {
+    let mut told = [0_u8; 4096];
+    while rustix::io::read(watch, &mut told).is_ok_and(|length| length > 0) {}
+}
+
+/// How long there is to wait at once; `None`: the moment has passed.
+pub(crate) fn time_until(until: Option<Timestamp>) -> Option<PollTimeout> {
+    let Some(until) = until else {
+        return Some(PollTimeout::NONE);
+    };
+    match until.duration_since(Timestamp::now()).as_millis() {
+        ..0 => None,
+        left => Some(PollTimeout::try_from((left + 1).min(60_000)).unwrap_or(PollTimeout::MAX)),
+    }
 }
 
 /// Waits for a change; `false`: it is later than `until`.
 fn wait(watch: &OwnedFd, until: Option<Timestamp>) -> Result<bool> {
-    let left = until.map(|until| until.duration_since(Timestamp::now()).as_millis() + 1);
-    let timeout = match left {
-        None => PollTimeout::NONE,
-        Some(left) if left <= 0 => return Ok(false),
-        Some(left) => PollTimeout::try_from(left.min(60_000)).unwrap_or(PollTimeout::MAX),
+    let Some(timeout) = time_until(until) else {
+        return Ok(false);
     };
     match poll(
         &mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)],
@@ -221,9 +236,7 @@ fn wait(watch: &OwnedFd, until: Option<Timestamp>) -> Result<bool> {
         Err(Errno::EINTR) => {}
         ready => _ = ready.context("wait for events (poll)")?,
     }
-    // Which file it was does not matter; all that is told is taken away.
-    let mut told = [0_u8; 4096];
-    while rustix::io::read(watch, &mut told).is_ok_and(|length| length > 0) {}
+    heed(watch);
     Ok(true)
 }
 
@@ -235,7 +248,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(path: &PathBuf) -> Result<Option<Reader>> {
+    fn open(path: &Path) -> Result<Option<Reader>> {
         match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             file => Ok(Some(Reader {

@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendmsg, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recv,
+    sendmsg, setsockopt, socket, sockopt,
 };
 
 /// The length of an nlmsghdr.
@@ -51,6 +52,10 @@ pub(crate) fn ask(
 ) -> Result<()> {
     let kernel = NetlinkAddr::new(0, 0);
     let fd = socket.as_raw_fd();
+    // What is longer than the socket's buffer is refused (EMSGSIZE), and a transaction is one message.
+    if messages.len() > getsockopt(&socket, sockopt::SndBuf)? {
+        setsockopt(&socket, sockopt::SndBufForce, &messages.len())?;
+    }
     sendmsg(
         fd,
         &[IoSlice::new(messages)],

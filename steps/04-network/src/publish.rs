@@ -164,6 +164,14 @@ impl Publish {
         self.protocol == other.protocol && self.host == other.host && addresses_meet
     }
 
+    /// Whether both can be written as one range, this one behind the other.
+    pub(crate) fn follows(&self, before: &Self) -> bool {
+        let behind = |port: u16| port.checked_add(1);
+        let ends = (Some(self.host), Some(self.container));
+        ends == (behind(before.host), behind(before.container))
+            && (self.address, self.protocol) == (before.address, before.protocol)
+    }
+
     /// Where the host answers.
     pub(crate) fn on_host(&self) -> SocketAddr {
         let address = self.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
@@ -288,6 +296,16 @@ mod tests {
         assert!(error("127.0.0.1::80").contains("none is picked"));
         assert!(error("::1:80:80").contains("IP address"));
         assert!(error("").contains("HOST:CONTAINER"));
+    }
+
+    #[test]
+    fn a_range_goes_on_with_the_next_port_of_both_sides() {
+        let port = |text: &str| text.parse::<Publish>().expect("port");
+        assert!(port("81:2").follows(&port("80:1")));
+        for other in ["80:1", "81:3", "82:2", "81:2/udp", "127.0.0.1:81:2"] {
+            assert!(!port(other).follows(&port("80:1")), "{other}");
+        }
+        assert!(!port("1:1").follows(&port("65535:65535")));
     }
 
     #[test]

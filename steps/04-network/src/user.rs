@@ -26,6 +26,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid, pipe2};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::publish::Publish;
 
@@ -85,6 +86,16 @@ impl Carrier {
         tracing::warn!("the container has only its loopback network: {why}");
         Ok(None)
     }
+
+    /// What can be read when it has ended.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn ended(&self) -> Result<OwnedFd> {
+        // It is waited for when this is dropped: until then the number is nobody else's.
+        let process = rustix::process::Pid::from_child(&self.child);
+        pidfd_open(process, PidfdFlags::empty()).context("pidfd_open")
+    }
 }
 
 /// Whose network a carrier connects.
@@ -135,19 +146,25 @@ fn pasta(program: &Path, to: &Target, ports: &[Publish], _: &Path) -> Result<Car
         ("--tcp-ports", crate::Protocol::Tcp),
         ("--udp-ports", crate::Protocol::Udp),
     ] {
-        let mut wanted = ports
-            .iter()
-            .filter(|port| port.protocol == protocol)
-            .peekable();
-        if wanted.peek().is_none() {
+        let wanted = ports.iter().filter(|port| port.protocol == protocol);
+        let wanted: Vec<_> = wanted.collect();
+        if wanted.is_empty() {
             arguments.extend([option.into(), "none".into()]);
         }
-        for port in wanted {
-            let address = port
-                .address
-                .map(|address| format!("{address}/"))
-                .unwrap_or_default();
-            let ports = format!("{address}{}:{}", port.host, port.container);
+        // Thousands, one by one, are more than execve(2) takes.
+        for range in wanted.chunk_by(|port, next| next.follows(port)) {
+            let (Some(first), Some(last)) = (range.first(), range.last()) else {
+                continue;
+            };
+            let address = first.address.map(|address| format!("{address}/"));
+            let ports = format!(
+                "{}{}-{}:{}-{}",
+                address.unwrap_or_default(),
+                first.host,
+                last.host,
+                first.container,
+                last.container
+            );
             arguments.extend([option.into(), ports.into()]);
         }
     }

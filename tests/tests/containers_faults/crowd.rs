@@ -2,7 +2,7 @@
 
 use harness::engine::kills::listed;
 use harness::engine::{Machine, Who};
-use harness::{Output, Running};
+use harness::{Output, Running, wait_for};
 
 use crate::Bystander;
 
@@ -131,5 +131,39 @@ fn fifty_containers_live_at_once() {
     assert_eq!(successes(&all), 50, "{all:#?}");
     let all = at_once(&machine, &times(50, "rm -f cN"));
     assert_eq!(successes(&all), 50, "{all:#?}");
+    machine.nothing_left();
+}
+
+#[test]
+fn whoever_asks_a_stopped_shim_is_told_so_and_it_does_what_they_want_when_it_goes_on() {
+    let machine = Machine::of(Who::Root);
+    machine.ok("network create front");
+    machine.ok("run -d --name one host sleep 1000");
+    let shim = machine.container("one").shim().expect("a shim");
+    machine.host().shell(&format!("kill -STOP {shim}"));
+    let lines = [
+        "kill -s HUP one",
+        "pause one",
+        "exec one true",
+        "network connect front one",
+        "network disconnect bridge one",
+        "stop -t 0 one",
+    ];
+    for out in at_once(&machine, &lines.map(str::to_owned)) {
+        let said = out.errors();
+        assert_ne!(out.code(), 0, "{out}");
+        assert!(
+            said.contains("one does not answer: it is stopped")
+                && said.contains(&format!("kill -CONT {shim}")),
+            "{out}"
+        );
+    }
+    assert_eq!(machine.container("one").status(), "running");
+    machine.host().shell(&format!("kill -CONT {shim}"));
+    wait_for("the container to end", 60, || {
+        (machine.container("one").status() == "exited").then_some(())
+    });
+    machine.ok("rm one");
+    machine.ok("network rm front");
     machine.nothing_left();
 }

@@ -192,7 +192,7 @@ fn a_container_stands_still_while_it_is_committed() {
         committing.signal(nix::sys::signal::Signal::SIGKILL);
         committing.wait();
         c.wait_until("running");
-        machine.ok("commit --pause=false c1 img2");
+        machine.ok("commit --pause=0 c1 img2");
         assert_eq!(c.status(), "running");
         // One that was paused stays so.
         machine.ok("pause c1");

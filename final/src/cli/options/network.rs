@@ -1,6 +1,6 @@
 //! How a container is connected, and who it can call by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -63,10 +63,11 @@ impl Network {
             let ports = parse_expose(text)?;
             listening.extend(ports.into_iter().map(|port| (port, json!({}))));
         }
+        let mut known = HashSet::new();
         for text in &self.publish {
             for port in parse_port(text)? {
                 listening.insert(format!("{}/{}", port.container, port.protocol), json!({}));
-                if !host.ports.contains(&port) {
+                if known.insert(port.clone()) {
                     host.ports.push(port);
                 }
             }

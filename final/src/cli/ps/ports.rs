@@ -1,5 +1,6 @@
 //! The column PORTS: `0.0.0.0:8080->80/tcp, 443/tcp`.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use minidocker::engine::containers::ports::on_host;
@@ -22,19 +23,21 @@ pub(crate) fn of(container: &Container) -> Vec<Open> {
     }
     let published = container.life.ports.iter();
     let mut ports: Vec<Open> = published
+        .clone()
         .map(|port| Open {
             private: port.container,
             published: Some((on_host(port).ip(), port.host)),
             protocol: port.protocol.clone(),
         })
         .collect();
+    let known = published.map(|port| (port.container, port.protocol.as_str()));
+    let known: HashSet<_> = known.collect();
     for exposed in container.config.exposed_ports.keys() {
         let (number, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
         let Ok(private) = number.parse() else {
             continue;
         };
-        let known = |port: &Open| port.private == private && port.protocol == protocol;
-        if !ports.iter().any(known) {
+        if !known.contains(&(private, protocol)) {
             ports.push(Open {
                 private,
                 published: None,

@@ -1,12 +1,14 @@
 //! `docker commit`: an image of a container, as it is now.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
 use images::{Digest, Store};
 
-use super::Containers;
+use super::{Containers, PATIENCE, answer_of};
 use crate::engine::answer::Answer;
 use crate::engine::images::{Commit, Images};
-use crate::shim::protocol::{Connection, Frame, Heard, Request};
+use crate::shim::protocol::{Connection, Request};
 use crate::state::journal::{self, Event};
 use crate::state::{Container, Status};
 
@@ -40,14 +42,10 @@ impl Containers {
 
     /// Lets the container stand still until the connection ends, with us at the latest.
     fn hold(&self, container: &Container) -> Option<Connection> {
-        let held = Connection::to(&self.places(container)).and_then(|shim| {
-            let shim = shim.context("it is not running")?;
-            shim.request(&Request::Hold, &[])?;
-            match shim.hear()? {
-                Heard::Word(Frame::Done, _) => Ok(shim),
-                Heard::Word(Frame::Failed(_, sentence), _) => bail!("{sentence}"),
-                _ => bail!("it has just ended"),
-            }
+        let held = self.begin_to_ask(container, &Request::Hold);
+        let held = held.and_then(|shim| {
+            answer_of(&shim, container, Instant::now() + PATIENCE)?;
+            Ok(shim)
         });
         // Without a cgroup nobody can hold all of its processes at once.
         held.inspect_err(|error| {

@@ -5,12 +5,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::Containers;
+use super::ask::{PATIENCE, hear};
 use crate::shim::protocol::{Connection, Exec, Frame, Heard, Request};
 use crate::state::{Container, Status};
 
@@ -62,7 +64,8 @@ impl Containers {
         let files: Vec<RawFd> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
         connection.request(&Request::Exec(wish), &files)?;
         drop(theirs);
-        let streams = match connection.hear()? {
+        let patience = Instant::now() + PATIENCE;
+        let streams = match hear(&connection, &container, patience)? {
             Heard::Word(Frame::Done, mut files) => match (files.pop(), attach) {
                 (Some(master), true) => Streams::Terminal(master),
                 _ => ours,

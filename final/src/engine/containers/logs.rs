@@ -6,16 +6,15 @@ mod files;
 mod tests;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::Containers;
 use crate::shim::protocol::{Connection, Heard};
+use crate::state::journal;
 pub use entry::Entry;
 use files::{Files, Next};
 
@@ -46,7 +45,7 @@ pub struct Logs {
 /// How one hears of more.
 #[derive(Debug)]
 struct Coming {
-    /// Tells that the log has changed (inotify(7)).
+    /// Tells that the log has changed.
     changes: OwnedFd,
     /// Tells that the container has ended, or its shim is gone.
     shim: Connection,
@@ -70,7 +69,8 @@ impl Containers {
             && let Some(shim) = self.watch(&container)?
         {
             // Watched before it is read: nothing is missed in between.
-            let changes = watch(&path)?;
+            // Not the file: another will have its name when it is full.
+            let changes = journal::watch(path.parent().unwrap_or(&path))?;
             coming = Some(Coming { changes, shim });
         }
         Ok(Logs {
@@ -128,12 +128,8 @@ impl Logs {
         let Some(coming) = &self.coming else {
             return Ok(false);
         };
-        let timeout = match self.query.until {
-            None => PollTimeout::NONE,
-            Some(until) => match until.duration_since(Timestamp::now()).as_millis() {
-                ..0 => return Ok(false),
-                left => PollTimeout::try_from((left + 1).min(60_000)).unwrap_or(PollTimeout::MAX),
-            },
+        let Some(timeout) = journal::time_until(self.query.until) else {
+            return Ok(false);
         };
         let mut polled = [coming.changes.as_fd(), coming.shim.as_fd()]
             .map(|file| PollFd::new(file, PollFlags::POLLIN));
@@ -142,9 +138,7 @@ impl Logs {
             Err(errno) => return Err(errno).context("wait for more of the log"),
         }
         if polled[0].any() == Some(true) {
-            // Which file it was does not matter; all that is told is taken away.
-            let mut told = [0_u8; 4096];
-            let _ = rustix::io::read(&coming.changes, &mut told);
+            journal::heed(&coming.changes);
         }
         let over =
             polled[1].any() == Some(true) && !matches!(coming.shim.hear(), Ok(Heard::Nothing));
@@ -160,16 +154,4 @@ impl Logs {
     pub fn damaged(&self) -> u64 {
         self.damaged
     }
-}
-
-fn watch(log: &Path) -> Result<OwnedFd> {
-    let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
-    let changes = inotify::init(flags)
-        .context("watch the log (inotify_init1; see /proc/sys/fs/inotify/max_user_instances)")?;
-    let directory = log.parent().unwrap_or(log);
-    // Not the file: another will have its name when it is full.
-    let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-    inotify::add_watch(&changes, directory, events)
-        .with_context(|| format!("watch {} (inotify_add_watch)", directory.display()))?;
-    Ok(changes)
 }

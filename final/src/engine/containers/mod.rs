@@ -12,6 +12,7 @@
 //! kinds: it changes the state, with the container's lock in its hands, or it asks the shim for
 //! something, and then holds no lock, for the shim may need it.
 
+mod ask;
 mod catalogue;
 mod check;
 mod commit;
@@ -46,9 +47,9 @@ pub mod ports;
 use anyhow::{Result, bail};
 use cli::Dirs;
 
-use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::{self, Container, Locked, Missing, Names, Places};
 
+pub(super) use ask::{PATIENCE, answer_of};
 pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
 pub use create::Wish;
@@ -139,37 +140,5 @@ impl Containers {
         let mut locked = Locked::open(&self.dirs, &id)?;
         self.settle(&mut locked)?;
         Ok(locked)
-    }
-
-    /// Asks a container's shim for something that is done at once.
-    pub(super) fn ask(&self, container: &Container, request: &Request) -> Result<()> {
-        let shim = self.begin_to_ask(container, request)?;
-        answer_of(&shim, container)
-    }
-
-    /// The same; the [answer](answer_of) is heard later.
-    pub(super) fn begin_to_ask(
-        &self,
-        container: &Container,
-        request: &Request,
-    ) -> Result<Connection> {
-        let Some(shim) = Connection::to(&self.places(container))? else {
-            bail!("container {} is not running", container.name);
-        };
-        shim.request(request, &[])?;
-        Ok(shim)
-    }
-}
-
-/// What a container's shim answers.
-pub(super) fn answer_of(shim: &Connection, container: &Container) -> Result<()> {
-    let name = &container.name;
-    match shim.hear()? {
-        Heard::Word(Frame::Done, _) => Ok(()),
-        Heard::Word(Frame::Failed(_, sentence), _) => bail!("{sentence}"),
-        Heard::Nothing => {
-            bail!("the shim of container {name} does not answer: it is stopped, or very busy")
-        }
-        _ => bail!("container {name} is not running"),
     }
 }

@@ -58,24 +58,15 @@ fn describe(base: &Image, container: &Config, commit: &Commit) -> Result<Documen
     config.extra.remove("OnBuild");
     let command = container.cmd.join(" ");
     changes::apply(&commit.changes, &mut config)?;
-    let Document {
-        created,
-        architecture,
-        os,
-        config,
-        ..
-    } = Document::new(config);
+    let base = base.document();
     let mut document = Document {
-        created,
-        architecture,
-        os,
-        config,
-        ..base.document().clone()
+        rootfs: base.rootfs.clone(),
+        history: base.history.clone(),
+        extra: base.extra.clone(),
+        ..Document::new(config)
     };
-    if !base.document().architecture.is_empty() {
-        document
-            .architecture
-            .clone_from(&base.document().architecture);
+    if !base.architecture.is_empty() {
+        document.architecture.clone_from(&base.architecture);
     }
     for old in ["author", "container", "container_config", "parent", "id"] {
         document.extra.remove(old);
@@ -88,7 +79,7 @@ fn describe(base: &Image, container: &Config, commit: &Commit) -> Result<Documen
     let spoken = document.history.iter().filter(|step| !step.empty_layer);
     for _ in spoken.count()..document.rootfs.diff_ids.len() {
         document.history.push(History {
-            created: base.document().created.clone(),
+            created: base.created.clone(),
             ..History::default()
         });
     }

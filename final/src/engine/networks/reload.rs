@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
 use super::Networks;
-use crate::engine::containers::{Containers, answer_of};
+use crate::engine::containers::{Containers, PATIENCE, answer_of};
 use crate::shim;
 use crate::shim::protocol::Request;
 use crate::state::Container;
-
-/// How long shims have to lay cables.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Networks {
     /// Makes the bridges, the cables and the rules of containers' networks anew where they are gone;
@@ -42,8 +39,14 @@ impl Networks {
             .iter()
             .flat_map(|it| it.life.networks.keys())
             .collect();
+        // Without root others lead outside: first they, for where nobody does bridges are not found.
+        let outside = match network::is_privileged()? {
+            true => Ok(()),
+            false => make_anew(&containers, &meant),
+        };
         let cut = self.rebuild(&networks)?;
-        lay_again(&containers, &cut)?;
+        make_anew(&containers, &those_of(&containers, &cut)?)?;
+        outside?;
         Ok(meant.into_iter().map(|it| it.id).collect())
     }
 
@@ -64,21 +67,22 @@ impl Networks {
     }
 }
 
-/// Has the cables of those who had these addresses laid again, by those who hold their networks.
-fn lay_again(containers: &Containers, cut: &BTreeSet<Ipv4Addr>) -> Result<()> {
-    if cut.is_empty() {
-        return Ok(());
-    }
-    let is_cut = |it: &Container| {
+/// Who has one of these addresses.
+fn those_of(containers: &Containers, addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Container>> {
+    let mut all = containers.list()?;
+    all.retain(|it| {
         let mut networks = it.life.networks.values();
         networks.any(|network| {
             network
                 .address
-                .is_some_and(|address| cut.contains(&address))
+                .is_some_and(|address| addresses.contains(&address))
         })
-    };
-    let mut all = containers.list()?;
-    all.retain(is_cut);
+    });
+    Ok(all)
+}
+
+/// Has what is gone of containers' networks altogether made anew by those who hold them.
+fn make_anew(containers: &Containers, all: &[Container]) -> Result<()> {
     // All at once: who does not answer keeps nobody waiting.
     let ask = |container| {
         let asked = containers.begin_to_ask(container, &Request::Replug);
@@ -88,10 +92,7 @@ fn lay_again(containers: &Containers, cut: &BTreeSet<Ipv4Addr>) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut refused = Vec::new();
     for (container, asked) in asked {
-        let answer = asked.and_then(|shim| {
-            shim.set_patience(until.saturating_duration_since(Instant::now()))?;
-            answer_of(&shim, container)
-        });
+        let answer = asked.and_then(|shim| answer_of(&shim, container, until));
         // Who has ended meanwhile needs none.
         if let Err(error) = answer
             && containers
@@ -103,7 +104,7 @@ fn lay_again(containers: &Containers, cut: &BTreeSet<Ipv4Addr>) -> Result<()> {
     }
     ensure!(
         refused.is_empty(),
-        "cables that were gone are not laid again: {}",
+        "what is gone of networks is not made anew: {}",
         refused.join("; ")
     );
     Ok(())

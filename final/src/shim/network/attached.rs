@@ -3,24 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cli::Dirs;
-use network::Carrier;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::again::Again;
+use super::carried::Carried;
 use super::plugs::Plugs;
 use super::relay::Relay;
 use crate::keeper::{Asking, Registration};
-use crate::state::{self, Port};
-
-/// Who answers questions for less than that may not do better at the next attempt.
-const WORTH: Duration = Duration::from_secs(1);
-
-/// So many of them one after the other are enough.
-const MOST_SHORT: u8 = 10;
+use crate::state::{self, Places, Port};
 
 /// A network that is up. Dropping it undoes everything: cables and rules, leases and ports.
 #[must_use]
@@ -29,8 +22,10 @@ pub struct Attached {
     pub(super) names: Option<Names>,
     /// The container's network namespace, wherever its first process goes.
     pub(super) netns: Option<File>,
+    /// Who connects it to the outside, and may be needed again.
+    pub(super) outside: Again,
     /// Where its hosts and resolv.conf are.
-    pub(super) directory: PathBuf,
+    pub(super) places: Places,
     /// The resolv.conf that we wrote.
     pub(super) resolv_conf: String,
 }
@@ -38,9 +33,7 @@ pub struct Attached {
 /// Where a container's questions for names are answered.
 pub(super) struct Names {
     registration: Registration,
-    since: Instant,
-    /// How many before this one were not worth it.
-    short: u8,
+    again: Again,
 }
 
 /// What is told about it.
@@ -57,14 +50,6 @@ pub(super) enum Connection {
     Carried(Box<Carried>),
 }
 
-/// By a program that carries the packets.
-pub(super) struct Carried {
-    #[expect(dead_code, reason = "only held, to be dropped")]
-    pub(super) carrier: Carrier,
-    pub(super) ports: Vec<Port>,
-    pub(super) relay: Option<Relay>,
-}
-
 impl Attached {
     /// What people are told about it.
     ///
@@ -77,21 +62,10 @@ impl Attached {
                 networks: plugs.seen()?,
                 ports: plugs.ports(),
             },
-            Some(Connection::Carried(carried)) => {
-                // The hardware address is the carrier's choice.
-                let endpoint = state::Endpoint {
-                    interface: "eth0".to_owned(),
-                    address: Some(Carrier::ADDRESS),
-                    prefix: Carrier::PREFIX,
-                    gateway: Some(Carrier::GATEWAY),
-                    leads_out: true,
-                    ..state::Endpoint::default()
-                };
-                Seen {
-                    networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), endpoint)]),
-                    ports: carried.ports.clone(),
-                }
-            }
+            Some(Connection::Carried(carried)) => Seen {
+                networks: BTreeMap::from([(state::Network::DEFAULT.to_owned(), carried.seen())]),
+                ports: carried.ports(),
+            },
         })
     }
 
@@ -109,11 +83,8 @@ impl Attached {
         if self.silence().is_some_and(is_readable) {
             self.break_silence(id, dirs);
         }
-        if self.isolation().is_some_and(is_readable)
-            && let Some(Connection::Plugged(plugs)) = &mut self.connection
-            && let Some(place) = plugs.place()
-        {
-            place.reconnect(id, dirs)?;
+        if self.isolation().is_some_and(is_readable) {
+            self.reconnect(id, dirs)?;
         }
         let relay = match &mut self.connection {
             Some(Connection::Plugged(plugs)) => plugs.relay_mut(),
@@ -126,14 +97,39 @@ impl Attached {
         }
     }
 
-    /// Lays the cables again that somebody took away altogether.
+    /// Makes anew what is gone of it altogether: the way outside, cables.
     ///
     /// # Errors
-    /// The kernel refused a message.
-    pub fn lay_again(&self) -> Result<()> {
+    /// There can be no process that leads outside; the kernel refused a message.
+    pub fn make_anew(&mut self, id: &str, dirs: &Dirs) -> Result<()> {
+        if self.isolation().is_none_or(is_readable) {
+            self.outside = Again::default();
+            self.reconnect(id, dirs)?;
+        }
         match (&self.connection, &self.netns) {
             (Some(Connection::Plugged(plugs)), Some(netns)) => plugs.lay_again(netns.as_fd()),
             _ => Ok(()),
+        }
+    }
+
+    /// Has it connected to the outside again, unless that is worth nothing.
+    fn reconnect(&mut self, id: &str, dirs: &Dirs) -> Result<()> {
+        let Attached {
+            connection: Some(connection),
+            netns: Some(netns),
+            outside,
+            places,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        match connection {
+            Connection::Carried(carried) => carried.reconnect(netns, &places.run, outside),
+            Connection::Plugged(plugs) => match plugs.place() {
+                Some(place) => place.reconnect(id, dirs, outside),
+                None => Ok(()),
+            },
         }
     }
 
@@ -150,7 +146,8 @@ impl Attached {
     fn isolation(&self) -> Option<BorrowedFd<'_>> {
         match &self.connection {
             Some(Connection::Plugged(plugs)) => plugs.isolation(),
-            _ => None,
+            Some(Connection::Carried(carried)) => carried.isolation(),
+            None => None,
         }
     }
 
@@ -161,16 +158,12 @@ impl Attached {
 
     /// Has the questions answered again, unless that is worth nothing.
     fn break_silence(&mut self, id: &str, dirs: &Dirs) {
-        let Some(before) = self.names.take() else {
+        let Some(Names { mut again, .. }) = self.names.take() else {
             return;
         };
-        let short = match before.since.elapsed() >= WORTH {
-            true => 0,
-            false => before.short + 1,
-        };
-        if short < MOST_SHORT {
-            self.settle_names(id, dirs);
-            self.names.iter_mut().for_each(|names| names.short = short);
+        again.begin(|| self.settle_names(id, dirs));
+        if let Some(names) = &mut self.names {
+            names.again = again;
         }
     }
 
@@ -198,8 +191,7 @@ impl Names {
         match asking.and_then(Asking::settle) {
             Ok(registration) => Some(Names {
                 registration,
-                since: Instant::now(),
-                short: 0,
+                again: Again::default(),
             }),
             Err(error) => {
                 tracing::warn!("the container will not find others by their names: {error:#}");

@@ -133,12 +133,12 @@ impl Attached {
             lines.cloned().collect()
         };
         edits.hosts(
-            &self.directory,
+            &self.places.data,
             &without(before, &after),
             &without(&after, before),
         )?;
         let text = files.resolv_conf(container)?;
-        if edits.resolv_conf(&self.directory, &self.resolv_conf, &text)? {
+        if edits.resolv_conf(&self.places.data, &self.resolv_conf, &text)? {
             self.resolv_conf = text;
         }
         Ok(())

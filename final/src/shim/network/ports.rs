@@ -1,12 +1,14 @@
 //! Which ports of the host a container gets, and who leads them to it: the kernel, or a
 //! [relay](super::relay) where it cannot.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail, ensure};
 use network::{Protocol, Publish, Reserved};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{Backlog, listen};
 
 use super::relay::{Relay, Way};
@@ -33,7 +35,7 @@ pub fn reserve(
     for port in &mut wanted {
         port.address = port.address.or(binding);
     }
-    make_room(wanted.len())?;
+    make_room(&wanted)?;
     // Who picks comes last: a port that somebody else asked for by its number is not picked.
     let (any, fixed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|port| port.host == 0);
     let mut all = Vec::new();
@@ -44,12 +46,28 @@ pub fn reserve(
     Ok(all)
 }
 
-/// Lets this process have the descriptors for so many ports: three each.
-fn make_room(ports: usize) -> Result<()> {
-    match ports < MANY {
-        true => Ok(()),
-        false => raise_file_limit(),
+/// Lets this process have the descriptors for so many ports: one for each in IPv4, and two in IPv6,
+/// where a relay has one as well.
+fn make_room(ports: &[Port]) -> Result<()> {
+    if ports.len() < MANY {
+        return Ok(());
     }
+    raise_file_limit()?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
+    let all = if has_six() { 3 } else { 1 };
+    let each = ports.iter().map(|port| match port.address {
+        None => all,
+        Some(IpAddr::V4(_)) => 1,
+        Some(IpAddr::V6(_)) => 2,
+    });
+    let needed: u64 = each.sum();
+    ensure!(
+        needed < most,
+        "{} published ports take at least {needed} open files, and a process may have {most} here \
+         (ulimit -Hn): publish fewer, or raise that limit",
+        ports.len()
+    );
+    Ok(())
 }
 
 /// One port, or the first of its range that is free; on each of the host's addresses where none is
@@ -155,22 +173,20 @@ pub fn relay<'r>(
 
 /// What is to be published, each once.
 fn wanted(container: &Container) -> Result<Vec<Port>> {
-    let mut wanted: Vec<Port> = Vec::new();
-    for port in &container.host.ports {
-        if !wanted.contains(port) {
-            wanted.push(port.clone());
-        }
-    }
+    let mut wanted = container.host.ports.clone();
     if !container.host.publish_all_ports {
         return Ok(wanted);
     }
+    let known = wanted
+        .iter()
+        .map(|port| (port.container, port.protocol.clone()));
+    let known: HashSet<_> = known.collect();
     for exposed in container.config.exposed_ports.keys() {
         let (number, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
         let number: u16 = number
             .parse()
             .with_context(|| format!("Invalid containerPort: {exposed}"))?;
-        let is_it = |port: &Port| port.container == number && port.protocol == protocol;
-        if !wanted.iter().any(is_it) {
+        if !known.contains(&(number, protocol.to_owned())) {
             wanted.push(Port {
                 container: number,
                 protocol: protocol.to_owned(),

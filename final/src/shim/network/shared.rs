@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use cli::Dirs;
 
+use super::again::Again;
 use super::uplink::{self, Uplink};
 use crate::state::{Container, Places};
 
@@ -63,14 +64,15 @@ impl Place {
         }
     }
 
-    /// Has it connected again after an [`isolation`](Place::isolation).
+    /// Has it connected again after an [`isolation`](Place::isolation), if that is worth anything.
     ///
     /// # Errors
     /// There can be no process that does it.
-    pub fn reconnect(&mut self, id: &str, dirs: &Dirs) -> Result<()> {
+    pub fn reconnect(&mut self, id: &str, dirs: &Dirs, again: &mut Again) -> Result<()> {
         if let Place::Shared(netns, uplink) = self {
             *uplink = None;
-            *uplink = Some(uplink::find(dirs, Some(netns), &layers(id, dirs))?.0);
+            let found = again.begin(|| uplink::find(dirs, Some(netns), &layers(id, dirs)));
+            *uplink = found.transpose()?.map(|(uplink, _)| uplink);
         }
         Ok(())
     }

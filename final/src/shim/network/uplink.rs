@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Nobody tells it when to end: it waits for the lock that its members share, and the kernel drops
-//! that when they end, of kill -9 too. When it is killed itself, a member begins another one.
+//! that when they end, of kill -9 too. It ends with its carrier, too; and when it has ended before
+//! them, a member begins another one.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -19,13 +20,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use namespaces::{Inside, Isolation, Joined, Signals};
 use network::{Carrier, Target};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,12 +85,12 @@ pub fn enter(dirs: &Dirs, signals: &Signals) -> Result<(Membership, Option<Joine
         if let Some(uplink) = found {
             return Ok((Membership(members), uplink.users()?));
         }
-        // One ends just now; or it was killed, and its members begin another one.
+        // One ends just now; or it has ended, and its members begin another one.
         drop(begin);
         ensure!(
             Instant::now() < until,
-            "nobody connects this user's networks to the outside any more: stop the containers in \
-             them, and start them again"
+            "nobody connects this user's networks to the outside any more: `minidocker network \
+             reload` has somebody do so, or says why nobody can"
         );
         sleep(Duration::from_millis(10));
     }
@@ -114,7 +116,7 @@ pub fn is_member() -> bool {
 }
 
 /// The uplink of this process, which is a member, and the network namespace that it connects; a new
-/// one where it was killed. `netns`: what it connected; `layers`: what is mounted here and must not
+/// one where it has ended. `netns`: what it connected; `layers`: what is mounted here and must not
 /// be kept by it.
 ///
 /// # Errors
@@ -128,7 +130,7 @@ pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink,
             let netns = uplink.open("net")?;
             return Ok((uplink, netns));
         }
-        // It was killed: as long as we are there it does not end. Whoever is connected goes first, so
+        // Its carrier was killed, or it was: whoever is connected begins another one first, so
         // that they stay in the network that they are in.
         if netns.is_some() || since.elapsed() >= HEAD_START {
             let from = Legacy { netns, layers };
@@ -236,7 +238,7 @@ impl Uplink {
     }
 }
 
-/// What an uplink has of the shim that begins it in the place of a killed one.
+/// What an uplink has of the shim that begins it in the place of one that has ended.
 struct Legacy<'a> {
     netns: Option<&'a File>,
     layers: &'a Path,
@@ -309,16 +311,32 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     let _ = inside.pause();
     super::super::let_streams_go()?;
     let members = File::create(place.join("members")).context("open the uplink's members")?;
-    while let Err(error) = members.lock() {
-        if error.kind() != ErrorKind::Interrupted {
-            bail!("wait for the last member to go: {error}");
-        }
-    }
+    wait_until_idle(&members, carrier.as_ref())?;
     // Before the other lock goes: nobody is to find us any more.
     let _ = life.set_len(0);
     drop(life);
     drop(carrier);
     Ok(0)
+}
+
+/// Waits until the last member has gone, whose lock `members` has then, or the carrier has ended.
+fn wait_until_idle(members: &File, carrier: Option<&Carrier>) -> Result<()> {
+    let ended = carrier.map(Carrier::ended).transpose()?;
+    let (left, leaves) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
+    let members = members.try_clone().context("dup a file")?;
+    // A lock can be waited for, but not polled.
+    thread::spawn(move || {
+        while members
+            .lock()
+            .is_err_and(|error| error.kind() == ErrorKind::Interrupted)
+        {}
+        drop(leaves);
+    });
+    let files = [Some(&left), ended.as_ref()].into_iter().flatten();
+    let polled = files.map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN));
+    let mut polled: Vec<_> = polled.collect();
+    while poll(&mut polled, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    Ok(())
 }
 
 fn place(dirs: &Dirs) -> Result<PathBuf> {
