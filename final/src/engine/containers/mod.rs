@@ -47,9 +47,7 @@ pub mod ports;
 use anyhow::{Result, bail};
 use cli::Dirs;
 
-use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::{self, Container, Locked, Missing, Names, Places};
-use crate::state::{self, Container, Locked, Names, Places};
 
 pub(super) use ask::{PATIENCE, answer_of};
 pub use catalogue::Catalogue;
