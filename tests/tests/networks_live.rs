@@ -512,7 +512,7 @@ fn a_container_publishes_thousands_of_ports() {
     let soft = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
     let soft: Vec<_> = limits.lines().map(soft).collect();
     assert_eq!(soft, [Some("1024".to_owned()), Some("1024".to_owned())]);
-    let asked = "run --rm --ulimit nofile=99:100 -p 9000-9199:80-279 host";
+    let asked = "run --rm --ulimit nofile=99:100 -p 14000-14199:80-279 host";
     assert_eq!(
         machine.ok(&shell(asked, "ulimit -Sn; ulimit -Hn")),
         "99\n100"
