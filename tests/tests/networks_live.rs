@@ -485,7 +485,7 @@ fn a_port_is_one_containers_in_every_protocol_and_family() {
     // The same wish twice is one; other addresses, and the other protocol, are free.
     machine.ok("run --rm -p 8081:80 -p 8081:80 -p 8080:80/udp host true");
     machine.ok("run --rm -p 127.0.0.1:8081:80 -p 127.0.0.2:8081:81 -p [::1]:8081:82 host true");
-    harness::assert_same(&before, &host.snapshot());
+    harness::assert_same(&before, || host.snapshot());
     done(&machine);
 }
 

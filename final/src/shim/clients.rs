@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Result;
-use nix::errno::Errno;
 
-use super::protocol::{Connection, Frame, Stream};
+use super::protocol::{Connection, Frame, Stream, is_full};
 
 /// One of them, and what has not been sent to them yet.
 #[derive(Debug)]
@@ -63,10 +62,9 @@ impl Client {
                     self.queue.pop_front();
                 }
                 Err(error) if is_full(&error) => return,
-                Err(_) => {
-                    self.role = Role::Gone;
-                    self.queue.clear();
-                }
+                // That they are gone is heard from them, and with it ends what they were to the
+                // container: its standard input.
+                Err(_) => self.queue.clear(),
             }
         }
     }
@@ -80,10 +78,6 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
-}
-
-fn is_full(error: &anyhow::Error) -> bool {
-    error.downcast_ref() == Some(&Errno::EAGAIN)
 }
 
 /// All of them.
@@ -120,9 +114,7 @@ impl Clients {
     pub(super) fn tell_attached(&mut self, status: u8) {
         for client in self.attached() {
             client.tell(Frame::Ended(status));
-            if client.role != Role::Gone {
-                client.role = Role::Waiting;
-            }
+            client.role = Role::Waiting;
         }
     }
 

@@ -36,6 +36,8 @@ use nix::sys::stat::fstat;
 use nix::unistd::{chdir, pipe2, setsid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::runtime::title;
+
 /// How long its members have to begin another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -287,7 +289,7 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     inside.close_files(0, &netns.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
-    nix::sys::prctl::set_name(c"minidocker-uplink").context("name the uplink")?;
+    title::take("minidocker-uplink")?;
     if let Some(from) = from {
         tracing::info!(
             call = %format_args!("umount2({:?}, MNT_DETACH)", from.layers),
