@@ -8,7 +8,6 @@ use anyhow::{Context, Result, ensure};
 use cli::Dirs;
 use namespaces::{IdMap, Isolation, Joined, Signals};
 use nix::sched::CloneFlags;
-use nix::sys::stat::fstat;
 
 use super::network::uplink::{self, Membership};
 use super::spec;
@@ -47,7 +46,7 @@ impl Users {
         let (membership, users) = uplink::enter(dirs, signals)?;
         if let (Some(other), Some(users)) = (&other, &users) {
             ensure!(
-                is_same(&other.file, &users.file)?,
+                uplink::is_same(&other.file, &users.file)?,
                 "without root, a container can share namespaces only with one that is in a network \
                  that somebody made as well, or is not in such a network itself"
             );
@@ -86,12 +85,6 @@ fn other(host: &HostConfig, dirs: &Dirs) -> Result<Option<Joined>> {
         file: namespace_of(id, dirs)?,
         kinds: CloneFlags::CLONE_NEWUSER,
     }))
-}
-
-/// Whether two files are of one namespace (namespaces(7)).
-fn is_same(one: &OwnedFd, two: &OwnedFd) -> Result<bool> {
-    let (one, two) = (fstat(one)?, fstat(two)?);
-    Ok((one.st_dev, one.st_ino) == (two.st_dev, two.st_ino))
 }
 
 /// Whether a container is to be in a network that somebody made.

@@ -24,7 +24,7 @@ pub struct Attached {
     pub(super) netns: Option<File>,
     /// Who connects it to the outside, and may be needed again.
     pub(super) outside: Again,
-    /// Where its hosts and resolv.conf are.
+    /// Where its hosts, its resolv.conf and a carrier's socket are.
     pub(super) places: Places,
     /// The resolv.conf that we wrote.
     pub(super) resolv_conf: String,

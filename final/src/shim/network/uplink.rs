@@ -17,7 +17,7 @@
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
@@ -32,6 +32,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::fstat;
 use nix::unistd::{chdir, pipe2, setsid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -127,8 +128,13 @@ pub fn find(dirs: &Dirs, netns: Option<&File>, layers: &Path) -> Result<(Uplink,
     loop {
         let begin = lock(&place.join("begin"))?;
         if let Some(uplink) = Uplink::find(&place)? {
-            let netns = uplink.open("net")?;
-            return Ok((uplink, netns));
+            let found = uplink.open("net")?;
+            ensure!(
+                netns.map_or(Ok(true), |netns| is_same(netns, &found))?,
+                "while nobody connected this container's networks to the outside others were started in \
+                 new ones: start it again, and it is among them"
+            );
+            return Ok((uplink, found));
         }
         // Its carrier was killed, or it was: whoever is connected begins another one first, so
         // that they stay in the network that they are in.
@@ -213,11 +219,8 @@ impl Uplink {
     /// Its user namespace, unless we are in there.
     fn users(&self) -> Result<Option<Joined>> {
         let file = self.open("user")?;
-        let ours = fs::metadata("/proc/self/ns/user").context("look at our user namespace")?;
-        let theirs = file
-            .metadata()
-            .context("look at the uplink's user namespace")?;
-        if (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()) {
+        let ours = File::open("/proc/self/ns/user").context("open our user namespace")?;
+        if is_same(&ours, &file)? {
             return Ok(None);
         }
         let kinds = CloneFlags::CLONE_NEWUSER;
@@ -236,6 +239,15 @@ impl Uplink {
         ensure!(ended == 0, "the uplink has just been killed");
         Ok(file)
     }
+}
+
+/// Whether two files are of one namespace (namespaces(7)).
+///
+/// # Errors
+/// None that fstat(2) names for an open file.
+pub fn is_same(one: impl AsFd, two: impl AsFd) -> Result<bool> {
+    let (one, two) = (fstat(one)?, fstat(two)?);
+    Ok((one.st_dev, one.st_ino) == (two.st_dev, two.st_ino))
 }
 
 /// What an uplink has of the shim that begins it in the place of one that has ended.
