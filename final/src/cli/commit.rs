@@ -21,14 +21,14 @@ pub(crate) struct Commit {
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<ImageName>,
     /// Who made it
-    #[arg(short, long, value_name = "NAME", default_value = "")]
-    author: String,
+    #[arg(short, long, value_name = "NAME")]
+    author: Option<String>,
     /// How a container of it is to run: an instruction as in a Dockerfile
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
     /// What its history says
-    #[arg(short, long, value_name = "TEXT", default_value = "")]
-    message: String,
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
     /// Whether the container's processes stand still meanwhile
     #[arg(
         short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1,
@@ -42,8 +42,8 @@ impl Commit {
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
         let wish = Wish {
             name: self.name,
-            author: self.author,
-            message: self.message,
+            author: self.author.unwrap_or_default(),
+            message: self.message.unwrap_or_default(),
             changes: self.change,
             pause: self.pause,
         };

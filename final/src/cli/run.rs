@@ -23,6 +23,7 @@ use origin::{Found, Origin, warn};
 #[command(
     disable_help_flag = true,
     args_override_self = true,
+    override_usage = "minidocker run [OPTIONS] <IMAGE> [COMMAND] [ARG]...",
     after_help = "Example: minidocker run -it --rm -v .:/work -w /work alpine sh"
 )]
 pub(crate) struct Run {
@@ -42,6 +43,7 @@ pub(crate) struct Run {
 #[command(
     disable_help_flag = true,
     args_override_self = true,
+    override_usage = "minidocker create [OPTIONS] <IMAGE> [COMMAND] [ARG]...",
     after_help = "Example: minidocker create --name web -p 8080:80 nginx"
 )]
 pub(crate) struct Create {
@@ -139,6 +141,9 @@ fn start(context: &Context, container: &Container, detach: bool, keys: &Keys) ->
             Ok(0)
         }
         Some(connection) => {
+            if !(config.attach_stdout || config.attach_stderr) {
+                cli::say(&container.id)?;
+            }
             let outputs = [
                 (Stream::Out, config.attach_stdout),
                 (Stream::Err, config.attach_stderr),

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::num::{IntErrorKind, ParseIntError};
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
@@ -133,7 +134,7 @@ fn sentence(error: &Error, words: &[OsString], path: &str) -> String {
                 std::error::Error::source(error),
                 error.get(ContextKind::ValidValue),
             ) {
-                (Some(why), _) => format!(": {why:#}"),
+                (Some(why), _) => format!(": {}", reason(why, &value)),
                 (None, _) if value.is_empty() => return format!("flag needs an argument: {flag}"),
                 (None, Some(ContextValue::Strings(known))) => {
                     format!(": must be one of {}", known.join(", "))
@@ -155,4 +156,19 @@ fn sentence(error: &Error, words: &[OsString], path: &str) -> String {
             first.trim_start_matches("error: ").to_owned()
         }
     }
+}
+
+/// Why a value is none, from the first cause on. Of a number Rust does not say which word was none.
+fn reason(why: &(dyn std::error::Error + 'static), value: &str) -> String {
+    let causes = std::iter::successors(Some(why), |cause| cause.source());
+    let causes = causes.map(
+        |cause| match cause.downcast_ref().map(ParseIntError::kind) {
+            Some(IntErrorKind::PosOverflow | IntErrorKind::NegOverflow) => {
+                format!("{value} is out of range")
+            }
+            Some(_) => format!("{value:?} is no number"),
+            None => cause.to_string(),
+        },
+    );
+    causes.collect::<Vec<_>>().join(": ")
 }

@@ -36,6 +36,7 @@ use super::desk::Desk;
 use super::neighbours::Directory;
 use super::registration::{HERE, Request, sockets};
 use super::{SOCKET, place};
+use crate::runtime::title;
 use crate::shim::protocol::{Connection, Heard, Listener};
 use crate::shim::{give_memory_back, leave, let_streams_go, raise_file_limit};
 
@@ -102,6 +103,7 @@ fn begin(dirs: &Dirs, listener: &Listener, overlay: &Path) -> Result<()> {
 fn live(inside: &Inside, dirs: &Dirs, listener: &Listener, overlay: &Path) -> Result<u8> {
     // Away from the shim: its session, its working directory, its files, its death.
     leave(inside, "keeper", &[listener.as_fd()])?;
+    title::take("minidocker-keeper")?;
     let_layers_go(overlay)?;
     let _signals = Signals::hold()?;
     // Each container is three descriptors, each question that is passed on another one. With fewer it

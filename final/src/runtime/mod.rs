@@ -50,6 +50,7 @@ mod spec;
 mod state;
 mod stats;
 mod sysctl;
+pub(crate) mod title;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ use super::namespaces_of::listed;
 use super::rlimits::Rlimits;
 use super::scheduling::Scheduling;
 use super::seccomp::{Filter, Listener};
-use super::{Settings, home, procfs};
+use super::{Settings, home, procfs, title};
 
 /// All that a process is to be, decided before there is one.
 #[derive(Debug)]
@@ -108,6 +108,9 @@ impl<'a> ProcessPlan<'a> {
             procfs::write(proc, "self/oom_score_adj", &score.to_string())
                 .with_context(|| format!("process.oomScoreAdj: set it to {score}"))?;
         }
+        if self.command.init {
+            title::take_in(proc, "docker-init")?;
+        }
         self.label.write(proc)
     }
 
@@ -186,7 +189,6 @@ impl<'a> ProcessPlan<'a> {
         // container may look at either through /proc/1 (CVE-2019-5736). execve(2)
         // lifts this for the command.
         nix::sys::prctl::set_dumpable(false).context("keep others from looking into pid 1")?;
-        nix::sys::prctl::set_name(c"docker-init").context("name pid 1")?;
         // What execve(2) does to the command, if it is not root's.
         if self.user.uid() != 0 {
             capabilities::drop_all()?;

@@ -1,11 +1,11 @@
-//! Writing to `/proc`, to nothing that only looks like it.
+//! Writing to `/proc` and reading it, and nothing that only looks like it.
 //!
 //! What is written there (labels, kernel parameters) confines the container. A
 //! runtime that can be led to write it somewhere else leaves the container free,
 //! or changes the host (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881).
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,13 +37,28 @@ pub(super) fn open() -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's, for the file or for the value.
 pub(super) fn write(proc: BorrowedFd, name: &str, value: &str) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(proc, name, flags, Mode::empty(), inside)
-        .with_context(|| format!("open /proc/{name}"))?;
-    File::from(file)
+    open_file(proc, name, OFlags::WRONLY)?
         .write_all(value.as_bytes())
         .with_context(|| format!("write {value:?} to /proc/{name}"))
+}
+
+/// Reads a file of the procfs opened above, found as carefully.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn read(proc: BorrowedFd, name: &str) -> Result<String> {
+    let mut text = String::new();
+    open_file(proc, name, OFlags::RDONLY)?
+        .read_to_string(&mut text)
+        .with_context(|| format!("read /proc/{name}"))?;
+    Ok(text)
+}
+
+fn open_file(proc: BorrowedFd, name: &str, how: OFlags) -> Result<File> {
+    let flags = how | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(proc, name, flags, Mode::empty(), inside);
+    Ok(file.with_context(|| format!("open /proc/{name}"))?.into())
 }
 
 /// This process's pid in the pid namespace of the procfs opened above.

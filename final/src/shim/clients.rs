@@ -62,10 +62,9 @@ impl Client {
                     self.queue.pop_front();
                 }
                 Err(error) if is_full(&error) => return,
-                Err(_) => {
-                    self.role = Role::Gone;
-                    self.queue.clear();
-                }
+                // That they are gone is heard from them, and with it ends what they were to the
+                // container: its standard input.
+                Err(_) => self.queue.clear(),
             }
         }
     }
@@ -115,9 +114,7 @@ impl Clients {
     pub(super) fn tell_attached(&mut self, status: u8) {
         for client in self.attached() {
             client.tell(Frame::Ended(status));
-            if client.role != Role::Gone {
-                client.role = Role::Waiting;
-            }
+            client.role = Role::Waiting;
         }
     }
 

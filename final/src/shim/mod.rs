@@ -35,7 +35,6 @@ mod streams;
 mod users;
 mod volumes;
 
-use std::ffi::CString;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,6 +54,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
+use crate::runtime::title;
 use crate::state::{Container, Locked, Places};
 use clients::Clients;
 use end::Next;
@@ -154,6 +154,7 @@ fn live(inside: &Inside, charge: &Charge, member: Option<&Membership>) -> Result
     kept.extend(membership.map(AsFd::as_fd));
     kept.extend(charge.first.iter().map(|first| first.connection.as_fd()));
     leave(inside, "shim", &kept)?;
+    title::take(&format!("minidocker-shim {}", locked.container.name))?;
     // Whoever limits the size of files (setrlimit(2), RLIMIT_FSIZE) loses lines of a log then, and
     // not the container.
     let too_large = SigSet::from(Signal::SIGXFSZ);
@@ -227,9 +228,6 @@ pub(crate) fn leave(inside: &Inside, name: &'static str, kept: &[BorrowedFd]) ->
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
     umask(Mode::from_bits_truncate(0o022));
-    // A name has room for fifteen bytes, so a keeper is `minidocker-keep` (prctl(2), PR_SET_NAME).
-    let known_as = CString::new(format!("minidocker-{name}"))?;
-    nix::sys::prctl::set_name(&known_as).context("give the process a name")?;
     cli::speak_as(name);
     inside.close_files(0, kept)
 }

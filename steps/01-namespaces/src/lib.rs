@@ -645,7 +645,13 @@ impl Held {
                 }
                 Word::Pause => return Ok((self, done?)),
                 Word::End => match (ended_for, self.process.reap()?) {
-                    (Some(signal), _) => bail!("the container was given up for {signal}"),
+                    (Some(signal), _) => {
+                        return Err(Failure {
+                            status: 128 + signal as u8,
+                            sentence: format!("the container was given up for {signal}"),
+                        }
+                        .into());
+                    }
                     (None, status) => bail!(
                         "the container's first process ended before its time, with status {status}"
                     ),

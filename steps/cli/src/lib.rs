@@ -53,7 +53,9 @@ pub fn complain(program: &str, error: &Error) {
     let text = format!("{error:#}");
     let lines = text.lines().map(|line| printable(line, LONGEST_LINE));
     let lines: Vec<String> = lines.collect();
-    let _ = writeln!(io::stderr(), "{program}: {}", lines.join("\n"));
+    // In one write(2): others may be telling something at the same terminal.
+    let text = format!("{program}: {}\n", lines.join("\n"));
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Prints lines. A full disk at the other end is an error, and to `println!` a

@@ -10,6 +10,7 @@ fn pid_1_is_ours_and_reaps_whoever_is_left_behind() {
     for_each(|machine| {
         let script = "
             cat /proc/1/comm
+            tr -d '\\0' </proc/1/cmdline; echo
             (sh -c 'sleep 0.1 & exit' &)
             sleep 0.5
             while grep -qs '^State:.*zombie' /proc/[0-9]*/status; do sleep 0.1; done
@@ -17,7 +18,7 @@ fn pid_1_is_ours_and_reaps_whoever_is_left_behind() {
         let out = machine.minidocker(&words("--init", "host", script));
         assert_eq!(
             (out.code(), out.text().as_str()),
-            (7, "docker-init"),
+            (7, "docker-init\ndocker-init"),
             "{out}"
         );
         machine.nothing_left();
@@ -28,7 +29,17 @@ fn pid_1_is_ours_and_reaps_whoever_is_left_behind() {
 fn it_passes_signals_on_and_ends_with_the_command() {
     for_each(|machine| {
         // As pid 1 of its own a sleep would not hear of SIGTERM.
-        machine.ok("run -d --init --name aa --network none host sleep 100");
+        machine.ok("run -d --init --name aa --network none -e WORD=secret host sleep 100");
+        // Who stays is not called by the command line that it comes of.
+        let lines: Vec<String> = machine.processes().into_iter().map(|it| it.line).collect();
+        assert!(
+            lines.iter().any(|line| line.contains("minidocker-shim aa")),
+            "{lines:?}"
+        );
+        assert!(
+            !lines.iter().any(|line| line.contains("secret")),
+            "{lines:?}"
+        );
         machine.ok("stop -t 60 aa");
         assert_eq!(machine.container("aa").state()["life"]["exit_code"], 143);
         machine.nothing_left();

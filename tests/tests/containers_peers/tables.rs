@@ -83,7 +83,7 @@ pub const MOVES: [(&str, Look); 61] = [
 ];
 
 /// Containers that run to their end.
-pub const RUNS: [(&str, Look); 34] = [
+pub const RUNS: [(&str, Look); 37] = [
     ("run --rm --network none busybox true", Same),
     ("run --rm --network none busybox sh -c 'exit 9'", Same),
     (
@@ -179,6 +179,21 @@ pub const RUNS: [(&str, Look); 34] = [
     (
         "run --rm --network none --ulimit nosuch=1 busybox true",
         Says("nosuch"),
+    ),
+    // Whoever was its standard input is gone in the middle of a word.
+    (
+        "run -i --name gone --network none busybox cat </dev/zero 2>/dev/null | head -c 1 | wc -c; SELF wait gone; SELF rm gone",
+        Same,
+    ),
+    (
+        "run -a stdin --rm --network none busybox cat </etc/hostname",
+        Same,
+    ),
+    (
+        "run -d --name again --restart always --network none busybox false; \
+         until SELF ps -q -f status=restarting | grep -q .; do sleep 0.1; done; \
+         SELF kill again; SELF wait again >/dev/null; SELF rm again",
+        Same,
     ),
     ("run", Usage("requires")),
     (

@@ -15,10 +15,14 @@ mod size;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use clap::builder::{Resettable, Str};
 use clap::{ArgAction, Args};
 use images::Platform;
 use minidocker::engine::containers::Wish;
 use minidocker::state::{Config, HostConfig, check_name};
+
+/// What stands apart from all families of flags.
+const NO_HEADING: Resettable<Str> = Resettable::Reset;
 
 /// What a container is to be.
 #[derive(Debug, Args)]
@@ -48,10 +52,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     security: security::Security,
     /// Print help
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::Help, help_heading = NO_HEADING)]
     help: Option<bool>,
     /// An image, by its name or id; then the command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    #[arg(
+        required = true, trailing_var_arg = true, value_name = "IMAGE", help_heading = NO_HEADING
+    )]
     image_and_command: Vec<String>,
 }
 

@@ -163,7 +163,7 @@ fn pid(text: &str) -> Result<String> {
         None if matches!(text, "" | "host") => Ok(text.to_owned()),
         None if text == "private" => Ok(String::new()),
         Some(("container", name)) if !name.is_empty() => Ok(text.to_owned()),
-        _ => bail!("--pid: invalid PID mode"),
+        _ => bail!("invalid PID mode"),
     }
 }
 
@@ -178,7 +178,7 @@ fn ipc(text: &str) -> Result<String> {
 }
 
 fn uts(text: &str) -> Result<String> {
-    ensure!(matches!(text, "" | "host"), "--uts: invalid UTS mode");
+    ensure!(matches!(text, "" | "host"), "invalid UTS mode");
     Ok(text.to_owned())
 }
 

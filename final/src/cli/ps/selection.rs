@@ -101,7 +101,7 @@ impl Wanted {
             "id" => Wanted::Id(Pattern::new(value)),
             "name" => Wanted::Name(Pattern::new(value)),
             "label" => Wanted::Label(Label::new(value)),
-            "exited" => Wanted::Exited(value.parse().with_context(invalid)?),
+            "exited" => Wanted::Exited(value.parse().ok().with_context(invalid)?),
             "status" => Wanted::Status(serde_json::from_value(value.into()).with_context(invalid)?),
             "ancestor" => Wanted::Image(descendants(value, containers)?),
             "volume" => Wanted::Volume(value.to_owned()),
@@ -178,9 +178,13 @@ impl Ports {
     fn new(text: &str) -> Result<Ports> {
         let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        let number = |text: &str| {
+            let number = text.parse::<u16>().ok();
+            number.with_context(|| format!("{text:?} is no port"))
+        };
         Ok(Ports {
-            first: first.parse()?,
-            last: last.parse()?,
+            first: number(first)?,
+            last: number(last)?,
             protocol: protocol.to_owned(),
         })
     }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::Containers;
 use super::stop::note_by_hand;
 use crate::shim::protocol::Request;
-use crate::state::Container;
+use crate::state::{Container, Status};
 
 impl Containers {
     /// Sends a signal to a container's first process; SIGKILL goes to all of its processes.
@@ -17,16 +17,24 @@ impl Containers {
     pub fn kill(&self, what: &str, signal: i32) -> Result<Container> {
         let mut locked = self.lock(what)?;
         let (id, name) = (&locked.container.id, &locked.container.name);
+        let status = locked.container.life.status;
         ensure!(
-            locked.container.life.status.has_processes(),
+            status.needs_shim(),
             "cannot kill container: {name}: container {id} is not running"
         );
         // Who wants it to end does not want it started again.
-        if signal == libc::SIGKILL || signal == stop_signal(&locked.container)? {
+        let ends = signal == libc::SIGKILL || signal == stop_signal(&locked.container)?;
+        if ends {
             note_by_hand(&mut locked);
         }
         let container = locked.container.clone();
         drop(locked);
+        // One that waits to be started again has nothing to end but the wait. Where that is over by
+        // now, the shim says so.
+        let waits = || !ends || self.ask(&container, &Request::Cancel).is_err();
+        if status == Status::Restarting && waits() {
+            return Ok(container);
+        }
         if signal != libc::SIGKILL {
             self.ask(&container, &Request::Signal { signal, all: false })?;
         } else if let Some(shim) = self.watch(&container)? {

@@ -239,7 +239,9 @@ fn filtered(options: &[String], pids: &[i32]) -> Result<Processes> {
     let output = output.context("run ps; without options `minidocker top` needs none")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ps: {}", error.trim());
+    // What follows is ps' own help.
+    let why = error.trim().lines().next().unwrap_or_default();
+    ensure!(output.status.success(), "ps: {why}");
     let mut lines = text.lines();
     let titles = lines.next().unwrap_or_default().split_whitespace();
     let titles: Vec<String> = titles.map(ToOwned::to_owned).collect();

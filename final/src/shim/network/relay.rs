@@ -26,6 +26,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+use crate::runtime::title;
 use crate::shim::raise_file_limit;
 use crate::state::Port;
 
@@ -119,7 +120,7 @@ impl Relay {
     /// The process' life. What it inherits of the shim's would outlive the shim's own wish to close
     /// it: pipes, terminals, locks.
     fn live(&self, inside: &Inside) -> Result<u8> {
-        nix::sys::prctl::set_name(c"minidocker-relay").context("name the relay")?;
+        title::take("minidocker-relay")?;
         let sockets = self.ways.iter().map(|way| way.socket.as_fd());
         let netns = self.netns.iter().map(AsFd::as_fd);
         inside.close_files(0, &sockets.chain(netns).collect::<Vec<_>>())?;

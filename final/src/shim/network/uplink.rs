@@ -35,6 +35,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::{chdir, pipe2, setsid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::runtime::title;
+
 /// How long its members have to begin another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -275,7 +277,7 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     inside.close_files(0, &netns.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
     setsid().context("begin a session")?;
     chdir("/").context("chdir to /")?;
-    nix::sys::prctl::set_name(c"minidocker-uplink").context("name the uplink")?;
+    title::take("minidocker-uplink")?;
     if let Some(from) = from {
         tracing::info!(
             call = %format_args!("umount2({:?}, MNT_DETACH)", from.layers),
@@ -286,13 +288,18 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     let mut life = lock(&place.join("pid"))?;
     life.set_len(0).context("forget the last uplink's number")?;
 
+    let is_again = netns.is_some();
     let netns = match netns {
         Some(netns) => netns.try_clone().context("dup a namespace")?,
         None => network::new_netns()?,
     };
     network::loopback_up_in(netns.as_fd())?;
     let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
-    let carrier = Carrier::connect(&to, &[], place)?;
+    // Who was connected is told why they are not any more, and tries again.
+    let carrier = match is_again {
+        true => Some(Carrier::begin(&to, &[], place)?),
+        false => Carrier::connect(&to, &[], place)?,
+    };
     // Only now: the carrier's sockets are the host's. Members find the namespace by our number, if
     // they may look at us: a process that has changed its user namespace is closed to all
     // (PR_SET_DUMPABLE in prctl(2)).

@@ -74,7 +74,7 @@ fn set(volume: &mut Volume, key: &str, value: &str) -> Result<()> {
         ("volume-opt", "volume") => drop(volume.options.insert(pair(value).0, pair(value).1)),
         ("tmpfs-size", "tmpfs") => add(volume, &format!("size={}", size::bytes(value)?)),
         ("tmpfs-mode", "tmpfs") => {
-            let mode = u32::from_str_radix(value, 8).with_context(wrong)?;
+            let mode = u32::from_str_radix(value, 8).ok().with_context(wrong)?;
             ensure!(mode <= 0o7777, wrong());
             add(volume, &format!("mode={mode:o}"));
         }

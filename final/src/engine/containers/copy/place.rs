@@ -146,7 +146,7 @@ impl Destination {
     pub(super) fn directory(&self) -> Result<(OwnedFd, Vec<u8>)> {
         match &self.pin {
             Some(pin) if kind(pin)? == FileType::Directory => Ok((pin.try_clone()?, Vec::new())),
-            Some(_) => bail!("not a directory"),
+            Some(_) => bail!("the destination is not a directory"),
             None => bail!("no such directory"),
         }
     }
@@ -165,7 +165,7 @@ impl Destination {
                 Ok((dir, name))
             }
             Some(FileType::RegularFile) if !is_dir => {
-                ensure!(!self.means_directory, "not a directory");
+                ensure!(!self.means_directory, "the destination is not a directory");
                 self.here()
             }
             Some(FileType::RegularFile) => bail!("cannot copy directory"),
