@@ -16,9 +16,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, listen, recv, recvmsg, sendmsg, socket,
+    UnixAddr, accept4, bind, connect, getsockopt, listen, recv, recvmsg, sendmsg, socket,
 };
 use serde::{Deserialize, Serialize};
 
@@ -295,6 +296,15 @@ impl Connection {
             Heard::Nothing => Heard::Nothing,
             Heard::End => Heard::End,
         })
+    }
+
+    /// The pid of who is at the other end (unix(7), `SO_PEERCRED`).
+    ///
+    /// # Errors
+    /// What getsockopt(2) refuses.
+    pub fn peer(&self) -> Result<i32> {
+        let peer = getsockopt(&self.0, PeerCredentials);
+        Ok(peer.context("ask who the container's shim is")?.pid())
     }
 
     /// No longer waits, neither to send nor to hear.

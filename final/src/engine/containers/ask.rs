@@ -1,15 +1,14 @@
 //! What is asked of a container's shim, and what it answers.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::Containers;
+use super::top::Process;
 use crate::shim::protocol::{Connection, Frame, Heard, Request};
 use crate::state::Container;
 
@@ -66,11 +65,9 @@ pub(super) fn hear(
     mut until: Instant,
 ) -> Result<Heard<Frame>> {
     while !is_readable(shim, until)? {
-        let pid = getsockopt(shim, PeerCredentials)
-            .context("ask who the container's shim is")?
-            .pid();
+        let pid = shim.peer()?;
         ensure!(
-            !is_stopped(pid),
+            Process::read(pid).is_none_or(|shim| shim.state != 'T'),
             "the shim of container {} does not answer: it is stopped. `kill -CONT {pid}` lets it go \
              on, and do what it was asked for",
             container.name
@@ -88,12 +85,4 @@ fn is_readable(shim: &Connection, until: Instant) -> Result<bool> {
         Err(Errno::EINTR) => Ok(false),
         Err(errno) => Err(errno).context("wait for the container's shim"),
     }
-}
-
-/// Whether somebody has stopped a process (SIGSTOP). Its name, which is before that (proc_pid_stat(5)),
-/// may hold anything.
-fn is_stopped(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, state)| state.starts_with('T'))
 }

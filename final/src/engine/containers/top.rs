@@ -100,9 +100,11 @@ fn level(pid: i32) -> Option<usize> {
 }
 
 /// What `/proc/PID/stat` tells of a process (proc_pid_stat(5)).
-struct Process {
+pub(super) struct Process {
     name: String,
-    parent: i32,
+    /// `R`, `S`, `T`, …
+    pub(super) state: char,
+    pub(super) parent: i32,
     terminal: u64,
     /// Ticks of the clock, in user mode and in the kernel's.
     used: u64,
@@ -112,7 +114,7 @@ struct Process {
 
 impl Process {
     /// `None`: it has ended.
-    fn read(pid: i32) -> Option<Process> {
+    pub(super) fn read(pid: i32) -> Option<Process> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name is between parentheses, and may have some.
         let (before, after) = stat.rsplit_once(')')?;
@@ -120,6 +122,7 @@ impl Process {
         let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
         Some(Process {
             name: before.split_once('(')?.1.to_owned(),
+            state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
             terminal: number(4)?,
             used: number(11)? + number(12)?,

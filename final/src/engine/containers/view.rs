@@ -26,14 +26,13 @@ use namespaces::{Inside, Isolation, Joined, Signals};
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::pipe2;
 use rootfs::{Root, volume};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Containers;
+use super::top::Process;
 use crate::shim::{self, protocol::Connection};
 use crate::state::{Container, Locked, Places, Status};
 
@@ -130,18 +129,15 @@ impl Containers {
         };
         // The number may be another's by now; it is the shim's child only if it still is the same.
         let shim = self.pid_of_shim(container)?;
-        let same = shim.is_some() && parent_of(container.life.pid) == shim;
+        let parent = Process::read(container.life.pid).map(|first| first.parent);
+        let same = shim.is_some() && parent == shim;
         Ok(same.then_some(pidfd))
     }
 
-    /// Who listens at the container's socket (unix(7), `SO_PEERCRED`).
+    /// Who listens at the container's socket.
     fn pid_of_shim(&self, container: &Container) -> Result<Option<i32>> {
-        let Some(connection) = Connection::to(&self.places(container))? else {
-            return Ok(None);
-        };
-        let peer = getsockopt(&connection, PeerCredentials);
-        let peer = peer.context("ask who the container's shim is")?;
-        Ok(Some(peer.pid()))
+        let shim = Connection::to(&self.places(container))?;
+        shim.map(|shim| shim.peer()).transpose()
     }
 
     fn pidfd_of_shim(&self, container: &Container) -> Result<Option<OwnedFd>> {
@@ -305,11 +301,4 @@ fn joined(pidfd: OwnedFd) -> Result<Joined> {
         kinds |= CloneFlags::CLONE_NEWUSER;
     }
     Ok(Joined { file: pidfd, kinds })
-}
-
-/// The parent of a process (proc_pid_stat(5)); the name before may hold anything.
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
 }
