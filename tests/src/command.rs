@@ -1,6 +1,7 @@
 //! Commands on a host: what they print, how they end, and when to give up.
 
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -117,9 +118,11 @@ pub struct Running {
     command: String,
     child: Child,
     stdin: Option<ChildStdin>,
+    /// Fully read when these are the only holders left.
     stdout: Shared,
     stderr: Shared,
-    /// Fully read when these are the only holders left.
+    /// The pipes that these are read from.
+    pipes: [OwnedFd; 2],
     ended: bool,
 }
 
@@ -135,8 +138,11 @@ impl Running {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("start `{name}`: {error}"));
-        let stdout = collect(child.stdout.take());
-        let stderr = collect(child.stderr.take());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = (stdout.expect("a pipe"), stderr.expect("a pipe"));
+        let pipes = [stdout.as_fd(), stderr.as_fd()]
+            .map(|pipe| pipe.try_clone_to_owned().expect("copy a descriptor"));
+        let (stdout, stderr) = (collect(Some(stdout)), collect(Some(stderr)));
         let stdin = child.stdin.take();
         Running {
             command: name,
@@ -144,6 +150,7 @@ impl Running {
             stdin,
             stdout,
             stderr,
+            pipes,
             ended: false,
         }
     }
@@ -230,7 +237,8 @@ impl Running {
     pub fn expect(&mut self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
-            let over = !matches!(self.child.try_wait(), Ok(None));
+            // What it has said before its end may not be read yet.
+            let over = !matches!(self.child.try_wait(), Ok(None)) && !self.unread();
             let seen = copy(&self.stdout);
             let seen = String::from_utf8_lossy(&seen);
             if seen.contains(text) {
@@ -275,8 +283,9 @@ impl Running {
         self.ended = true;
         // Who has inherited a pipe keeps it open: two seconds for what is on
         // its way, and no waiting for a process that stayed behind.
-        let end = Instant::now() + Duration::from_secs(2);
-        while self.unread() && Instant::now() < end {
+        let begin = Instant::now();
+        let goes_on = |seconds| begin.elapsed() < Duration::from_secs(seconds);
+        while self.unread() && (goes_on(2) || self.holds_something() && goes_on(60)) {
             std::thread::sleep(Duration::from_millis(1));
         }
         Output {
@@ -289,6 +298,12 @@ impl Running {
 
     fn unread(&self) -> bool {
         Arc::strong_count(&self.stdout) > 1 || Arc::strong_count(&self.stderr) > 1
+    }
+
+    /// Whether there is something in a pipe that was not read yet, for want of a processor.
+    fn holds_something(&self) -> bool {
+        let held = |pipe| rustix::io::ioctl_fionread(pipe).unwrap_or(0);
+        self.pipes.iter().any(|pipe| held(pipe) > 0)
     }
 
     #[track_caller]

@@ -584,7 +584,27 @@ fn join_networks(outside: &str) -> Result<()> {
         words.extend(there.split(' '));
         run("nsenter", &words)?;
     }
-    Ok(())
+    settle_link()
+}
+
+/// Waits until the kernel has told the link of its peer, which it does when it finds the time, and has
+/// given it the address that comes of that: whoever looks before and after must not see it happen.
+fn settle_link() -> Result<()> {
+    let is_zero = |name: &str| {
+        let value = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/wan/{name}"));
+        value.is_ok_and(|value| value.trim() == "0")
+    };
+    let has_six = is_zero("disable_ipv6") && is_zero("addr_gen_mode");
+    for _ in 0..6000 {
+        let show = ["-br", "address", "show", "dev", "wan"];
+        let seen = Command::new("ip").args(show).output().context("run ip")?;
+        let seen = String::from_utf8_lossy(&seen.stdout);
+        if seen.contains(" UP ") && (!has_six || seen.contains(" fe80:")) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    bail!("the link to the outside does not come up");
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

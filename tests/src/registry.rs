@@ -161,15 +161,18 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// Waits until a blob is on its way into a repository.
+    /// Waits until a blob is on its way into a repository, or the push is over.
     ///
     /// # Panics
-    /// When none is within a minute.
-    pub fn wait_for_upload(&self, repository: &str) {
+    /// When neither is so within a minute.
+    pub fn wait_for_upload(&self, repository: &str, push: &mut Running) {
         let uploads = "docker/registry/v2/repositories";
         let uploads = format!("{}/data/{uploads}/{repository}/_uploads", dir(self.port));
         let uploads = self.host.path(&uploads);
         wait_for("an upload", 60, || {
+            if !push.is_running() {
+                return Some(());
+            }
             let upload = std::fs::read_dir(&uploads).ok()?.flatten().next()?;
             let data = std::fs::metadata(upload.path().join("data")).ok()?;
             (data.len() > 0).then_some(())
@@ -224,14 +227,26 @@ impl<'a> Registry<'a> {
     /// # Panics
     /// Where there is no log.
     pub fn requests(&self) -> Vec<Request> {
-        // A line is written a moment after its answer.
-        let mut before = Vec::new();
+        // A line is written a moment after its answer; until then a thread there has something to do.
+        let mut rested = None;
         wait_for("the registry to rest", 60, || {
-            let now = self.answered();
-            let rests = now == before;
-            before = now;
-            std::thread::sleep(Duration::from_millis(50));
-            rests.then(|| before.clone())
+            let now = self.sleeps().then(|| self.answered());
+            let before = std::mem::replace(&mut rested, now.clone());
+            now.filter(|now| before.as_ref() == Some(now))
+        })
+    }
+
+    /// Whether all of the server's threads wait for something (proc_pid_stat(5)).
+    fn sleeps(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.server.pid()));
+        let mut threads = threads.into_iter().flatten().flatten();
+        threads.all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat"));
+            stat.is_ok_and(|stat| {
+                stat.rsplit(") ")
+                    .next()
+                    .is_some_and(|it| it.starts_with('S'))
+            })
         })
     }
 

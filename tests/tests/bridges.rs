@@ -188,7 +188,7 @@ fn an_address_that_is_wanted_is_had_or_refused_as_docker_refuses_it() {
         assert!(said.contains("no matching subnet for"), "{said}");
     }
     four.into_iter().chain([wanted]).for_each(Plugged::leave);
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn networks_are_apart_and_an_internal_one_leads_nowhere() {
     }
     host.outside(["ip", "route", "del", "10.0.0.0/8"]).ok();
     end(&host, servers);
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_port_is_an_element_and_the_rules_stay_as_many() {
     many.leave();
     assert_eq!(table(&host), few, "what came went, and nothing else");
     first.leave();
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn whatever_somebody_takes_away_is_made_anew() {
     end(&host, [server]);
     one.leave();
     two.leave();
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn a_damaged_lease_is_passed_over_and_no_address_is_given_twice() {
     });
     harm("rm -r garbage 10.1.0.77");
     host.run(["plugged", RUN, "sweep"]).ok();
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn another_engines_table_is_an_error_and_stays() {
     assert_eq!(table(&host), rules);
     one.leave();
     host.shell("rm -r /run/elsewhere");
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -560,12 +560,10 @@ fn what_the_dead_left_of_all_networks_is_found() {
     let two = Plugged::in_networks(&host, "mini-b=10.2.0.9/24 --six fd00:2::/64 --internal");
     let three = Plugged::in_networks(&host, "mini-b=10.2.0.9/24 --six fd00:2::/64 --internal");
     let rules = table(&host);
-    for dead in [&one, &two] {
+    for dead in [one, two] {
         dead.running.signal(nix::sys::signal::Signal::SIGKILL);
+        dead.running.wait();
     }
-    wait_for("a namespace to be gone", 60, || {
-        one.try_sh(&host, "true").is_none().then_some(())
-    });
     let left = host.run(["plugged", RUN, "sweep"]).ok();
     assert!(left.contains("mini-a/leases/10.1.0.2"), "{left}");
     assert!(left.contains("mini-b/leases/10.2.0.1"), "{left}");
@@ -575,7 +573,7 @@ fn what_the_dead_left_of_all_networks_is_found() {
     assert!(three.pings(&host, "10.2.0.9"));
     assert!(!host.run(["ip", "link"]).ok().contains("mini-a"));
     three.leave();
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn clean_up(host: &Host, user: User, before: &Snapshot) {
         }
         patience -= 1;
         if patience == 0 {
-            assert_same(before, &after);
+            assert_same(before, || host.snapshot());
             panic!("cleanup always finds something more: {out}");
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -132,7 +132,7 @@ fn a_half_written_programs_leftovers_go_by_their_marks() {
     host.shell(MESS);
     let mess = host.snapshot();
     let dry = host.run(["lab", "cleanup", "--dry-run"]).ok() + "\n";
-    assert_same(&mess, &host.snapshot());
+    assert_same(&mess, || host.snapshot());
     let done = host.run(["lab", "cleanup"]).ok() + "\n";
     for thing in LISTED {
         assert!(dry.contains(thing), "{thing} is not in\n{dry}");
@@ -142,7 +142,7 @@ fn a_half_written_programs_leftovers_go_by_their_marks() {
         dry.lines()
             .all(|line| line.starts_with("would remove ") || line.starts_with("Kept"))
     );
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
     assert_eq!(host.shell("cat /run/precious/file"), "mine");
     assert!(host.run(["lab", "cleanup"]).ok().contains(NOTHING));
     host.run(["step05", "run", "host", "true"]).ok();
@@ -166,7 +166,7 @@ fn nothing_is_removed_through_a_mount() {
         out.contains("removed the mount on /var/lib/minidocker/"),
         "{out}"
     );
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
     host.run(["step05", "run", "host", "true"]).ok();
 }
 
@@ -190,7 +190,7 @@ fn what_is_not_ours_stays() {
     let out = host.run(["lab", "cleanup"]).ok();
     assert!(out.contains(NOTHING), "{out}");
     assert!(out.contains("Kept: images"), "{out}");
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -199,6 +199,10 @@ fn a_running_container_goes_on_answering_beside_it() {
     let serve = "echo hello >/tmp/x; echo up; exec busybox httpd -f -p 80 -h /tmp";
     let mut living = host.spawn(["step05", "run", "-p", "8080:80", "host", "sh", "-c", serve]);
     living.expect("up");
+    wait_for("the living one to answer", 60, || {
+        let out = host.run(["curl", "-sS", "http://127.0.0.1:8080/x"]);
+        (out.code() == 0).then_some(())
+    });
     let before = host.snapshot();
     for step in ["step04", "step05"] {
         let image: &[&str] = if step == "step05" { &["host"] } else { &[] };

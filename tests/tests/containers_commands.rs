@@ -501,7 +501,7 @@ fn an_image_says_how_it_runs_and_the_user_has_the_last_word() {
         ];
         assert_eq!(machine.ok(&empty), "/srv/app");
 
-        let script = "trap 'exit 7' USR1; while :; do sleep 0.05; done";
+        let script = "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done";
         machine.ok(&[
             "run",
             "-d",
@@ -521,6 +521,9 @@ fn an_image_says_how_it_runs_and_the_user_has_the_last_word() {
         );
         assert!(state["config"]["ExposedPorts"]["80/tcp"].is_object());
         assert_eq!(machine.ok("exec aa pwd"), "/srv/app");
+        wait_for("the trap", 60, || {
+            (machine.ok("logs aa") == "ready").then_some(())
+        });
         machine.ok("stop aa");
         assert_eq!(machine.ok("wait aa"), "7");
         let volumes = machine.data().join("volumes");

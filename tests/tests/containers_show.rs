@@ -429,20 +429,23 @@ fn top_and_stats_look_at_a_containers_processes() {
             "sleep 1000 & sleep 1001",
         ));
         machine.ok("exec -d busy sleep 1002");
+        let commands = ["sleep 1000", "sleep 1001", "sleep 1002"];
+        // Who has just been forked has the arguments of the shell yet.
         let top = wait_for("all processes", 60, || {
             let top = machine.ok("top busy");
-            (top.lines().count() == 4).then_some(top)
+            let has = |command: &str| {
+                let of = top.lines().filter(|line| line.ends_with(command));
+                of.count() == 1
+            };
+            commands.into_iter().all(has).then_some(top)
         });
+        assert_eq!(top.lines().count(), 4, "{top}");
         let first = top.lines().next().unwrap_or_default();
         let titles: Vec<&str> = first.split_whitespace().collect();
         assert_eq!(
             titles,
             ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
         );
-        for command in ["sleep 1000", "sleep 1001", "sleep 1002"] {
-            let ends = |line: &str| line.ends_with(command);
-            assert_eq!(top.lines().filter(|line| ends(line)).count(), 1, "{top}");
-        }
         let pids = machine.ok("top busy -o pid,args");
         assert_eq!(pids.lines().count(), 4, "{pids}");
         machine.fails(1, "top busy -o args");

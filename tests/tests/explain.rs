@@ -226,5 +226,5 @@ fn a_reader_who_has_seen_enough_does_not_keep_the_host_from_being_cleaned() {
         );
         assert!(first.ok().starts_with("parent"), "{user:?}");
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }

@@ -3,6 +3,7 @@
 //! and a host as it was.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, SystemTime};
 
 use harness::{Host, Output, User, assert_same, strace, wait_for};
@@ -96,8 +97,8 @@ fn whatever_call_fails_there_is_a_sentence_a_status_and_a_host_as_it_was() {
                 // It was the tear-down that failed: the next command repairs.
                 host.run(RUN);
             }
-            let after = host.snapshot();
-            if let Err(panic) = std::panic::catch_unwind(|| assert_same(&before, &after)) {
+            let looks = || assert_same(&before, || host.snapshot());
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(looks)) {
                 let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
                 complaints += &format!("{call} number {n} ({out}): {text}\n");
                 host.run(RUN);
@@ -151,8 +152,8 @@ fn killed_at_any_moment_the_next_command_leaves_nothing() {
             wait_for("the next command to run", 60, || {
                 (host.run_as(user, RUN).code() == 0).then_some(())
             });
-            let after = host.snapshot();
-            if let Err(panic) = std::panic::catch_unwind(|| assert_same(&before, &after)) {
+            let looks = || assert_same(&before, || host.snapshot());
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(looks)) {
                 let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
                 panic!("{user:?}, killed after {moment:?}: {text}");
             }

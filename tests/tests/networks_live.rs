@@ -485,7 +485,7 @@ fn a_port_is_one_containers_in_every_protocol_and_family() {
     // The same wish twice is one; other addresses, and the other protocol, are free.
     machine.ok("run --rm -p 8081:80 -p 8081:80 -p 8080:80/udp host true");
     machine.ok("run --rm -p 127.0.0.1:8081:80 -p 127.0.0.2:8081:81 -p [::1]:8081:82 host true");
-    harness::assert_same(&before, &host.snapshot());
+    harness::assert_same(&before, || host.snapshot());
     done(&machine);
 }
 
@@ -512,7 +512,7 @@ fn a_container_publishes_thousands_of_ports() {
     let soft = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
     let soft: Vec<_> = limits.lines().map(soft).collect();
     assert_eq!(soft, [Some("1024".to_owned()), Some("1024".to_owned())]);
-    let asked = "run --rm --ulimit nofile=99:100 -p 9000-9199:80-279 host";
+    let asked = "run --rm --ulimit nofile=99:100 -p 14000-14199:80-279 host";
     assert_eq!(
         machine.ok(&shell(asked, "ulimit -Sn; ulimit -Hn")),
         "99\n100"

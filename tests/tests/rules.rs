@@ -22,7 +22,7 @@ fn rule_01_on_a_host_with_shared_mounts_pivot_root_works_and_proc_stays() {
             let before = host.snapshot();
             host.run_as(user, [step, "run", "sh", "-c", "mount -t tmpfs none /mnt"])
                 .ok();
-            assert_same(&before, &host.snapshot());
+            assert_same(&before, || host.snapshot());
             host.run(["cat", "/proc/version"]).ok();
         }
     }
@@ -44,14 +44,14 @@ fn rule_02_the_host_is_as_it_was_after_success_failure_interrupt_and_kill() {
             running.runs("sleep");
             running.signal(Signal::SIGINT);
             assert_eq!(running.wait().code(), 130, "{user:?} {step}");
-            assert_same(&before, &host.snapshot());
+            assert_same(&before, || host.snapshot());
             let mut running =
                 host.spawn_as(user, [step, "run", "sh", "-c", "echo up; exec sleep 1000"]);
             running.expect("up");
             running.signal(Signal::SIGKILL);
             assert_eq!(running.wait().code(), 137);
             host.run_as(user, [step, "run", "true"]).ok();
-            assert_same(&before, &host.snapshot());
+            assert_same(&before, || host.snapshot());
         }
     }
 }
@@ -169,10 +169,11 @@ fn rule_09_no_descriptor_of_the_caller_reaches_the_command() {
     let host = Host::online();
     for user in BOTH {
         for step in STEPS {
-            let script = format!("exec 7</etc/passwd 9</; exec {step} run ls -l /proc/self/fd");
+            let script = format!("exec 7</etc/passwd 9</; exec {step} run ls /proc/self/fd");
             let out = host.run_as(user, ["sh", "-c", &script]).ok();
-            for descriptor in [" 7 ", " 9 "] {
-                assert!(!out.contains(descriptor), "{user:?} {step}:\n{out}");
+            for descriptor in ["7", "9"] {
+                let is_open = out.split_whitespace().any(|fd| fd == descriptor);
+                assert!(!is_open, "{user:?} {step}:\n{out}");
             }
         }
     }
@@ -247,7 +248,8 @@ fn rule_09_where_a_namespace_cannot_be_made_nothing_runs_on_the_host() {
 #[test]
 fn rule_10_where_user_namespaces_are_forbidden_the_error_names_the_switch() {
     let host = Host::new();
-    let script = "unshare --user sleep 60 & sleep 0.3
+    let script = "unshare --user sleep 1000 >/dev/null 2>&1 &
+        until [ $(readlink /proc/$!/ns/user) != $(readlink /proc/$$/ns/user) ]; do sleep 0.01; done
         echo 0 0 65536 >/proc/$!/uid_map; echo 0 0 65536 >/proc/$!/gid_map
         exec nsenter --user --target $! --setuid 0 --setgid 0 sh -c '
             echo 0 >/proc/sys/user/max_user_namespaces
@@ -298,5 +300,5 @@ fn rule_11_without_some_capabilities_it_uses_what_is_there() {
     if out.code() != 0 {
         assert!(out.exits(125).starts_with("step02: "), "{out}");
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }

@@ -284,7 +284,7 @@ fn a_bad_field_is_named_and_nothing_is_made() {
     // refused when the runtime has its root.
     write_config(&host, b"");
     host.shell("rmdir /run/minirunc");
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn what_is_no_configuration_is_refused_and_nothing_is_made() {
         assert!(error.contains(expected), "expected {expected:?}: {error}");
     }
     write_config(&host, b"");
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn a_cgroup_with_somebody_in_it_is_not_taken() {
     assert!(error.contains("there are processes in it"), "{error}");
     let error = run(&host, "true", json!({ "cgroupsPath": "/../out" })).exits(1);
     assert!(error.contains("linux.cgroupsPath: "), "{error}");
-    assert_same(&before, &snapshot());
+    assert_same(&before, snapshot);
     drop(stranger);
 }
 

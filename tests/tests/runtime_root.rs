@@ -303,7 +303,7 @@ fn a_mount_that_cannot_be_is_refused_by_its_field() {
         assert!(out.errors().contains(error), "{mount}: {}", out.errors());
         host.shell("rm /tmp/bundle/config.json");
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]

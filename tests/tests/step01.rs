@@ -435,7 +435,7 @@ fn the_end_of_process_one_is_the_end_of_every_process() {
             3
         );
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -452,7 +452,7 @@ fn the_host_is_as_it_was_afterwards() {
             host.run_as(user, ["step01", "run"].iter().chain(argv));
         }
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn a_mount_inside_is_not_seen_outside() {
                 .ok(),
             "inside"
         );
-        assert_same(&before, &host.snapshot());
+        assert_same(&before, || host.snapshot());
     }
 }
 
@@ -560,5 +560,5 @@ fn twenty_at_once_do_not_disturb_each_other() {
     for (n, one) in running.into_iter().enumerate() {
         assert_eq!(one.wait().ok(), format!("box{n}"));
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }

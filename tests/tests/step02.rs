@@ -394,7 +394,7 @@ fn a_wrong_rootfs_or_volume_is_an_error_of_one_sentence() {
     assert_eq!(out.code(), 127, "{out}");
     // What it made as mount points may stay: the directory is the user's.
     let outside = |snapshot: harness::Snapshot| snapshot.without("/tmp/empty");
-    assert_same(&outside(before), &outside(host.snapshot()));
+    assert_same(&outside(before), || outside(host.snapshot()));
 }
 
 #[test]
@@ -488,7 +488,7 @@ fn the_host_is_as_it_was_afterwards() {
     }
     // Mount points are made in a rootfs that is given; they stay, empty.
     let outside = |snapshot: harness::Snapshot| snapshot.without("/tmp/root");
-    assert_same(&outside(before), &outside(host.snapshot()));
+    assert_same(&outside(before), || outside(host.snapshot()));
 }
 
 #[test]
@@ -515,5 +515,5 @@ fn a_signal_during_a_slow_start_ends_it_at_once() {
         "{cut_short} of {whole} hundredths of a second"
     );
     host.run(["step02", "run", "sh", "-c", "rm -r /m"]).ok();
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }

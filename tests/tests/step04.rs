@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use harness::{Host, Running, User, assert_same, wait_for};
 
-/// Starts a container that answers on `port` with one line, by busybox's httpd.
+/// Starts a container that answers on `port` with one line, by busybox's httpd: that listens before it
+/// goes into the background.
 fn server(host: &Host, options: &[&str], port: u16) -> Running {
     let script = format!(
         "mkdir -p /dev/shm/www && echo hello-from-$(hostname) >/dev/shm/www/index.html && \
-         echo up && exec busybox httpd -f -p {port} -h /dev/shm/www"
+         busybox httpd -p {port} -h /dev/shm/www && echo up && exec sleep 1000"
     );
     let mut argv = vec!["step04", "run"];
     argv.extend(options);
@@ -91,7 +92,7 @@ fn twenty_containers_at_once_have_twenty_addresses() {
     for one in running {
         assert_eq!(one.wait().code(), 143);
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn two_containers_reach_each_other() {
         .next()
         .unwrap()
         .to_owned();
-    let out = host.run(["step04", "run", "ping", "-c", "1", "-W", "5", &address]);
+    let out = host.run(["step04", "run", "ping", "-c", "1", "-W", "20", &address]);
     out.ok();
 }
 
@@ -134,7 +135,7 @@ fn two_containers_reach_each_other() {
 fn a_container_reaches_the_host_and_the_outside() {
     let host = Host::online();
     for address in ["192.0.2.1", "192.0.2.2"] {
-        host.run(["step04", "run", "ping", "-c", "1", "-W", "5", address])
+        host.run(["step04", "run", "ping", "-c", "1", "-W", "20", address])
             .ok();
     }
 }
@@ -142,17 +143,18 @@ fn a_container_reaches_the_host_and_the_outside() {
 #[test]
 fn the_outside_sees_the_hosts_address_not_the_containers() {
     let host = Host::online();
-    let _listener = listener(
-        &host,
-        &["ss", "-Htn", "state", "established", "sport = :7000"],
-    );
+    // Whatever state the connection is in by then: nobody says anything, and that ends at once.
+    let _listener = listener(&host, &["ss", "-Htan", "sport = :7000"]);
     let out = host
         .run([
             "step04",
             "run",
-            "sh",
-            "-c",
-            "sleep 1 | busybox nc -w 20 192.0.2.2 7000",
+            "busybox",
+            "nc",
+            "-w",
+            "20",
+            "192.0.2.2",
+            "7000",
         ])
         .ok();
     assert!(out.contains("192.0.2.1"), "{out}");
@@ -182,7 +184,7 @@ fn a_published_port_answers_other_containers_and_the_container_itself() {
     assert!(out.ends_with("hello-from-web"), "{out}");
     let script = format!(
         "mkdir -p /dev/shm/www && echo myself >/dev/shm/www/index.html && \
-         busybox httpd -p 80 -h /dev/shm/www && sleep 0.2; {}",
+         busybox httpd -p 80 -h /dev/shm/www; {}",
         get(8081)
     );
     let out = host
@@ -273,7 +275,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     assert!(error.contains("8090"), "{error}");
     assert!(taken.is_running());
     drop(taken);
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -308,7 +310,7 @@ fn network_none_is_loopback_alone() {
         assert_eq!(out.lines().count(), 1, "{user:?}: {out}");
         assert!(out.contains("lo:") && out.contains("UP"), "{user:?}: {out}");
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -385,7 +387,9 @@ fn without_root_there_is_a_way_out() {
 #[test]
 fn without_root_a_published_port_answers() {
     let host = Host::online();
-    let script = "mkdir -p /dev/shm/www && echo rootless >/dev/shm/www/index.html && echo up && exec busybox httpd -f -p 80 -h /dev/shm/www";
+    // By whom a call is taken before anybody listens inside has to break it.
+    let script = "mkdir -p /dev/shm/www && echo rootless >/dev/shm/www/index.html && \
+        busybox httpd -p 80 -h /dev/shm/www && echo up && exec sleep 1000";
     let mut running = host.spawn_as(
         User::Student,
         ["step04", "run", "-p", "8080:80", "sh", "-c", script],
@@ -427,7 +431,7 @@ fn the_hosts_own_firewall_rules_and_links_are_left_alone() {
     host.run(["step04", "run", "-p", "8080:80", "true"]).ok();
     host.run(["step04", "run", "-p", "8080:80", "no-such-command"])
         .exits(127);
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -463,7 +467,7 @@ fn the_host_is_as_it_was_afterwards() {
             host.run_as(user, ["step04", "run"].iter().chain(argv));
         }
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -487,5 +491,5 @@ fn after_ctrl_c_the_host_is_as_it_was() {
         running.signal(nix::sys::signal::Signal::SIGINT);
         assert_eq!(running.wait().code(), 130);
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }

@@ -678,7 +678,7 @@ fn the_host_is_as_it_was_afterwards() {
         running.wait();
         step05(&host, user, ["run", "host", "true"]).ok();
     }
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]

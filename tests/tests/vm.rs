@@ -77,7 +77,7 @@ fn a_memory_hog_is_killed_and_reported_and_nobody_else_is() {
     neighbour.signal(Signal::SIGTERM);
     neighbour.wait();
     drop(bystander);
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_fork_bomb_stops_at_its_limit_and_the_machine_goes_on() {
     // Its standard input must stay open until then, or it ends by itself.
     wait_for("the end", 60, || (!running.is_running()).then_some(()));
     assert_eq!(running.wait().code(), 143);
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_delegated_tree_gives_student_limits() {
     let error = host.run_as_student(argv).exits(137);
     assert!(error.contains("memory"), "{error}");
     check_it_cannot_fork(&host.run_as_student(one_process()));
-    assert_same(&before, &host.snapshot());
+    assert_same(&before, || host.snapshot());
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_cgroup_write_that_fails_is_an_error_of_one_sentence_and_leaves_nothing() {
         if line.contains("cgroup.kill") {
             // Whoever is left there ends with the pid namespace all the same.
             assert_eq!(out.code(), 0, "{line}: {out}");
-            assert_same(&before, &host.snapshot());
+            assert_same(&before, || host.snapshot());
             continue;
         }
         assert_eq!(out.code(), 125, "{line}: {out}");
@@ -355,6 +355,6 @@ fn a_cgroup_write_that_fails_is_an_error_of_one_sentence_and_leaves_nothing() {
             error.contains("step04: ") && error.contains("/sys/fs/cgroup"),
             "{line}: {out}"
         );
-        assert_same(&before, &host.snapshot());
+        assert_same(&before, || host.snapshot());
     }
 }

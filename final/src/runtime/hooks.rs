@@ -245,20 +245,28 @@ mod tests {
             error.ends_with("it was killed after its timeout of 1 s"),
             "{error}"
         );
-        assert!(begun.elapsed() < Duration::from_secs(5));
-        let found = Command::new("pgrep")
-            .args(["-f", "^sleep 31.4159"])
-            .status();
-        assert!(
-            !found.expect("pgrep").success(),
-            "a child of the hook lives on"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(25));
+        let lives = || {
+            let mut found = Command::new("pgrep");
+            found
+                .args(["-f", "^sleep 31.4159"])
+                .status()
+                .expect("pgrep")
+                .success()
+        };
+        // Who is killed is there until it is its turn to die.
+        while lives() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(25),
+                "a child of the hook lives on"
+            );
+        }
     }
 
     #[test]
     fn what_a_hook_leaves_running_is_not_waited_for() {
         let begun = Instant::now();
-        run_script("sleep 3 & exit 0").expect("a hook");
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        run_script("sleep 60 & exit 0").expect("a hook");
+        assert!(begun.elapsed() < Duration::from_secs(50));
     }
 }

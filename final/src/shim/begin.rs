@@ -57,11 +57,8 @@ impl Shim<'_> {
 
         // Its streams are ours to read, before there is anybody to write.
         let console = config.tty.then(|| Console::open(self.places)).transpose()?;
-        let (mut streams, mut theirs) = (None, None);
-        if !config.tty {
-            let (ours, given) = Streams::pipes(config.open_stdin)?;
-            (streams, theirs) = (Some(ours), Some(given));
-        }
+        let pipes = (!config.tty).then(|| Streams::pipes(config.open_stdin));
+        let (pipes, theirs) = pipes.transpose()?.unzip();
         let settings = Settings {
             console_socket: console.as_ref().map(Console::path),
             streams: theirs,
@@ -74,9 +71,9 @@ impl Shim<'_> {
         let connect = |pid| network.attach(pid, container, self.dirs);
         let (born, attached) = Runner::create(container, self.places, bundle, settings, connect)?;
         let complete = || -> Result<_> {
-            let streams = match (console, streams) {
-                (Some(console), _) => Streams::of_terminal(console.take()?)?,
-                (None, streams) => streams.context("a container without streams")?,
+            let streams = match console {
+                Some(console) => Streams::of_terminal(console.take()?)?,
+                None => pipes.unwrap_or_default(),
             };
             Ok((attached.seen()?, streams))
         };

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Result;
-use nix::errno::Errno;
 
-use super::protocol::{Connection, Frame, Stream};
+use super::protocol::{Connection, Frame, Stream, is_full};
 
 /// One of them, and what has not been sent to them yet.
 #[derive(Debug)]
@@ -79,10 +78,6 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
-}
-
-fn is_full(error: &anyhow::Error) -> bool {
-    error.downcast_ref() == Some(&Errno::EAGAIN)
 }
 
 /// All of them.

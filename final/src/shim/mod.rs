@@ -65,6 +65,7 @@ pub use network::{sweep as sweep_network, within as within_networks};
 use protocol::{Connection, Listener};
 pub use runner::end as end_runtime;
 pub use spec::mount_parts;
+pub use streams::Streams;
 use users::Users;
 pub use volumes::mount as mount_volumes;
 

@@ -459,6 +459,11 @@ impl std::os::fd::AsFd for Listener {
     }
 }
 
+/// Whether there was no room to [send](Connection::send).
+pub(crate) fn is_full(error: &anyhow::Error) -> bool {
+    error.downcast_ref() == Some(&Errno::EAGAIN)
+}
+
 /// The other side may have ended before it took the packet, which only says when.
 fn unless_gone(sent: Result<()>) -> Result<()> {
     match sent {

@@ -1,4 +1,5 @@
-//! A container's standard streams, as the shim holds them: pipes, or the master of a terminal.
+//! A process's standard streams, as they are held outside of the container: pipes, or the master of a
+//! terminal.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -15,21 +16,21 @@ use nix::unistd::pipe2;
 use super::protocol::Stream;
 use crate::state::Places;
 
-/// The shim's ends.
-#[derive(Debug)]
-pub(super) struct Streams {
-    /// What it reads from, as far as anybody still writes.
-    pub(super) outputs: Vec<(Stream, OwnedFd)>,
-    /// The container's standard input, until it is closed.
-    pub(super) input: Option<OwnedFd>,
+/// Our ends: the shim's, or those of who runs one more process. By default there are none.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// What is read from, as far as anybody still writes.
+    pub(crate) outputs: Vec<(Stream, OwnedFd)>,
+    /// The process's standard input, until it is closed.
+    pub(crate) input: Option<OwnedFd>,
     /// The other side of a terminal. As long as somebody has it open, a terminal that every process
     /// of the container has closed for a moment does not end.
-    slave: Option<OwnedFd>,
+    pub(crate) slave: Option<OwnedFd>,
 }
 
 impl Streams {
     /// Of a terminal's master.
-    pub(super) fn of_terminal(master: OwnedFd) -> Result<Streams> {
+    pub(crate) fn of_terminal(master: OwnedFd) -> Result<Streams> {
         let slave = namespaces::slave_of(&master)?;
         let input = master.try_clone().context("dup a terminal's master")?;
         set_nonblocking(&master)?;
@@ -40,8 +41,8 @@ impl Streams {
         })
     }
 
-    /// Pipes, and their ends for the container. Without `stdin` it reads from `/dev/null`.
-    pub(super) fn pipes(stdin: bool) -> Result<(Streams, [OwnedFd; 3])> {
+    /// Pipes, and their ends for the process. Without `stdin` it reads from `/dev/null`.
+    pub(crate) fn pipes(stdin: bool) -> Result<(Streams, [OwnedFd; 3])> {
         let pipe = || pipe2(OFlag::O_CLOEXEC).context("make a pipe");
         let ((out, their_out), (err, their_err)) = (pipe()?, pipe()?);
         let (their_in, input) = if stdin {
@@ -63,7 +64,7 @@ impl Streams {
     }
 
     /// The master, where it is a terminal.
-    pub(super) fn terminal(&self) -> Option<&OwnedFd> {
+    pub(crate) fn terminal(&self) -> Option<&OwnedFd> {
         self.slave.as_ref()?;
         self.outputs.first().map(|(_, master)| master)
     }

@@ -57,8 +57,8 @@ impl Carrier {
     /// Its name server.
     pub const NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
-    /// Connects a network namespace. `None`: there is no program installed that could; a warning
-    /// says what to install. In `directory` the carrier may put a socket.
+    /// Connects a network namespace. `None`: there is no program that can; a warning says why, or
+    /// what to install. In `directory` the carrier may put a socket.
     ///
     /// # Errors
     /// A port cannot be had, or is asked for and nothing could carry it.
@@ -66,25 +66,34 @@ impl Carrier {
         // Of a port that it cannot have, the carrier would say less than bind(2) says to us.
         let reserved = ports.iter().map(Publish::reserve);
         drop(reserved.collect::<Result<Vec<_>>>()?);
+        match Carrier::begin(to, ports, directory) {
+            Ok(carrier) => Ok(Some(carrier)),
+            Err(why) if ports.is_empty() => {
+                tracing::warn!("the container has only its loopback network: {why:#}");
+                Ok(None)
+            }
+            Err(why) => Err(why.context("without root no port can be published here")),
+        }
+    }
+
+    /// The same, where nothing but a carrier will do.
+    ///
+    /// # Errors
+    /// There is none, or none can.
+    pub fn begin(to: &Target, ports: &[Publish], directory: &Path) -> Result<Carrier> {
         let mut failures = Vec::new();
         for (program, start) in [("pasta", pasta as Start), ("slirp4netns", slirp4netns)] {
             let Some(path) = find(program) else { continue };
             match start(&path, to, ports, directory) {
-                Ok(carrier) => return Ok(Some(carrier)),
+                Ok(carrier) => return Ok(carrier),
                 Err(error) => failures.push(format!("{error:#}")),
             }
         }
-        let why = if failures.is_empty() {
-            "neither pasta nor slirp4netns is installed (packages passt, slirp4netns)".to_owned()
-        } else {
-            failures.join("; ")
-        };
         ensure!(
-            ports.is_empty(),
-            "without root no port can be published here: {why}"
+            !failures.is_empty(),
+            "neither pasta nor slirp4netns is installed (packages passt, slirp4netns)"
         );
-        tracing::warn!("the container has only its loopback network: {why}");
-        Ok(None)
+        bail!(failures.join("; "))
     }
 
     /// What can be read when it has ended.

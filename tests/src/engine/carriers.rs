@@ -22,6 +22,44 @@ pub fn hide_all_but(machine: &Machine, carrier: Option<&str>) {
     }
 }
 
+/// A carrier that fails for all shims of a machine, each of which sees files of its own, until this is
+/// dropped.
+pub struct Lame<'a> {
+    machine: &'a Machine,
+    place: String,
+    shims: Vec<i32>,
+}
+
+impl<'a> Lame<'a> {
+    /// The one of that name.
+    #[track_caller]
+    pub fn all(machine: &'a Machine, carrier: &str) -> Lame<'a> {
+        let place = format!("$(readlink -f /usr/bin/{carrier})");
+        let shims = machine.shims().into_iter().map(|(pid, _)| pid);
+        let lame = Lame {
+            machine,
+            place,
+            shims: shims.collect(),
+        };
+        lame.in_each("mount --bind /bin/false");
+        lame
+    }
+
+    #[track_caller]
+    fn in_each(&self, command: &str) {
+        for shim in &self.shims {
+            let line = format!("nsenter -t {shim} -m {command} {}", self.place);
+            self.machine.host().shell(&line);
+        }
+    }
+}
+
+impl Drop for Lame<'_> {
+    fn drop(&mut self) {
+        self.in_each("umount");
+    }
+}
+
 /// Shows them again, and looks at what is left.
 #[track_caller]
 pub fn nothing_left(machine: &Machine) {

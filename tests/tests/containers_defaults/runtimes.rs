@@ -85,7 +85,7 @@ fn what_may_happen_to_a_container_may_happen_to_it() {
                     "aa",
                     "sh",
                     "-c",
-                    "echo $$ >/tmp/file; cat /proc/1/comm"
+                    "echo $$ >/tmp/file; until grep -qx sleep /proc/1/comm; do :; done; cat /proc/1/comm"
                 ]),
                 "sleep"
             );

@@ -125,7 +125,9 @@ fn who_holds_a_shims_lock_and_is_none_is_told_of() {
         "/run/minidocker/containers/{}/shim",
         machine.container("one").id()
     );
-    let holder = machine.host().spawn(["flock", &lock, "sleep", "778"]);
+    let holder = machine
+        .host()
+        .spawn(["flock", "--no-fork", &lock, "sleep", "778"]);
     wait_for("the lock to be held", 60, || {
         (machine.shims().len() > 1).then_some(())
     });
@@ -140,7 +142,6 @@ fn who_holds_a_shims_lock_and_is_none_is_told_of() {
         assert!(!out.errors().contains("panicked"), "{out}");
     }
     drop(holder);
-    machine.host().shell("pkill -f '^sleep 778' || :");
     machine.ok("rm -f one");
     bystander.is_unharmed();
     machine.nothing_left();

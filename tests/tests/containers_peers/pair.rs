@@ -174,9 +174,11 @@ pub fn plain(text: &str) -> String {
 fn ago(line: &str) -> String {
     let mut line = line.to_owned();
     for n in (1..60).rev() {
-        let unit = if n == 1 { "second" } else { "seconds" };
-        line = line.replace(&format!(" {n} {unit}"), " MOMENT");
-        line = line.replace(&format!("\t{n} {unit}"), "\tMOMENT");
+        for unit in ["second", "minute"] {
+            let ending = if n == 1 { "" } else { "s" };
+            line = line.replace(&format!(" {n} {unit}{ending}"), " MOMENT");
+            line = line.replace(&format!("\t{n} {unit}{ending}"), "\tMOMENT");
+        }
     }
     line.replace("Less than a second", "MOMENT")
         .replace("About a minute", "MOMENT")

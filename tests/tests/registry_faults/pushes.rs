@@ -30,8 +30,8 @@ fn a_push_outlives_the_registry() {
             }
             let to = format!("{address}/round-{round}");
             minidocker.ok(&format!("tag {name} {to}"));
-            let push = minidocker.spawn(&format!("push {to}"));
-            registry.wait_for_upload(&format!("round-{round}"));
+            let mut push = minidocker.spawn(&format!("push {to}"));
+            registry.wait_for_upload(&format!("round-{round}"), &mut push);
             registry.crash(Duration::from_millis(300));
             let said = push.wait().ok();
             paused += usize::from(said.contains("Retrying"));

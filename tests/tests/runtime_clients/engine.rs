@@ -454,6 +454,8 @@ fn life(engine: &Engine<'_>) {
     says("hello\nbye\nhello\nhello");
     engine.call("restart service").ok();
     assert_eq!(state(engine), "running");
+    // Until then nobody hears what it is asked: it is process 1.
+    says("hello\nbye\nhello\nhello\nbye\nhello");
     // A signal by name that the service survives, and one that ends it.
     engine.call("kill -s WINCH service").ok();
     assert_eq!(state(engine), "running");

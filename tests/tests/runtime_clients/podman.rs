@@ -1,6 +1,6 @@
 //! podman, which calls the runtime through conmon.
 
-use harness::{Host, Setup, User};
+use harness::{Host, Setup, User, wait_for};
 
 use crate::checks::{Checks, assert_nothing_left};
 use crate::engine::{Engine, check_all, hog_is_killed, limits_are_in_force};
@@ -191,7 +191,9 @@ fn podman_runs_containers_for_somebody_who_is_not_root() {
         let out = student("podman exec -u ann back sh -c 'id -u; exit 4'");
         out.exits(4);
         assert_eq!(out.text(), "1234");
-        assert_eq!(student("podman logs back").ok(), "hello");
+        wait_for("hello in the log", 60, || {
+            (student("podman logs back").ok() == "hello").then_some(())
+        });
         student("podman stop -t 0 back").ok();
         assert_eq!(
             student("podman inspect --format '{{.State.ExitCode}}' back").ok(),

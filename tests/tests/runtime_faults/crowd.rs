@@ -148,11 +148,11 @@ fn a_process_with_a_recycled_pid_is_left_alone() {
     let mut bundle = rich(&host, "recycled");
     bundle.set("/linux/cgroupsPath", Value::Null);
     bundle.start();
-    let mut other = host.spawn(["sleep", "98"]);
+    let mut other = host.spawn(["sleep", "998"]);
     let pid: i32 = wait_for("the process to be there", 60, || {
         let inside = host.shell(
             "for p in /proc/[0-9]*; do grep -qsx sleep $p/comm && \
-            [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 98 ' ] && echo ${p#/proc/}; done; true",
+            [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 998 ' ] && echo ${p#/proc/}; done; true",
         );
         inside.trim().parse().ok()
     });

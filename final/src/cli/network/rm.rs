@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use minidocker::engine::networks::Networks;
+use minidocker::state::Missing;
 
 use crate::{Context, complaint};
 
@@ -23,11 +24,10 @@ impl Rm {
         let networks = Networks::open(&context.dirs);
         let mut status = 0;
         for name in &self.networks {
-            let removed = networks.remove(name).and_then(|()| cli::say(name));
-            if self.force && networks.find(name).is_err() {
-                continue;
+            match networks.remove(name) {
+                Err(error) if self.force && error.is::<Missing>() => {}
+                removed => status |= complaint(&removed.and_then(|()| cli::say(name))),
             }
-            status |= complaint(&removed);
         }
         Ok(status)
     }

@@ -47,7 +47,7 @@ impl Origin {
                 fits,
                 "image with reference {named} was found but its platform ({}) does not match the \
                  specified platform",
-                shown(&image.platform())
+                image.platform()
             );
             Ok(image)
         };
@@ -71,10 +71,8 @@ fn with_warning(image: Image, wanted: Option<&Platform>) -> Found {
     let (its, here) = (image.platform(), Platform::here());
     if wanted.is_none() && its.architecture != here.architecture {
         warn(&format!(
-            "The requested image's platform ({}) does not match the detected host platform ({}) \
-             and no specific platform was requested",
-            shown(&its),
-            shown(&here)
+            "The requested image's platform ({its}) does not match the detected host platform \
+             ({here}) and no specific platform was requested"
         ));
     }
     Found::Image(Box::new(image))
@@ -86,16 +84,6 @@ fn is_for(its: &Platform, wanted: &Platform) -> bool {
     its.os == wanted.os
         && its.architecture == wanted.architecture
         && (unsaid || its.variant == wanted.variant)
-}
-
-fn shown(platform: &Platform) -> String {
-    let variant = platform.variant.iter().map(|variant| format!("/{variant}"));
-    format!(
-        "{}/{}{}",
-        platform.os,
-        platform.architecture,
-        variant.collect::<String>()
-    )
 }
 
 /// Tells what works otherwise than one might think.

@@ -4,15 +4,15 @@
 //! shim, and who is killed while they watch takes nothing of the container along.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
 
 use super::Containers;
 use super::ask::{PATIENCE, hear};
+use crate::shim::Streams;
 use crate::shim::protocol::{Connection, Exec, Frame, Heard, Request};
 use crate::state::{Container, Status};
 
@@ -21,26 +21,8 @@ use crate::state::{Container, Status};
 pub struct Execed {
     /// Where its end is told.
     pub connection: Connection,
-    /// Our ends of its streams.
+    /// Our ends of its streams, where we are attached.
     pub streams: Streams,
-}
-
-/// Our ends of a process's standard streams.
-#[derive(Debug)]
-pub enum Streams {
-    /// Nobody is attached.
-    None,
-    /// The master of its terminal.
-    Terminal(OwnedFd),
-    /// Pipes.
-    Pipes {
-        /// To its standard input, where that is wanted.
-        input: Option<OwnedFd>,
-        /// From its standard output.
-        output: OwnedFd,
-        /// From its standard error.
-        errors: OwnedFd,
-    },
 }
 
 impl Containers {
@@ -54,9 +36,9 @@ impl Containers {
         let container = self.running(what)?;
         let tty = wish.tty;
         let (ours, theirs) = match (attach, tty) {
-            (_, true) => (Streams::None, Vec::new()),
-            (true, false) => pipes(stdin)?,
-            (false, false) => (Streams::None, nowhere()?),
+            (_, true) => (Streams::default(), Vec::new()),
+            (true, false) => Streams::pipes(stdin).map(|(ours, theirs)| (ours, theirs.into()))?,
+            (false, false) => (Streams::default(), nowhere()?),
         };
         let Some(connection) = Connection::to(&self.places(&container))? else {
             bail!("container {} is not running", container.id);
@@ -67,7 +49,7 @@ impl Containers {
         let patience = Instant::now() + PATIENCE;
         let streams = match hear(&connection, &container, patience)? {
             Heard::Word(Frame::Done, mut files) => match (files.pop(), attach) {
-                (Some(master), true) => Streams::Terminal(master),
+                (Some(master), true) => Streams::of_terminal(master)?,
                 _ => ours,
             },
             Heard::Word(Frame::Failed(status, sentence), _) => {
@@ -95,26 +77,10 @@ impl Containers {
     }
 }
 
-fn pipes(stdin: bool) -> Result<(Streams, Vec<OwnedFd>)> {
-    let pipe = || pipe2(OFlag::O_CLOEXEC).context("make a pipe");
-    let ((output, their_output), (errors, their_errors)) = (pipe()?, pipe()?);
-    let (their_input, input) = match stdin {
-        true => pipe().map(|(theirs, ours)| (theirs, Some(ours)))?,
-        false => (null()?, None),
-    };
-    let ours = Streams::Pipes {
-        input,
-        output,
-        errors,
-    };
-    Ok((ours, vec![their_input, their_output, their_errors]))
-}
-
 fn nowhere() -> Result<Vec<OwnedFd>> {
-    (0..3).map(|_| null()).collect()
-}
-
-fn null() -> Result<OwnedFd> {
-    let null = File::options().read(true).write(true).open("/dev/null");
-    null.map(OwnedFd::from).context("open /dev/null")
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    let all = (0..3)
+        .map(|_| Ok(null()?.into()))
+        .collect::<io::Result<_>>();
+    all.context("open /dev/null")
 }

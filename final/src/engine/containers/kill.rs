@@ -17,11 +17,9 @@ impl Containers {
     pub fn kill(&self, what: &str, signal: i32) -> Result<Container> {
         let mut locked = self.lock(what)?;
         let (id, name) = (&locked.container.id, &locked.container.name);
+        let status = locked.container.life.status;
         ensure!(
-            matches!(
-                locked.container.life.status,
-                Status::Running | Status::Paused | Status::Restarting
-            ),
+            status.needs_shim(),
             "cannot kill container: {name}: container {id} is not running"
         );
         // Who wants it to end does not want it started again.
@@ -33,17 +31,13 @@ impl Containers {
         drop(locked);
         // One that waits to be started again has nothing to end but the wait. Where that is over by
         // now, the shim says so.
-        if container.life.status == Status::Restarting
-            && (!ends || self.ask(&container, &Request::Cancel).is_err())
-        {
+        let waits = || !ends || self.ask(&container, &Request::Cancel).is_err();
+        if status == Status::Restarting && waits() {
             return Ok(container);
         }
-        let all = signal == libc::SIGKILL;
-        if !all {
-            self.ask(&container, &Request::Signal { signal, all })?;
-            return Ok(container);
-        }
-        if let Some(shim) = self.watch(&container)? {
+        if signal != libc::SIGKILL {
+            self.ask(&container, &Request::Signal { signal, all: false })?;
+        } else if let Some(shim) = self.watch(&container)? {
             self.kill_all(&container, &shim)?;
         }
         Ok(container)

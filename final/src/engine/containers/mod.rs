@@ -54,7 +54,7 @@ pub use catalogue::Catalogue;
 pub use copy::{Copying, Local};
 pub use create::Wish;
 pub use disk::{Disk, ImageUse};
-pub use exec::{Execed, Streams};
+pub use exec::Execed;
 pub use kill::{known_signal, parse_signal};
 pub use remove::Removal;
 pub use start::Attach;

@@ -36,7 +36,7 @@ impl Carried {
         copied: &[Reserved],
         directory: &Path,
     ) -> Result<Option<Carried>> {
-        let Some(carrier) = begin(netns, &carried, directory)? else {
+        let Some(carrier) = Carrier::connect(&target(netns)?, &carried, directory)? else {
             return Ok(None);
         };
         let netns = netns.try_clone().context("dup a network namespace")?;
@@ -47,7 +47,7 @@ impl Carried {
         let ports = carried.iter().copied();
         let ports = ports.chain(copied.iter().map(Reserved::port));
         Ok(Some(Carried {
-            carrier: Some(carrier),
+            carrier: Some(with_end(carrier)?),
             ports: ports.map(ports::of).collect(),
             carried,
             relay,
@@ -60,8 +60,8 @@ impl Carried {
     /// As [`connect`](Carried::connect).
     pub fn reconnect(&mut self, netns: &File, directory: &Path, again: &mut Again) -> Result<()> {
         self.carrier = None;
-        let begun = again.begin(|| begin(netns, &self.carried, directory));
-        self.carrier = begun.transpose()?.flatten();
+        let begun = again.begin(|| Carrier::begin(&target(netns)?, &self.carried, directory));
+        self.carrier = begun.transpose()?.map(with_end).transpose()?;
         Ok(())
     }
 
@@ -90,16 +90,13 @@ impl Carried {
     }
 }
 
-/// A carrier, and what can be read when it has ended.
-fn begin(
-    netns: &File,
-    carried: &[Publish],
-    directory: &Path,
-) -> Result<Option<(Carrier, OwnedFd)>> {
-    let to = Target::Netns(netns.try_clone().context("dup a network namespace")?);
-    let Some(carrier) = Carrier::connect(&to, carried, directory)? else {
-        return Ok(None);
-    };
+fn target(netns: &File) -> Result<Target> {
+    let netns = netns.try_clone().context("dup a network namespace")?;
+    Ok(Target::Netns(netns))
+}
+
+/// And what can be read when it has ended.
+fn with_end(carrier: Carrier) -> Result<(Carrier, OwnedFd)> {
     let ended = carrier.ended()?;
-    Ok(Some((carrier, ended)))
+    Ok((carrier, ended))
 }

@@ -288,13 +288,18 @@ fn live(inside: &Inside, place: &Path, from: Option<&Legacy>) -> Result<u8> {
     let mut life = lock(&place.join("pid"))?;
     life.set_len(0).context("forget the last uplink's number")?;
 
+    let is_again = netns.is_some();
     let netns = match netns {
         Some(netns) => netns.try_clone().context("dup a namespace")?,
         None => network::new_netns()?,
     };
     network::loopback_up_in(netns.as_fd())?;
     let to = Target::Netns(netns.try_clone().context("dup a namespace")?);
-    let carrier = Carrier::connect(&to, &[], place)?;
+    // Who was connected is told why they are not any more, and tries again.
+    let carrier = match is_again {
+        true => Some(Carrier::begin(&to, &[], place)?),
+        false => Carrier::connect(&to, &[], place)?,
+    };
     // Only now: the carrier's sockets are the host's. Members find the namespace by our number, if
     // they may look at us: a process that has changed its user namespace is closed to all
     // (PR_SET_DUMPABLE in prctl(2)).

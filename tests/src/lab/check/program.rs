@@ -200,7 +200,7 @@ impl Running {
         self.ended = true;
         // Who has inherited a pipe keeps it open: no waiting for a process
         // that stayed behind.
-        let end = Instant::now() + Duration::from_millis(500);
+        let end = Instant::now() + Duration::from_secs(2);
         while self.unread() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -220,7 +220,8 @@ impl Running {
     pub fn until(&mut self, text: &str) -> Found<String> {
         let end = Instant::now() + patience();
         loop {
-            let over = !matches!(self.child.try_wait(), Ok(None));
+            // What it has said before its end may not be read yet.
+            let over = !matches!(self.child.try_wait(), Ok(None)) && !self.unread();
             self.refuse_floods()?;
             let printed = String::from_utf8_lossy(&look(&self.stdout).bytes).into_owned();
             if printed.contains(text) {
@@ -397,6 +398,17 @@ pub fn words(pid: i32) -> Vec<Vec<u8>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// Waits for the ends of processes whose engine was killed: each has its turn to die, on a busy machine
+/// late. Returns whether all have ended.
+pub fn have_ended(pids: &[i32]) -> bool {
+    let has_ended = |pid: &i32| {
+        let stat = fs::read_to_string(proc(*pid, "stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        state.is_empty() || state.starts_with(['Z', 'X'])
+    };
+    until(patience(), || pids.iter().all(has_ended).then_some(())).is_some()
 }
 
 /// A file below /proc/PID.

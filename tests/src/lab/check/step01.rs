@@ -3,6 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::program::have_ended;
 use super::trial::{ids_inside, moment, namespace, owner};
 use super::{Check, Found, Step, Trial, ensure, failed, same};
 
@@ -392,11 +393,7 @@ fn kill_9(t: &Trial) -> Found {
     running.signal(Signal::SIGKILL)?;
     // That it was killed is nothing to complain of.
     running.wait().ok();
-    moment(300);
-    let path = super::program::proc(pid, "stat");
-    let state = std::fs::read_to_string(path).unwrap_or_default();
-    let lives = state.contains("(sleep)") && !state.contains(") Z ");
-    if lives {
+    if !have_ended(&[pid]) {
         return failed("no process of the container", "its command runs on");
     }
     // What could not be unmade then, the next container unmakes.

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use super::program::{Running, proc, words};
+use super::program::{Running, have_ended, proc, words};
 use super::trial::moment;
 use super::{Check, Found, Need, Step, Trial, ensure, failed, same};
 
@@ -306,10 +306,11 @@ fn cpu(t: &Trial) -> Found {
 
 fn after_kill(t: &Trial) -> Found {
     let before = t.snapshot();
-    let (running, cgroup) = limited(t, &["-m", "64m"])?;
+    let (running, pid) = t.container(&["-m", "64m"]).asleep()?;
+    let cgroup = own_cgroup(t, pid)?;
     running.signal(Signal::SIGKILL)?;
     let _ = running.wait()?;
-    moment(200);
+    have_ended(&[pid]);
     let left = t.machine(&format!("cat /sys/fs/cgroup{cgroup}/cgroup.procs || true"))?;
     ensure(
         left.trim().is_empty(),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
 
-use super::program::{Running, patience, until, words};
+use super::program::{Running, have_ended, patience, until, words};
 use super::talk::Net;
-use super::trial::{moment, namespace};
+use super::trial::namespace;
 use super::{Check, Found, Need, Step, Trial, ensure, failed, same};
 
 /// The machine as the outside knows it.
@@ -606,8 +606,8 @@ fn after_kill(t: &Trial) -> Found {
         let one = connected(t, options)?;
         one.running.signal(Signal::SIGKILL)?;
         one.running.wait().ok();
+        have_ended(&[one.pid]);
     }
-    moment(100);
     t.run(&[&option], &["true"])?.exits(0)?;
     t.unchanged(&before)
 }

@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::image::{About, Files, Image, Layer, PLAIN, archive, docker};
-use super::trial::{Problem, moment};
+use super::program::have_ended;
+use super::trial::Problem;
 use super::{Check, Found, Step, Trial, ensure, failed, same};
 
 pub const STEP: Step = Step {
@@ -832,9 +833,10 @@ fn after_kill(t: &Trial) -> Found {
     let script = format!("echo {word} >/{word}; echo {word} >>/word; echo ready; exec sleep 1000");
     let mut running = t.container(&[]).of(&name).start(&["sh", "-c", &script])?;
     running.until("ready")?;
+    let all = running.processes(t.first());
     running.signal(Signal::SIGKILL)?;
     running.wait().ok();
-    moment(100);
+    have_ended(&all);
     t.run_in(&name, &[], &["true"])?.succeeds()?;
     is_gone(t, &word)?;
     t.unchanged(&before)

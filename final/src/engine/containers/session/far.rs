@@ -1,15 +1,16 @@
 //! The other side of a session: a shim that carries the container's streams, or an exec's own.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::unistd::write;
 use rustix::buffer::spare_capacity;
 
-use super::super::exec::{Execed, Streams};
-use crate::shim::protocol::{Connection, Frame, Heard, LARGEST, Request, Stream};
+use super::super::exec::Execed;
+use crate::shim::Streams;
+use crate::shim::protocol::{Connection, Frame, Heard, LARGEST, Request, Stream, is_full};
 use crate::state::Places;
 
 /// How much is read at once, in bytes: a pipe's capacity.
@@ -27,13 +28,7 @@ enum Way {
     /// In the connection's packets.
     Shim(Places),
     /// In streams of our own; the connection only tells of the end.
-    Own {
-        input: Option<OwnedFd>,
-        outputs: Vec<(Stream, OwnedFd)>,
-        /// The other side of a terminal. Held open: a terminal that every process has closed for a
-        /// moment does not end.
-        slave: Option<OwnedFd>,
-    },
+    Own(Streams),
 }
 
 /// What can be polled for.
@@ -60,36 +55,11 @@ impl Far {
     }
 
     pub(super) fn execed(execed: Execed) -> Result<Far> {
-        let Execed {
-            connection,
-            streams,
-        } = execed;
-        connection.set_nonblocking()?;
-        let (input, outputs, slave) = match streams {
-            Streams::None => (None, Vec::new(), None),
-            Streams::Terminal(master) => {
-                let slave = namespaces::slave_of(&master)?;
-                let input = master.try_clone().context("dup a terminal's master")?;
-                (Some(input), vec![(Stream::Out, master)], Some(slave))
-            }
-            Streams::Pipes {
-                input,
-                output,
-                errors,
-            } => {
-                let outputs = vec![(Stream::Out, output), (Stream::Err, errors)];
-                (input, outputs, None)
-            }
-        };
-        for file in input.iter().chain(outputs.iter().map(|(_, file)| file)) {
-            rustix::io::ioctl_fionbio(file, true).context("set a stream non-blocking")?;
-        }
-        let way = Way::Own {
-            input,
-            outputs,
-            slave,
-        };
-        Ok(Far { connection, way })
+        execed.connection.set_nonblocking()?;
+        Ok(Far {
+            connection: execed.connection,
+            way: Way::Own(execed.streams),
+        })
     }
 
     /// What is to be polled: `output`, whether there is room for more of that, and `input`, whether
@@ -109,18 +79,14 @@ impl Far {
                     all.push((Part::Connection, self.connection.as_fd(), events));
                 }
             }
-            Way::Own {
-                input: into,
-                outputs,
-                ..
-            } => {
+            Way::Own(own) => {
                 all.push((Part::Connection, self.connection.as_fd(), PollFlags::POLLIN));
-                if let Some(into) = into
+                if let Some(into) = &own.input
                     && input
                 {
                     all.push((Part::Input, into.as_fd(), PollFlags::POLLOUT));
                 }
-                for (n, (_, file)) in outputs.iter().enumerate().filter(|_| output) {
+                for (n, (_, file)) in own.outputs.iter().enumerate().filter(|_| output) {
                     all.push((Part::Output(n), file.as_fd(), PollFlags::POLLIN));
                 }
             }
@@ -152,7 +118,7 @@ impl Far {
     }
 
     fn read(&mut self, n: usize) -> News {
-        let Way::Own { outputs, .. } = &mut self.way else {
+        let Way::Own(Streams { outputs, .. }) = &mut self.way else {
             return News::Nothing;
         };
         let Some((stream, file)) = outputs.get(n) else {
@@ -172,12 +138,12 @@ impl Far {
 
     /// Whether more may come after the end was told.
     pub(super) fn has_outputs(&self) -> bool {
-        matches!(&self.way, Way::Own { outputs, .. } if !outputs.is_empty())
+        matches!(&self.way, Way::Own(own) if !own.outputs.is_empty())
     }
 
     fn let_slave_go(&mut self) {
-        if let Way::Own { slave, .. } = &mut self.way {
-            *slave = None;
+        if let Way::Own(own) = &mut self.way {
+            own.slave = None;
         }
     }
 
@@ -193,11 +159,11 @@ impl Far {
                     Err(error) => is_full(&error).then_some(0),
                 }
             }
-            Way::Own { input, .. } => match write(input.as_ref()?, bytes) {
+            Way::Own(own) => match write(own.input.as_ref()?, bytes) {
                 Ok(length) => Some(length),
                 Err(Errno::EAGAIN | Errno::EINTR) => Some(0),
                 Err(_) => {
-                    *input = None;
+                    own.input = None;
                     None
                 }
             },
@@ -211,10 +177,10 @@ impl Far {
                 Ok(()) => true,
                 Err(error) => !is_full(&error),
             },
-            Way::Own { input, slave, .. } => {
+            Way::Own(own) => {
                 // A terminal has no end but a hang-up.
-                if slave.is_none() {
-                    *input = None;
+                if own.slave.is_none() {
+                    own.input = None;
                 }
                 true
             }
@@ -225,8 +191,8 @@ impl Far {
     pub(super) fn resize(&self, rows: u16, columns: u16) {
         match &self.way {
             Way::Shim(_) => self.ask(&Request::Resize { rows, columns }),
-            Way::Own { outputs, .. } => {
-                if let Some((_, master)) = outputs.first() {
+            Way::Own(own) => {
+                if let Some(master) = own.terminal() {
                     // It can only fail because the terminal has just gone.
                     let _ = namespaces::set_terminal_size(master, rows, columns);
                 }
@@ -248,8 +214,4 @@ impl Far {
             let _ = connection.request(request, &[]);
         }
     }
-}
-
-fn is_full(error: &anyhow::Error) -> bool {
-    error.downcast_ref() == Some(&Errno::EAGAIN)
 }
