@@ -720,6 +720,14 @@ fn rights_are_given_and_taken() {
             run(machine, "--ulimit nofile=100:200", "ulimit -Sn; ulimit -Hn"),
             "100\n200"
         );
+        if machine.who() != Who::Root {
+            // More than the user has nobody can give them.
+            let raised = "here=$(ulimit -Hn); minidocker run --rm --network none \
+                --ulimit nofile=$((here + 1)) host sh -c 'ulimit -Hn'; echo $here";
+            let raised = machine.script(raised).ok();
+            let limits: Vec<&str> = raised.lines().collect();
+            assert!(limits.len() == 2 && limits[0] == limits[1], "{limits:?}");
+        }
         assert_eq!(
             run(
                 machine,

@@ -37,14 +37,15 @@ pub(crate) struct Exec {
 impl Exec {
     /// A command that cannot be executed has the statuses 126 and 127, as with `run`.
     pub(crate) fn run(self, context: &Context) -> Result<u8> {
+        // Who does not wait for it has nothing to do with its status.
+        let attached = !self.detach;
         self.go(context).or_else(|error| {
-            let status = error
-                .downcast_ref()
-                .map_or(1, |failure: &Failure| match failure.status {
-                    // Docker knows no third number here for what cannot be run.
-                    125 => 126,
-                    status => status,
-                });
+            let failure = error.downcast_ref().filter(|_| attached);
+            let status = failure.map_or(1, |failure: &Failure| match failure.status {
+                // Docker knows no third number here for what cannot be run.
+                125 => 126,
+                status => status,
+            });
             cli::complain(PROGRAM, &error);
             Ok(status)
         })

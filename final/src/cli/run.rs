@@ -23,7 +23,6 @@ use origin::{Found, Origin, warn};
 #[command(
     disable_help_flag = true,
     args_override_self = true,
-    override_usage = "minidocker run [OPTIONS] <IMAGE> [COMMAND] [ARG]...",
     after_help = "Example: minidocker run -it --rm -v .:/work -w /work alpine sh"
 )]
 pub(crate) struct Run {
@@ -43,7 +42,6 @@ pub(crate) struct Run {
 #[command(
     disable_help_flag = true,
     args_override_self = true,
-    override_usage = "minidocker create [OPTIONS] <IMAGE> [COMMAND] [ARG]...",
     after_help = "Example: minidocker create --name web -p 8080:80 nginx"
 )]
 pub(crate) struct Create {

@@ -286,7 +286,9 @@ const PER_LINUX32: i32 = 0x0008;
 fn unmapped(field: &str, id: u32, errno: Errno) -> anyhow::Error {
     match errno {
         Errno::EINVAL => anyhow!(
-            "process.user.{field}: {id} is not mapped into the container's user namespace (linux.{field}Mappings)"
+            "process.user.{field}: {id} is not mapped into the container's user namespace \
+             (linux.{field}Mappings); an ordinary user's has more ids than root's where \
+             /etc/sub{field} lists some and newuidmap(1) is installed"
         ),
         errno => anyhow!(errno).context(format!("process.user.{field}: become {id}")),
     }

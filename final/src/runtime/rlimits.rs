@@ -5,6 +5,8 @@ use oci_spec::runtime::{PosixRlimitType, Process};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::is_in_user_namespace;
+
 /// The limits of a container's process.
 #[derive(Debug)]
 pub(crate) struct Rlimits(Vec<(PosixRlimitType, Rlimit)>);
@@ -82,9 +84,10 @@ fn finite(limit: u64) -> Option<u64> {
     (limit != u64::MAX).then_some(limit)
 }
 
+/// That of a user namespace does not count.
 fn may_raise() -> Result<bool> {
     let own = capabilities(None).context("read this process's capabilities")?;
-    Ok(own.effective.contains(CapabilitySet::SYS_RESOURCE))
+    Ok(own.effective.contains(CapabilitySet::SYS_RESOURCE) && !is_in_user_namespace())
 }
 
 fn resource(of: PosixRlimitType) -> Resource {

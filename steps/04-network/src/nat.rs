@@ -259,8 +259,8 @@ impl Table {
         for chain in firewall::in_the_way(&self.line, bridge)? {
             tracing::warn!(
                 "the firewall of this host drops forwarded packets (nf_tables chain {chain}): \
-                 containers may not reach the outside until it accepts what comes from and goes to \
-                 {bridge}: {}",
+                 containers may not reach the outside (where br_netfilter is loaded, nor each other) \
+                 until it accepts what comes from and goes to {bridge}: {}",
                 chain.remedy(bridge)
             );
         }

@@ -3,7 +3,7 @@
 use crate::pair::Look::{self, Same, Says, Status, Usage};
 
 /// Commands on a container in each of its states.
-pub const MOVES: [(&str, Look); 61] = [
+pub const MOVES: [(&str, Look); 62] = [
     ("create --name one --network none busybox sleep 1000", Same),
     ("pause one", Says("is not running")),
     ("unpause one", Says("is not paused")),
@@ -30,6 +30,7 @@ pub const MOVES: [(&str, Look); 61] = [
     ("exec -w /no/such/place one true", Status),
     ("exec -u nobody-knows one true", Status),
     ("exec -d one true", Same),
+    ("exec -d one no-such-command", Says("no-such-command")),
     ("pause one", Same),
     ("pause one", Says("already paused")),
     (
