@@ -196,6 +196,14 @@ impl Gate {
         Ok(ready > 0)
     }
 
+    /// Parent: passes over all that was said so far.
+    pub(crate) fn forget(&self) -> Result<()> {
+        while self.has_word()? {
+            self.receive(&mut [0; LONGEST])?;
+        }
+        Ok(())
+    }
+
     /// Parent: the next word.
     pub(crate) fn hear(&self) -> Result<Word> {
         let mut packet = [0; LONGEST];
@@ -238,9 +246,8 @@ impl Gate {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let message = loop {
             match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
-                // The child died with a word of ours unread.
-                Err(Errno::ECONNRESET) => return Ok((0, None)),
+                // The child died with a word of ours unread: that is said once, before its own words.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 other => break other.context("listen at the gate")?,
             }
         };

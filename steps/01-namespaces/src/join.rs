@@ -16,7 +16,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fmt, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -79,22 +79,34 @@ pub(crate) fn clone_elsewhere(
             }
         }
     };
-    // We hold her end of the gate as well, so that nobody would tell us of her end there.
     porter.reap()?;
-    if !ours.has_word()? {
-        bury_sister(&before);
-        bail!("the process that goes into the namespaces was killed on the way");
+    match introduced(ours) {
+        Ok(process) => Ok(Some((process, in_cgroup))),
+        // Neither child nor word is left for who tries once more.
+        Err(error) => {
+            bury_sister(&before);
+            ours.forget()?;
+            Err(error)
+        }
     }
+}
+
+/// The child that a porter, who has ended, has told of.
+fn introduced(ours: &Gate) -> Result<Process> {
+    // We hold her end of the gate as well, so that nobody would tell us of her end there.
+    ensure!(
+        ours.has_word()?,
+        "the process that goes into the namespaces was killed on the way"
+    );
     let (pid, pidfd) = ours.receive_process()?;
-    let process = Process {
+    Ok(Process {
         pid: Pid::from_raw(pid),
         pidfd,
         ended: false,
-    };
-    Ok(Some((process, in_cgroup)))
+    })
 }
 
-/// Ends the child that a porter had made before she was killed, and could not tell us of. As long as
+/// Ends the child that a porter had made, and who is not wanted or was not introduced. As long as
 /// nobody reaps it, the pid namespace that it is in cannot end (pid_namespaces(7)).
 fn bury_sister(before: &[i32]) {
     for pid in children().into_iter().filter(|pid| !before.contains(pid)) {
