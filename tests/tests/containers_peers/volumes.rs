@@ -48,7 +48,11 @@ pub const LINES: [(&str, Look); 50] = [
          | sort",
         Same,
     ),
-    ("inspect -f '{{.HostConfig.Binds}}' one", Same),
+    // Docker's client keeps them in a set.
+    (
+        "inspect -f '{{range .HostConfig.Binds}}{{.}}\n{{end}}' one | sort",
+        Same,
+    ),
     ("volume ls -q -f dangling=true", Same),
     ("volume rm data", Says("volume is in use")),
     ("volume rm -f data", Says("volume is in use")),
